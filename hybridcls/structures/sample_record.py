@@ -33,13 +33,11 @@ class SampleRecord:
         epochs (np.ndarray): Which epochs are kept, int32 (E,), from 0.
         loss (np.ndarray): Cross entropy of the label in nats, float16 (E, N); ``exp(-loss)`` is its probability.
         margin (np.ndarray): float16 (E, N).
-        shadow (np.ndarray): The margin that a random wrong label would have had, float16 (E, N): one class an image,
-            the same in all epochs.
         other (np.ndarray): The class with the largest other logit, int32 (E, N).
         seen (np.ndarray): In how many epochs each image was recorded, of all epochs and not only those kept, int32
             (N,).
-        means (dict[str, np.ndarray]): Means over all these epochs, float32 (N,): ``loss``, ``margin``, ``shadow``,
-            and ``right``, the share of epochs in which the model said the label.
+        means (dict[str, np.ndarray]): Means over all these epochs, float32 (N,): ``loss``, ``margin``, and
+            ``right``, the share of epochs in which the model said the label.
         vacuity (np.ndarray, optional): Of an evidential head, in (0, 1], float16 (E, N).
         subcenter (np.ndarray, optional): Of a margin head with several: the nearest sub-center of the label, int8
             (E, N).
@@ -53,7 +51,6 @@ class SampleRecord:
     epochs: np.ndarray
     loss: np.ndarray
     margin: np.ndarray
-    shadow: np.ndarray
     other: np.ndarray
     seen: np.ndarray
     means: dict[str, np.ndarray]
@@ -72,13 +69,7 @@ class SampleRecord:
     def part(self, rows: np.ndarray) -> 'SampleRecord':
         """Return the record of some of the images."""
         by_image = ('labels', 'seen')
-        by_epoch = (
-            'loss',
-            'margin',
-            'shadow',
-            'other',
-            *(name for name in _OPTIONAL if getattr(self, name) is not None),
-        )
+        by_epoch = ('loss', 'margin', 'other', *(name for name in _OPTIONAL if getattr(self, name) is not None))
         return replace(
             self,
             paths=[self.paths[row] for row in rows],
@@ -115,6 +106,8 @@ class SampleRecord:
                 raise ValueError(f'it is {version=} of the format' if version > _VERSION else 'it is another file')
             texts = {name: _unpacked(found.pop(name)) for name in ('paths', 'classes', 'root')}
             means = {name.removeprefix('mean_'): found.pop(name) for name in [*found] if name.startswith('mean_')}
+            for values in (found, means):
+                values.pop('shadow', None)  # in records of before: a margin that nothing uses any more
             return cls(
                 texts['paths'], classes=texts['classes'], root=texts['root'][0], means=means, about=about, **found
             )
@@ -125,7 +118,7 @@ class SampleRecord:
             ) from error
 
 
-_ARRAYS = ('labels', 'epochs', 'loss', 'margin', 'shadow', 'other', 'seen')
+_ARRAYS = ('labels', 'epochs', 'loss', 'margin', 'other', 'seen')
 _OPTIONAL = ('vacuity', 'subcenter')
 
 

@@ -33,9 +33,9 @@ def cross_validated_scores(
         np.ndarray: float32 (N, C). NaN for the only image of a class, which no other image speaks for, and for all
         where N x D x C is above a billion.
     """
-    scores = np.full((len(labels), num_classes), np.nan, np.float32)
     if embeddings.size * num_classes > _MOST_NUMBERS or len(labels) < 2:
-        return scores
+        return np.broadcast_to(np.float32(np.nan), (len(labels), num_classes))  # takes no memory
+    scores = np.full((len(labels), num_classes), np.nan, np.float32)
     features = l2_normalize(torch.from_numpy(embeddings).float())[0]
     targets = torch.from_numpy(labels)
     _, first, group = np.unique(np.arange(len(labels)) if groups is None else groups, True, True)

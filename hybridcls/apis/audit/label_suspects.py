@@ -1,7 +1,7 @@
 """Which labels look wrong, by what a training saw of its images and what their neighbours are labelled as."""
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from .label_noise import wrong_label_probabilities
 __all__ = ['Suspects', 'find_suspects']
 
 _MANY = 1 / 3  # of the labels contradicted: more than most data have wrong
+_CLASSES = 100  # that the estimate looks at one by one; of more, at 99 and the rest
+_AT_ONCE = 10**7  # images times classes: 40 MB a signal
 _FLOOR = 0.05  # added to probabilities before their logarithm: a twentieth, as of 20 neighbours none
 
 
@@ -76,6 +78,9 @@ def find_suspects(
     labels; the order is that of the same estimate from the mean of all signals, the training among them, which has seen
     them and finds fewer, but more surely. The n-th in this order gets the n-th largest of the probabilities.
 
+    Of more than 100 classes the estimate looks at the 99 that most speaks for, the label among them, and at all others
+    together: memory and time grow with the images, not with the square of the classes.
+
     Where more than a third of the labels is contradicted, mostly the model has learned too little, and hard images are
     not told from wrong labels. Then only labels are listed for which all signals, and the trained model itself, name
     one same other class; the probability of all others is halved.
@@ -93,36 +98,37 @@ def find_suspects(
     """
     if num_classes < 2 or not (scores or record):
         raise ValueError(f'find_suspects: expected 2 classes or more and a signal, got {num_classes} and {[*scores]}.')
-    rows = np.arange(len(labels))
-    evidence = dict(scores)
+    evidence = _evidence(labels, num_classes, scores, record, fitted)
     margins, signals = {}, {}
     if record is not None:
-        evidence['training'] = _mean_probabilities(record, num_classes)
         margins['training'] = _mean(record.probability - _rival(record))
         signals = _more_signals(record, num_classes)
-    for name, values in scores.items():
-        margins[name] = _margin(values, labels)
-    contradicted = _contradicted(scores.get('cross_validated', next(iter(evidence.values()))), labels)
-    blind = [np.log(values + _FLOOR) for values in scores.values()]
-    every = [np.log(values + _FLOOR) for values in evidence.values()]
+    margins.update(zip(scores, evidence.margins, strict=True))
+    names = list(scores) + ([] if record is None else ['training'])
+    judge = names.index('cross_validated') if 'cross_validated' in scores else 0
+    known = evidence.named[judge] >= 0
+    contradicted = float((evidence.named[judge] != labels)[known].mean()) if known.any() else 0.0
+    blind, every = len(scores), len(names)
     if contradicted > _MANY:
-        blind = []
-        every += [] if fitted is None else [np.log(fitted + _FLOOR)]
-    best = wrong_label_probabilities([_mean(np.stack(every))], labels)
+        blind, every = 0, len(evidence.logs)
+
+    def estimate(logs: np.ndarray) -> np.ndarray:
+        return wrong_label_probabilities([*logs], labels, evidence.classes, num_classes)
+
+    best = estimate(_mean(evidence.logs[:every])[None])
     if contradicted > _MANY:
-        named = np.stack([values.argmax(1) for values in every])
-        best[(named != named[0]).any(0) | (named[0] == labels)] /= 2
+        named = evidence.named[:every]
+        first = named.max(0)
+        best[((named != first) & (named >= 0)).any(0) | (first == labels)] /= 2
     order = np.lexsort((-_score(margins), -best))
     probability = best.copy()
     if blind:
-        probability[order] = -np.sort(-wrong_label_probabilities(blind, labels))
-    suggested = np.nansum(np.stack([*evidence.values()]), 0)
-    suggested[rows, labels] = -1
+        probability[order] = -np.sort(-estimate(evidence.logs[:blind]))
     return Suspects(
         order=order,
         score=_score(margins),
         probability=probability,
-        suggested=suggested.argmax(1),
+        suggested=evidence.suggested,
         margins=margins,
         signals=signals,
         expected=float(probability.sum()),
@@ -139,17 +145,73 @@ def _score(margins: dict[str, np.ndarray]) -> np.ndarray:
     return np.where(known.any(0), (1 - sums / np.maximum(known.sum(0), 1)) / 2, 0.0)
 
 
-def _margin(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    rows = np.arange(len(labels))
-    others = values.copy()
-    others[rows, labels] = -1
-    return values[rows, labels] - others.max(1)
+class _Evidence(NamedTuple):
+    """What S signals, scores, record and trained model in this order, say of N images.
+
+    Args:
+        classes (np.ndarray): The K classes of each image that most speaks for, its label among them, int32 (N, K); of
+            more than 100 classes the last of the K is C, all others.
+        logs (np.ndarray): Logarithms of their probabilities, float32 (S, N, K).
+        named (np.ndarray): The class that each signal is for, int64 (S, N); -1 where it says nothing.
+        suggested (np.ndarray): The class, other than the label, that scores and record together are for, int64 (N,).
+        margins (np.ndarray): Of each of the scores, float32 (number of scores, N).
+    """
+
+    classes: np.ndarray
+    logs: np.ndarray
+    named: np.ndarray
+    suggested: np.ndarray
+    margins: np.ndarray
 
 
-def _contradicted(values: np.ndarray, labels: np.ndarray) -> float:
-    """Return which share of the labels probabilities (N, C) contradict, of those of which they say something."""
-    known = np.isfinite(values).all(1)
-    return float((values[known].argmax(1) != labels[known]).mean()) if known.any() else 0.0
+def _evidence(
+    labels: np.ndarray,
+    num_classes: int,
+    scores: dict[str, np.ndarray],
+    record: Optional[SampleRecord],
+    fitted: Optional[np.ndarray],
+) -> _Evidence:
+    """Collect the evidence, of so many images at once that all their classes fit into memory."""
+    others = len(scores) + (record is not None)
+    chosen_few = num_classes > _CLASSES
+    width = _CLASSES if chosen_few else num_classes
+    count = others + (fitted is not None)
+    found = _Evidence(
+        np.empty((len(labels), width), np.int32),
+        np.empty((count, len(labels), width), np.float32),
+        np.empty((count, len(labels)), np.int64),
+        np.empty(len(labels), np.int64),
+        np.empty((len(scores), len(labels)), np.float32),
+    )
+    step = max(1, _AT_ONCE // num_classes)
+    for start in range(0, len(labels), step):
+        part = slice(start, start + step)
+        rows = np.arange(start, min(start + step, len(labels)))
+        values = [one[part] for one in scores.values()]
+        values += [] if record is None else [_mean_probabilities(record.part(rows), num_classes)]
+        values += [] if fitted is None else [fitted[part]]
+        each = np.stack(values).astype(np.float32)
+        found.named[:, part] = np.where(np.isfinite(each).all(2), each.argmax(2), -1)
+        place, label = rows - start, labels[part]
+        rivals = each[: len(scores)].copy()
+        rivals[:, place, label] = -1
+        found.margins[:, part] = each[: len(scores), place, label] - rivals.max(2)
+        total = np.nansum(each[:others], 0)
+        total[place, label] = -1
+        found.suggested[part] = total.argmax(1)
+        total = np.nansum(each, 0)
+        total[place, label] = np.inf
+        chosen = np.broadcast_to(np.arange(num_classes), total.shape)
+        if chosen_few:
+            chosen = total.argpartition(num_classes - width + 1, axis=1)[:, 1 - width :]
+        logs = np.log(np.take_along_axis(each, chosen[None], 2) + _FLOOR)
+        if chosen_few:  # and all others together
+            np.log(each + _FLOOR, out=each)
+            mean = (each.sum(2) - logs.sum(2)) / (num_classes - width + 1)
+            logs = np.concatenate([logs, mean[..., None]], 2)
+            chosen = np.concatenate([chosen, np.full((len(rows), 1), num_classes)], 1)
+        found.classes[part], found.logs[:, part] = chosen, logs
+    return found
 
 
 def _rival(record: SampleRecord) -> np.ndarray:

@@ -90,9 +90,6 @@ class SampleRecordHook(Hook):
             return
         self._images = _Images(runner.train_dataloader.dataset)
         self._model, self._head, self._num_classes = model, head, num_classes
-        rng = np.random.default_rng(0)
-        shift = rng.integers(1, max(2, num_classes), len(self._images.paths))
-        self._shadows = (self._images.labels + shift) % num_classes
         self._per_pass = _batches_of_a_pass(runner)
         self._start_empty()
         loaded, self._loaded = self._loaded, None
@@ -102,7 +99,7 @@ class SampleRecordHook(Hook):
 
     def _start_empty(self) -> None:
         count = len(self._images.paths)
-        self._means = ['loss', 'margin', 'shadow']
+        self._means = ['loss', 'margin']
         if isinstance(self._head, EvidentialHead):
             self._means.append('vacuity')
         self._has_subcenters = isinstance(self._head, MarginHead) and self._head.num_subcenters > 1
@@ -143,7 +140,7 @@ class SampleRecordHook(Hook):
         labels = torch.tensor([int(samples[place].gt_label) for place in kept], dtype=torch.int64)
         fits = (labels >= 0) & (labels < self._num_classes)
         logits = self._logits(features, len(embedding)).float().unflatten(0, (views, len(samples)))[:, kept]
-        values = self._values(logits, labels, torch.from_numpy(self._shadows[rows]))
+        values = self._values(logits, labels)
         if self._has_subcenters:
             own = embedding.unflatten(0, (views, len(samples)))[:, kept]
             values.append(self._nearest_subcenter(own, labels)[0].float())
@@ -167,22 +164,17 @@ class SampleRecordHook(Hook):
             for module, mode in modes:
                 module.training = mode
 
-    def _values(self, logits: Tensor, labels: Tensor, shadows: Tensor) -> list[Tensor]:
+    def _values(self, logits: Tensor, labels: Tensor) -> list[Tensor]:
         """Return what is recorded of each image, ``(B,)``, from logits ``(V, B, C)``."""
-        labels, shadows = labels.to(logits.device).clamp(0, self._num_classes - 1), shadows.to(logits.device)
+        labels = labels.to(logits.device).clamp(0, self._num_classes - 1)
         best = logits.topk(min(2, self._num_classes), dim=2)
-
-        def margin_of(classes: Tensor) -> tuple[Tensor, Tensor]:
-            own = logits.gather(2, classes.expand(len(logits), -1)[..., None])[..., 0]
-            rival = (best.indices[..., 0] == classes).long() if self._num_classes > 1 else torch.zeros_like(classes)
-            rival = rival.expand(len(logits), -1)[..., None]
-            return own - best.values.gather(2, rival)[..., 0], best.indices.gather(2, rival)[..., 0]
-
+        own = logits.gather(2, labels.expand(len(logits), -1)[..., None])[..., 0]
+        place = (best.indices[..., :1] == labels[:, None]).long() * (best.indices.shape[2] - 1)
+        margin, other = own - best.values.gather(2, place)[..., 0], best.indices.gather(2, place)[..., 0]
         loss = nn.functional.cross_entropy(
             logits.flatten(0, 1), labels.repeat(len(logits)), reduction='none'
         ).unflatten(0, logits.shape[:2])
-        margin, other = margin_of(labels)
-        means = [loss, margin, margin_of(shadows)[0]]
+        means = [loss, margin]
         if isinstance(self._head, EvidentialHead):
             means.append(self._num_classes / logits.exp().sum(2))
         return [*(value.mean(0) for value in means), other[0].float()]
@@ -262,10 +254,9 @@ class SampleRecordHook(Hook):
         self._loaded = saved if resumes(runner) else None
 
     def _take_back(self, runner: Runner, saved: dict[str, Any]) -> None:
-        if saved['paths'] != self._images.digest:
-            runner.logger.warning(
-                'SampleRecordHook: the training images are others than before the resume: the record begins again.'
-            )
+        if saved['paths'] != self._images.digest or saved['totals'].shape != self._totals.shape:
+            what = 'the training images are' if saved['paths'] != self._images.digest else 'what is recorded is'
+            runner.logger.warning(f'SampleRecordHook: {what} other than before the resume: the record begins again.')
             return
         self._epochs = saved['epochs'].tolist()
         kept = [array.numpy() for array in saved['kept']]

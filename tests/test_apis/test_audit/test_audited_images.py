@@ -15,7 +15,7 @@ def write_record(folder, root, classes=CLASSES):
     one = np.zeros((1, 2), np.float16)
     record = SampleRecord(
         paths=[f'{root}/one/1.png', f'{root}/two/2.png'], labels=np.array([0, 2], np.int32), classes=list(classes),
-        root=root, epochs=np.zeros(1, np.int32), loss=one, margin=one, shadow=one, other=one.astype(np.int32),
+        root=root, epochs=np.zeros(1, np.int32), loss=one, margin=one, other=one.astype(np.int32),
         seen=np.ones(2, np.int32), means={},
     )  # fmt: skip
     (folder / 'sample_record.npz').write_bytes(record.content())

@@ -65,3 +65,18 @@ def test_many_classes_of_one_image_and_labels_that_are_all_wrong():
     evidence, labels, _, _ = planted('none')
     shifted = wrong_label_probabilities([evidence], (labels + 1) % CLASSES)
     assert np.isfinite(shifted).all()  # consistently renamed classes are no fewer or more right than before
+
+
+def test_memory_and_time_do_not_grow_with_the_square_of_the_classes():
+    rng, count, width = np.random.default_rng(0), 100_000, 10  # a matrix of all classes would have 80 GB
+    true = rng.integers(0, count, 3000)
+    classes = np.stack([true, *((true + step) % count for step in range(1, width))], 1)
+    labels = np.where(np.arange(3000) < 300, (true + 1) % count, true)
+    evidence = np.log(0.01 + 0.9 * (classes == true[:, None]))
+    found = wrong_label_probabilities([evidence], labels, classes, count)
+    assert (found[:300] > 0.9).all()
+    assert (found[300:] < 0.1).all()
+    shuffled = rng.permuted(np.arange(width)[None].repeat(3000, 0), axis=1)  # in which order they come is the same
+    parts = (np.take_along_axis(values, shuffled, 1) for values in (evidence, classes))
+    evidence, classes = parts
+    np.testing.assert_allclose(wrong_label_probabilities([evidence], labels, classes, count), found, atol=1e-9)

@@ -50,11 +50,10 @@ def record(scores, labels):
         return (logits[rows, classes] - others.max(1)).astype(np.float16)[None], others.argmax(1).astype(np.int32)[None]
 
     own, other = margin(labels)
-    wrong = (labels + 1) % CLASSES
     return SampleRecord(
         paths=[f'{row}.png' for row in rows], labels=labels.astype(np.int32), classes=list('abcde'), root='',
         epochs=np.zeros(1, np.int32), loss=-logits[rows, labels].astype(np.float16)[None], margin=own,
-        shadow=margin(wrong)[0], other=other, seen=np.ones(len(labels), np.int32),
+        other=other, seen=np.ones(len(labels), np.int32),
         means=dict(margin=own[0], loss=-logits[rows, labels], right=(own[0] > 0).astype(np.float32)),
     )  # fmt: skip
 
@@ -95,3 +94,31 @@ def test_a_weak_model_lists_only_labels_against_which_all_signals_name_one_class
     assert found.listed <= named.sum() < 0.05 * IMAGES
     few = find_suspects(labels, CLASSES, dict(cross_validated=scores), None, rng.permutation(fitted))
     np.testing.assert_array_equal(few.order, find_suspects(labels, CLASSES, dict(cross_validated=scores)).order)
+
+
+def test_of_many_classes_those_with_evidence_are_enough(monkeypatch):
+    scores, labels, wrong, _ = world(0.1)
+    silent = np.full_like(scores, np.nan)
+    whole = find_suspects(labels, CLASSES, dict(model=scores, silent=silent), record(scores, labels))
+    monkeypatch.setattr('hybridcls.apis.audit.label_suspects._AT_ONCE', 777)
+    parts = find_suspects(labels, CLASSES, dict(model=scores, silent=silent), record(scores, labels))
+    for name in ('order', 'probability', 'suggested', 'score'):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+    monkeypatch.setattr('hybridcls.apis.audit.label_suspects._CLASSES', 4)  # three and the rest
+    few = find_suspects(labels, CLASSES, dict(model=scores, silent=silent), record(scores, labels))
+    assert few.listed == pytest.approx(whole.listed, rel=0.05)
+    assert wrong[few.order[: few.listed]].mean() > 0.95
+    np.testing.assert_array_equal(few.suggested, whole.suggested)
+
+
+def test_a_silent_signal_does_not_speak_against_what_others_say_of_a_weak_model():
+    scores, labels, _, _ = world(0.0)
+    weak = np.roll(scores, 1, axis=1)
+    weak[1000:] = scores[1000:]
+    fitted = scores.copy()
+    fitted[:40] = weak[:40]
+    silent = np.full_like(scores, np.nan)
+    found = find_suspects(labels, CLASSES, dict(cross_validated=weak, neighbours=silent), None, fitted)
+    alone = find_suspects(labels, CLASSES, dict(cross_validated=weak), None, fitted)
+    assert found.listed == alone.listed > 20
+    np.testing.assert_array_equal(found.order, alone.order)
