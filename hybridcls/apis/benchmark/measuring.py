@@ -21,6 +21,7 @@ from hybridcls.structures import Calibration
 from ..artifact.artifact_folder import check_no_program
 from ..artifact.network_input import read_network_input
 from ..artifact.shipped.runtime import Model, read_sidecar
+from ..compile_plan import estimated_compile_seconds
 from ..held_out_images import held_out_images
 from ..image_inputs import Item, read_inputs
 from ..inference_settings import InferenceSettings
@@ -50,7 +51,7 @@ class BenchmarkOptions:
     Args:
         batch_sizes (Sequence[int]): Images of a call. Defaults to 1, 8 and 64.
         settings (Sequence[str], optional): Names of :meth:`InferenceSettings.of_name`, or of :data:`EXPORTS`. Defaults
-            to None: those that may pay on the device.
+            to None: those that may pay on the device, and what is compiled at the largest batch alone.
         max_loss (float): Points of accuracy that may be lost, >= 0. Defaults to 0.5.
         rule (str): ``'interval'`` or ``'estimate'``, see :func:`verdict_on`. Defaults to ``'interval'``.
         rounds (int): Calls of each, at most. Defaults to 21.
@@ -67,6 +68,11 @@ class BenchmarkOptions:
     seconds: float = 60.0
     workers: Optional[int] = None
     trust: bool = False
+
+    def times(self, settings: Optional[InferenceSettings], size: int) -> bool:
+        """Whether settings (None: an artifact) are timed at a batch size: each one compiles them again."""
+        is_compiled = settings is not None and settings.compile
+        return not is_compiled or self.settings is not None or size == max(self.batch_sizes)
 
     def __post_init__(self) -> None:
         for size in self.batch_sizes:
@@ -139,8 +145,10 @@ def benchmark(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='hybridcls_benchmark_')))
         items = [] if images is None else images.items
         exports = Exports(str(source), folder, opened.get('config'), items, options.max_loss, tell)
-        for name in _names(model, device, options):
-            settings = None if name in EXPORTS or model is None else InferenceSettings.of_name(name)
+        names = _names(model, device, options)
+        wanted = {name: None if name in EXPORTS or model is None else InferenceSettings.of_name(name) for name in names}
+        tell(_expected_time(list(wanted.values()), model, options))
+        for name, settings in wanted.items():
             rows.append(Row(name, settings))
             try:
                 given = exports.folder_of(name) if name in EXPORTS else source
@@ -163,8 +171,10 @@ def benchmark(
             with suppress(ChildError):  # the speeds do not depend on a count
                 flops = one.ask('flops')
                 row.gflops = None if flops is None else flops / 1e9
-        for size in sorted(options.batch_sizes):
-            running = _time(size, running, options, tell)
+        for size in sorted(set(options.batch_sizes)):
+            timed = [pair for pair in running if options.times(pair[0].settings, size)]
+            timed = _time(size, timed, options, tell)
+            running = [pair for pair in running if not pair[0].missing] if timed else []
         result = Benchmark(machine(device), rows, notes=exports.notes)
         if images is not None:
             result.preprocess_ms = images.preprocess_ms
@@ -184,6 +194,25 @@ def _names(model: Optional[HybridInferencer], device: torch.device, options: Ben
     if options.settings is None and device.type == 'cpu' and not {'avx512_bf16', 'amx_bf16'} & set(cpu_flags()):
         names = [name for name in names if 'bf16' not in name]
     return list(dict.fromkeys(names))
+
+
+def _expected_time(
+    wanted: Sequence[Optional[InferenceSettings]], model: Optional[HybridInferencer], options: BenchmarkOptions
+) -> str:
+    """Return a sentence about how long it will take, and what is left out for that."""
+    sizes = sorted(set(options.batch_sizes))
+    text = (
+        f'batch {", ".join(map(str, sizes))}: each at most {options.rounds} rounds or {options.seconds:g} s of timing'
+    )
+    compiled = [one for one in wanted if one is not None and one.compile]
+    if not compiled or model is None:
+        return f'{text}.'
+    count = sum(options.times(one, size) for one in compiled for size in sizes)
+    minutes = count * estimated_compile_seconds(model.model) / 60
+    text += f'. Compilations: {count}, about {minutes:.1f} minutes of an idle machine.'
+    if count < len(compiled) * len(sizes):
+        text += f' What is compiled is timed at batch {sizes[-1]} alone; by --settings NAME ... at each.'
+    return text
 
 
 def _try(row: Row, function: Callable[[], Any], tell: Callable[[str], Any]) -> bool:
