@@ -16,6 +16,7 @@ import torch
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.functional.calibration import apply_scaling
+from hybridcls.models.adapters import add_token_merging
 from hybridcls.structures import Calibration
 
 from ..artifact.artifact_folder import check_no_program
@@ -193,7 +194,17 @@ def _names(model: Optional[HybridInferencer], device: torch.device, options: Ben
     names.sort(key=lambda name: name != 'eager')
     if options.settings is None and device.type == 'cpu' and not {'avx512_bf16', 'amx_bf16'} & set(cpu_flags()):
         names = [name for name in names if 'bf16' not in name]
+    if options.settings is None and not _merges_tokens(model.model):
+        names = [name for name in names if 'tome=' not in name]
     return list(dict.fromkeys(names))
+
+
+def _merges_tokens(model: Any) -> bool:
+    try:
+        add_token_merging(model, 0.1).undo()
+    except ValueError:
+        return False
+    return True
 
 
 def _expected_time(

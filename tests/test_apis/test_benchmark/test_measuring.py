@@ -176,12 +176,16 @@ def test_an_artifact(tmp_path):
     assert result.chosen is None
 
 
-def test_a_setting_that_the_model_does_not_have(tmp_path):
+def test_a_setting_that_the_model_does_not_have(tmp_path, monkeypatch):
     from trained_checkpoints import CNN
 
     path, _ = write_checkpoint(tmp_path / 'a.pth', config_of(CNN, LINEAR))
     options = BenchmarkOptions((1,), ('tome=0.1',), rounds=1)
     result = benchmark(path, options, HybridInferencer(path, 'cpu'), dict(device='cpu'), child=InProcess)
     assert 'token_merging_ratio' in result.rows[1].missing
+    monkeypatch.setattr(measuring, '_CPU', ('eager', 'tome=0.1', 'tome=0.1+channels_last'))
+    options = BenchmarkOptions((1,), rounds=1)
+    result = benchmark(path, options, HybridInferencer(path, 'cpu'), dict(device='cpu'), child=InProcess)
+    assert [row.name for row in result.rows] == ['eager']  # by default nothing is tried that it cannot do
     with pytest.raises(ValueError, match="Did you mean 'compiled'"):
         BenchmarkOptions(settings=('compild',))
