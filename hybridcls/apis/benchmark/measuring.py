@@ -27,7 +27,7 @@ from ..held_out_images import held_out_images
 from ..image_inputs import Item, read_inputs
 from ..inference_settings import InferenceSettings
 from ..inferencer import HybridInferencer
-from ..machine import cpu_flags, machine
+from ..machine import busy_processors, cpu_flags, machine
 from ..timing import interleaved_seconds, timing_of
 from .candidate import Candidate, sentence_of
 from .child import Child, ChildError
@@ -37,6 +37,7 @@ from .row import Row, Speed, accuracy_of, verdict_on
 __all__ = ['RULES', 'Benchmark', 'BenchmarkOptions', 'benchmark']
 
 RULES = ('interval', 'estimate')
+_BUSY = 0.5  # of the processors that others use
 _MEBIBYTE = 2**20
 _PREPROCESSED = 64  # images that the preprocessing is timed with
 _CPU = ('eager', 'bf16', 'channels_last', 'compiled', 'compiled+bf16', 'tome=0.04', 'tome=0.08',
@@ -95,8 +96,8 @@ class Benchmark:
         machine (dict): Names and numbers of the machine.
         rows (list[Row]): The first is what the others are compared with.
         preprocess_ms (float, optional): Of an image, by one thread, where images were given.
-        chosen (str, optional): The fastest row at the largest batch that ``hybridcls predict`` can run and that loses
-            no more than was wanted.
+        chosen (str, optional): The fastest row (``Speed.ratio``) at the largest batch that ``hybridcls predict`` can
+            run and that loses no more than was wanted.
         notes (list[str]): Sentences.
     """
 
@@ -138,6 +139,7 @@ def benchmark(
         ValueError: If an option is out of range, or the first row cannot be run.
     """
     device = torch.device('cpu') if model is None else model.device
+    load = busy_processors()
     with ExitStack() as stack:
         images = None if data is None else _Images(model, source, data, options)
         candidates = []
@@ -177,6 +179,11 @@ def benchmark(
             timed = _time(size, timed, options, tell)
             running = [pair for pair in running if not pair[0].missing] if timed else []
         result = Benchmark(machine(device), rows, notes=exports.notes)
+        if load > _BUSY * (os.cpu_count() or 1):
+            result.notes.append(
+                f'The machine was busy before (load {load:.1f}, {os.cpu_count()} processors): all times are too long, '
+                'and those of many small operations by several threads most of all. Measure again when it is idle.'
+            )
         if images is not None:
             result.preprocess_ms = images.preprocess_ms
             _judge(images, running, options, tell)
@@ -323,9 +330,7 @@ def _judge(
 def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
     """Choose the fastest at the largest batch of those that are within the wanted loss."""
     size = max(options.batch_sizes)
-    timed = sorted(
-        (row for row in result.rows if size in row.speeds), key=lambda row: -row.speeds[size].images_per_second
-    )
+    timed = sorted((row for row in result.rows if size in row.speeds), key=lambda row: row.speeds[size].ratio)
     good = [row for row in timed if row.verdict == 'within']
     usable = next((row for row in good if row.settings is not None), None)
     result.chosen = None if usable is None else usable.name

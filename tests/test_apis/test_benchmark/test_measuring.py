@@ -144,6 +144,21 @@ def test_a_process_that_ends_takes_nothing_along(found):
     assert result.chosen == 'channels_last'
 
 
+def test_the_choice_is_by_the_time_of_the_same_round_and_a_busy_machine_is_named(found, monkeypatch):
+    _, _, model, folder = found
+    monkeypatch.setattr(measuring, 'busy_processors', lambda: 1e4)
+    drifting = dict(eager=[4.0, 1, 1, 1, 1], bf16=[1.0, 1, 9, 1, 1], channels_last=[2.0, 0.5, 2, 1, 1])  # from the end
+
+    class Drifting(InProcess):
+        def ask(self, name, *arguments):
+            return drifting[self.candidate.name].pop() if name == 'run' else super().ask(name, *arguments)
+
+    options = BenchmarkOptions((2,), ('bf16', 'channels_last'), 100, 'estimate', rounds=3)
+    result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), str(folder / 'val'), child=Drifting)
+    assert result.chosen == 'channels_last'  # 0.5 of eager in the same round, median; bf16 has the smaller median
+    assert any('The machine was busy before (load 10000.0' in note for note in result.notes)
+
+
 def test_by_default_what_is_compiled_is_timed_at_the_largest_batch_alone_and_that_is_said(found, monkeypatch):
     _, _, model, _ = found
     monkeypatch.setattr(measuring, '_CPU', ('eager', 'compiled', 'channels_last'))
