@@ -8,7 +8,7 @@ import torch
 
 from hybridcls.compat.torch_compiler import missing_for_inductor
 
-__all__ = ['cpu_flags', 'machine']
+__all__ = ['busy_processors', 'cpu_flags', 'machine']
 
 _CPUINFO = '/proc/cpuinfo'
 _TOLD_FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', 'amx_bf16', 'amx_int8')
@@ -17,6 +17,14 @@ _TOLD_FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', '
 def cpu_flags() -> tuple[str, ...]:
     """Return what the CPU can do, as Linux names it; nothing on other systems."""
     return tuple(_cpuinfo('flags', 'Features').split())
+
+
+def busy_processors() -> float:
+    """Return how many processes computed or waited for a processor in the last minute; 0 where that is not known."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -201,11 +201,13 @@ def _merge_tokens(model: nn.Module, cfg: Config) -> None:
 def _written_config(config: Union[str, Path], checkpoint: Optional[str]) -> Config:
     """Read a config file, which runs as configs do, and count its classes by the checkpoint."""
     from hybridcls.engine.config import apply, load_config
+    from hybridcls.engine.config.data_defaults import data_defaults
     from hybridcls.engine.config.num_classes import num_classes
 
     cfg = load_config(config)
     if cfg.get('model') is None:
         raise ValueError(f'predict: expected a config with a model, got {config}. Of a chain, name that of a phase.')
+    apply(cfg, data_defaults, 1, True)  # as a test does: batches, above all
     apply(cfg, num_classes, checkpoint)
     return cfg
 

@@ -6,6 +6,7 @@ merged tokens, and exported to onnxruntime. With --out the choice is written as 
 """
 
 import os
+import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
@@ -100,7 +101,7 @@ def run(args: Namespace) -> int:
         source = args.checkpoint if model is None else model.checkpoint_path
         opened = dict(device=args.device, config=args.config, amp=args.amp or None)
         found = benchmark(source, options, model, opened, args.data, lambda text: tell(text, sys.stderr))
-        text = benchmark_text(found)
+        text = benchmark_text(found, shutil.get_terminal_size((120, 24)).columns)
         if args.out and model is not None and found.chosen is not None:
             _write(args, model, found)
     if args.json:

@@ -16,16 +16,18 @@ import torch
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.functional.calibration import apply_scaling
+from hybridcls.models.adapters import add_token_merging
 from hybridcls.structures import Calibration
 
 from ..artifact.artifact_folder import check_no_program
 from ..artifact.network_input import read_network_input
 from ..artifact.shipped.runtime import Model, read_sidecar
+from ..compile_plan import estimated_compile_seconds
 from ..held_out_images import held_out_images
 from ..image_inputs import Item, read_inputs
 from ..inference_settings import InferenceSettings
 from ..inferencer import HybridInferencer
-from ..machine import cpu_flags, machine
+from ..machine import busy_processors, cpu_flags, machine
 from ..timing import interleaved_seconds, timing_of
 from .candidate import Candidate, sentence_of
 from .child import Child, ChildError
@@ -35,6 +37,7 @@ from .row import Row, Speed, accuracy_of, verdict_on
 __all__ = ['RULES', 'Benchmark', 'BenchmarkOptions', 'benchmark']
 
 RULES = ('interval', 'estimate')
+_BUSY = 0.5  # of the processors that others use
 _MEBIBYTE = 2**20
 _PREPROCESSED = 64  # images that the preprocessing is timed with
 _CPU = ('eager', 'bf16', 'channels_last', 'compiled', 'compiled+bf16', 'tome=0.04', 'tome=0.08',
@@ -50,7 +53,7 @@ class BenchmarkOptions:
     Args:
         batch_sizes (Sequence[int]): Images of a call. Defaults to 1, 8 and 64.
         settings (Sequence[str], optional): Names of :meth:`InferenceSettings.of_name`, or of :data:`EXPORTS`. Defaults
-            to None: those that may pay on the device.
+            to None: those that may pay on the device, and what is compiled at the largest batch alone.
         max_loss (float): Points of accuracy that may be lost, >= 0. Defaults to 0.5.
         rule (str): ``'interval'`` or ``'estimate'``, see :func:`verdict_on`. Defaults to ``'interval'``.
         rounds (int): Calls of each, at most. Defaults to 21.
@@ -67,6 +70,11 @@ class BenchmarkOptions:
     seconds: float = 60.0
     workers: Optional[int] = None
     trust: bool = False
+
+    def times(self, settings: Optional[InferenceSettings], size: int) -> bool:
+        """Whether settings (None: an artifact) are timed at a batch size: each one compiles them again."""
+        is_compiled = settings is not None and settings.compile
+        return not is_compiled or self.settings is not None or size == max(self.batch_sizes)
 
     def __post_init__(self) -> None:
         for size in self.batch_sizes:
@@ -88,8 +96,8 @@ class Benchmark:
         machine (dict): Names and numbers of the machine.
         rows (list[Row]): The first is what the others are compared with.
         preprocess_ms (float, optional): Of an image, by one thread, where images were given.
-        chosen (str, optional): The fastest row at the largest batch that ``hybridcls predict`` can run and that loses
-            no more than was wanted.
+        chosen (str, optional): The fastest row (``Speed.ratio``) at the largest batch that ``hybridcls predict`` can
+            run and that loses no more than was wanted.
         notes (list[str]): Sentences.
     """
 
@@ -131,6 +139,7 @@ def benchmark(
         ValueError: If an option is out of range, or the first row cannot be run.
     """
     device = torch.device('cpu') if model is None else model.device
+    load = busy_processors()
     with ExitStack() as stack:
         images = None if data is None else _Images(model, source, data, options)
         candidates = []
@@ -139,8 +148,10 @@ def benchmark(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='hybridcls_benchmark_')))
         items = [] if images is None else images.items
         exports = Exports(str(source), folder, opened.get('config'), items, options.max_loss, tell)
-        for name in _names(model, device, options):
-            settings = None if name in EXPORTS or model is None else InferenceSettings.of_name(name)
+        names = _names(model, device, options)
+        wanted = {name: None if name in EXPORTS or model is None else InferenceSettings.of_name(name) for name in names}
+        tell(_expected_time(list(wanted.values()), model, options))
+        for name, settings in wanted.items():
             rows.append(Row(name, settings))
             try:
                 given = exports.folder_of(name) if name in EXPORTS else source
@@ -163,9 +174,16 @@ def benchmark(
             with suppress(ChildError):  # the speeds do not depend on a count
                 flops = one.ask('flops')
                 row.gflops = None if flops is None else flops / 1e9
-        for size in sorted(options.batch_sizes):
-            running = _time(size, running, options, tell)
+        for size in sorted(set(options.batch_sizes)):
+            timed = [pair for pair in running if options.times(pair[0].settings, size)]
+            timed = _time(size, timed, options, tell)
+            running = [pair for pair in running if not pair[0].missing] if timed else []
         result = Benchmark(machine(device), rows, notes=exports.notes)
+        if load > _BUSY * (os.cpu_count() or 1):
+            result.notes.append(
+                f'The machine was busy before (load {load:.1f}, {os.cpu_count()} processors): all times are too long, '
+                'and those of many small operations by several threads most of all. Measure again when it is idle.'
+            )
         if images is not None:
             result.preprocess_ms = images.preprocess_ms
             _judge(images, running, options, tell)
@@ -183,7 +201,36 @@ def _names(model: Optional[HybridInferencer], device: torch.device, options: Ben
     names.sort(key=lambda name: name != 'eager')
     if options.settings is None and device.type == 'cpu' and not {'avx512_bf16', 'amx_bf16'} & set(cpu_flags()):
         names = [name for name in names if 'bf16' not in name]
+    if options.settings is None and not _merges_tokens(model.model):
+        names = [name for name in names if 'tome=' not in name]
     return list(dict.fromkeys(names))
+
+
+def _merges_tokens(model: Any) -> bool:
+    try:
+        add_token_merging(model, 0.1).undo()
+    except ValueError:
+        return False
+    return True
+
+
+def _expected_time(
+    wanted: Sequence[Optional[InferenceSettings]], model: Optional[HybridInferencer], options: BenchmarkOptions
+) -> str:
+    """Return a sentence about how long it will take, and what is left out for that."""
+    sizes = sorted(set(options.batch_sizes))
+    text = (
+        f'batch {", ".join(map(str, sizes))}: each at most {options.rounds} rounds or {options.seconds:g} s of timing'
+    )
+    compiled = [one for one in wanted if one is not None and one.compile]
+    if not compiled or model is None:
+        return f'{text}.'
+    count = sum(options.times(one, size) for one in compiled for size in sizes)
+    minutes = count * estimated_compile_seconds(model.model) / 60
+    text += f'. Compilations: {count}, about {minutes:.1f} minutes of an idle machine.'
+    if count < len(compiled) * len(sizes):
+        text += f' What is compiled is timed at batch {sizes[-1]} alone; by --settings NAME ... at each.'
+    return text
 
 
 def _try(row: Row, function: Callable[[], Any], tell: Callable[[str], Any]) -> bool:
@@ -283,9 +330,7 @@ def _judge(
 def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
     """Choose the fastest at the largest batch of those that are within the wanted loss."""
     size = max(options.batch_sizes)
-    timed = sorted(
-        (row for row in result.rows if size in row.speeds), key=lambda row: -row.speeds[size].images_per_second
-    )
+    timed = sorted((row for row in result.rows if size in row.speeds), key=lambda row: row.speeds[size].ratio)
     good = [row for row in timed if row.verdict == 'within']
     usable = next((row for row in good if row.settings is not None), None)
     result.chosen = None if usable is None else usable.name

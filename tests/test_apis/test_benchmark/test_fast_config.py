@@ -31,7 +31,11 @@ def test_it_inherits_from_the_config_in_the_work_dir_and_predicts(tmp_path):
 
 
 def test_without_such_a_config_it_is_whole(tmp_path):
-    path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, LINEAR))
+    cfg = config_of(CNN, LINEAR, batch_size=None)
+    cfg['test_dataloader']['batch_size'] = None  # as a file has what a training fills in
+    path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', cfg)
     out = tmp_path / 'fast.py'
     out.write_text(fast_config(path, HybridInferencer(path, 'cpu').config, SETTINGS, str(out), 'Measured.'))
-    assert HybridInferencer(path, 'cpu', out).wanted_settings == SETTINGS
+    model = HybridInferencer(path, 'cpu', out)
+    assert model.wanted_settings == SETTINGS
+    assert model.batch_size == 32  # as of a test

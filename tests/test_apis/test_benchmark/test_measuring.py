@@ -1,6 +1,7 @@
 """The benchmark end to end in one process: same images, judged losses, a choice; an artifact; what cannot be run."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from tiny_artifact import write_tiny_artifact
 from trained_checkpoints import CLASSES, LINEAR, VIT, config_of, write_checkpoint
 
-from hybridcls.apis.benchmark import BenchmarkOptions, benchmark
+from hybridcls.apis.benchmark import BenchmarkOptions, benchmark, measuring
 from hybridcls.apis.benchmark.benchmark_text import benchmark_text
 from hybridcls.apis.benchmark.candidate import peak_of_process
 from hybridcls.apis.benchmark.child import ChildError
@@ -81,7 +82,7 @@ def test_eager_is_first_and_accuracy_is_that_of_a_prediction(found):
 def test_thresholds_of_float32_refuse_no_other_setting_and_a_note_says_what_they_are_worth(found):
     assert row_of(found[0], 'bf16').accuracy.answered is not None
     assert any('thresholds are those of float32' in note for note in found[0].notes)
-    assert 'answered   wrong' in benchmark_text(found[0])
+    assert 'answered wrong' in benchmark_text(found[0])
 
 
 def test_changes_are_measured_against_eager(found):
@@ -117,7 +118,7 @@ def test_what_cannot_be_run_has_a_reason(found):
 
 def test_tables_have_all_rows_and_the_machine(found):
     text = benchmark_text(found[0])
-    assert f'{torch.get_num_threads()} threads' in text
+    assert f', {torch.get_num_threads()} thread' in text
     assert 'batch 4' in text
     assert len([line for line in text.splitlines() if line.startswith('bf16 ')]) >= 3
 
@@ -143,6 +144,45 @@ def test_a_process_that_ends_takes_nothing_along(found):
     assert result.chosen == 'channels_last'
 
 
+def test_the_choice_is_by_the_time_of_the_same_round_and_a_busy_machine_is_named(found, monkeypatch):
+    _, _, model, folder = found
+    monkeypatch.setattr(measuring, 'busy_processors', lambda: 1e4)
+    drifting = dict(eager=[4.0, 1, 1, 1, 1], bf16=[1.0, 1, 9, 1, 1], channels_last=[2.0, 0.5, 2, 1, 1])  # from the end
+
+    class Drifting(InProcess):
+        def ask(self, name, *arguments):
+            return drifting[self.candidate.name].pop() if name == 'run' else super().ask(name, *arguments)
+
+    options = BenchmarkOptions((2,), ('bf16', 'channels_last'), 100, 'estimate', rounds=3)
+    result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), str(folder / 'val'), child=Drifting)
+    assert result.chosen == 'channels_last'  # 0.5 of eager in the same round, median; bf16 has the smaller median
+    assert any('The machine was busy before (load 10000.0' in note for note in result.notes)
+
+
+def test_by_default_what_is_compiled_is_timed_at_the_largest_batch_alone_and_that_is_said(found, monkeypatch):
+    _, _, model, _ = found
+    monkeypatch.setattr(measuring, '_CPU', ('eager', 'compiled', 'channels_last'))
+    said = []
+
+    class Uncompiled(InProcess):
+        def wait(self):
+            self.candidate = replace(self.candidate, settings=self.candidate.settings.uncompiled)
+            super().wait()
+
+    def sizes_of(settings):
+        options = BenchmarkOptions((1, 2, 4), settings, rounds=1)
+        result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), None, said.append, Uncompiled)
+        return [sorted(row.speeds) for row in result.rows]
+
+    assert sizes_of(None) == [[1, 2, 4], [4], [1, 2, 4]]
+    assert 'Compilations: 1,' in said[0]
+    assert 'at batch 4 alone' in said[0]
+    said.clear()
+    assert sizes_of(('compiled',)) == [[1, 2, 4], [1, 2, 4]]
+    assert 'Compilations: 3,' in said[0]
+    assert 'alone' not in said[0]
+
+
 def test_an_artifact(tmp_path):
     folder = write_tiny_artifact(tmp_path / 'artifact')
     result = benchmark(str(folder), BenchmarkOptions((2,), rounds=3), child=InProcess)
@@ -151,12 +191,16 @@ def test_an_artifact(tmp_path):
     assert result.chosen is None
 
 
-def test_a_setting_that_the_model_does_not_have(tmp_path):
+def test_a_setting_that_the_model_does_not_have(tmp_path, monkeypatch):
     from trained_checkpoints import CNN
 
     path, _ = write_checkpoint(tmp_path / 'a.pth', config_of(CNN, LINEAR))
     options = BenchmarkOptions((1,), ('tome=0.1',), rounds=1)
     result = benchmark(path, options, HybridInferencer(path, 'cpu'), dict(device='cpu'), child=InProcess)
     assert 'token_merging_ratio' in result.rows[1].missing
+    monkeypatch.setattr(measuring, '_CPU', ('eager', 'tome=0.1', 'tome=0.1+channels_last'))
+    options = BenchmarkOptions((1,), rounds=1)
+    result = benchmark(path, options, HybridInferencer(path, 'cpu'), dict(device='cpu'), child=InProcess)
+    assert [row.name for row in result.rows] == ['eager']  # by default nothing is tried that it cannot do
     with pytest.raises(ValueError, match="Did you mean 'compiled'"):
         BenchmarkOptions(settings=('compild',))
