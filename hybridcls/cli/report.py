@@ -10,7 +10,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_number, counted, listed
 
 from .image_options import add_image_options, check_images, check_model, open_model
 from .json_output import print_json, stdout_for_json, tell
@@ -83,5 +83,7 @@ def run(args: Namespace) -> int:
     if args.json:
         print_json(dict(command='report', out=out, **report.numbers))
     else:
+        if unreadable := report.numbers['unreadable']:
+            tell(f'{counted(len(unreadable), "image")} could not be read: {listed(unreadable, 5)}.')
         tell(f'{out} ({len(report.html) / 2**20:.1f} MB), and the numbers: {numbers_out}')
     return 1 if report.numbers['unreadable'] else 0
