@@ -80,10 +80,10 @@ def run(args: Namespace) -> int:
         numbers = plain_results(report.numbers, finite=True)
         write_out(report.html.encode(), out)
         write_out(json.dumps(numbers, indent=1).encode(), numbers_out)
+    if unreadable := report.numbers['unreadable']:
+        tell(f'{counted(len(unreadable), "image")} could not be read: {listed(unreadable, 5)}.', sys.stderr)
     if args.json:
         print_json(dict(command='report', out=out, **report.numbers))
     else:
-        if unreadable := report.numbers['unreadable']:
-            tell(f'{counted(len(unreadable), "image")} could not be read: {listed(unreadable, 5)}.')
         tell(f'{out} ({len(report.html) / 2**20:.1f} MB), and the numbers: {numbers_out}')
     return 1 if report.numbers['unreadable'] else 0
