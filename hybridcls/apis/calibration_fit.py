@@ -11,7 +11,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from hybridcls.checks import check_choice, check_number, listed
+from hybridcls.checks import check_choice, check_number, counted, listed
 from hybridcls.engine.checkpoints.calibration_file import digest_of_weights
 from hybridcls.evaluation import CalibrationMetric
 from hybridcls.functional.calibration import (
@@ -205,7 +205,9 @@ def labelled_scores(
         handle.remove()
     if answers.unreadable:
         first = answers.unreadable[0]
-        notes.append(f'{len(answers.unreadable)} images cannot be read, the first: {first.path}: {first.reason}')
+        notes.append(
+            f'{counted(len(answers.unreadable), "image")} cannot be read, the first: {first.path}: {first.reason}'
+        )
     number_of = {name: number for number, name in enumerate(model.classes)}
     labels = [_UNKNOWN if answer.label is None else number_of[answer.label] for answer in given]
     broken = [answer.path for answer in given if answer.scores is None or not bool((answer.scores >= 0).all())]

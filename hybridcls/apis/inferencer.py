@@ -325,7 +325,7 @@ class HybridInferencer(BaseInferencer):
         from mmpretrain.visualization import UniversalVisualizer
 
         from hybridcls.engine.hooks.visualization_hook import picture_name
-        from hybridcls.visualization.prediction_image import enlarge, fitting_text_size, to_rgb_image
+        from hybridcls.visualization.prediction_image import enlarge, fitting_text, to_rgb_image
 
         self._visualizer = self._visualizer or UniversalVisualizer()
         for number, (packed, sample, item) in enumerate(zip(inputs, preds, items, strict=True), first):
@@ -336,7 +336,7 @@ class HybridInferencer(BaseInferencer):
                 image=image,
                 data_sample=sample,
                 classes=self.classes,
-                text_cfg=dict(size=fitting_text_size(image.shape[1], sample, self.classes)),
+                text_cfg=fitting_text(image.shape[1], sample, self.classes),
                 out_file=os.path.join(out_dir, f'{name}.png'),
             )
 

@@ -41,7 +41,7 @@ def find_config(caller: str, name: str) -> str:
     if os.path.isdir(name):
         raise FileNotFoundError(
             f'{caller}: config={name!r} is a folder, not a config.{near_files(name)} `hybridcls list recipes` names '
-            'those that are shipped.'
+            'those that are shipped; a folder of images is --data FOLDER.'
         )
     stems = {Path(one).name: one for one in reversed(shipped)}
     stem = Path(inside).name.removesuffix('.py')

@@ -10,7 +10,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_number, counted, listed
 
 from .image_options import add_image_options, check_images, check_model, open_model
 from .json_output import print_json, stdout_for_json, tell
@@ -80,6 +80,8 @@ def run(args: Namespace) -> int:
         numbers = plain_results(report.numbers, finite=True)
         write_out(report.html.encode(), out)
         write_out(json.dumps(numbers, indent=1).encode(), numbers_out)
+    if unreadable := report.numbers['unreadable']:
+        tell(f'{counted(len(unreadable), "image")} could not be read: {listed(unreadable, 5)}.', sys.stderr)
     if args.json:
         print_json(dict(command='report', out=out, **report.numbers))
     else:

@@ -1,13 +1,16 @@
 """Convert an input of the network to an image that can be shown with text."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
 from torch import Tensor
 
-__all__ = ['ClassNames', 'enlarge', 'fitting_text_size', 'to_rgb_image']
+from .text_fonts import font_families
+
+__all__ = ['ClassNames', 'enlarge', 'fitting_text', 'fitting_text_size', 'to_rgb_image']
 
 _LEAST_EDGE, _MOST_EDGE = 320, 1280  # pixels
 _CHARACTER_WIDTH = 0.62  # of a monospace font, of its size
@@ -56,9 +59,23 @@ def enlarge(image: np.ndarray) -> np.ndarray:
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
+def fitting_text(width: int, sample: Any, classes: Optional[Sequence[str]], dpi: int = 100) -> dict[str, Any]:
+    """Return ``size`` and ``family`` for matplotlib: the text fits, by fonts that have its characters."""
+    family = font_families(''.join(_lines(sample, classes)), 'monospace')
+    return dict(size=fitting_text_size(width, sample, classes, dpi), family=family)
+
+
 def fitting_text_size(width: int, sample: Any, classes: Optional[Sequence[str]], dpi: int = 100) -> float:
     """Return the font size in points, from 5 to 14, at which the longest line fits into ``width`` pixels."""
-    labels = [number for field in ('gt_label', 'pred_label') for number in sample.get(field, Tensor()).long().tolist()]
-    lines = [f'Ground truth: {n}, 0.00' + ('' if classes is None else f' ({classes[n]})') for n in labels]
-    longest = max(map(len, lines), default=20) + 2
+    longest = max(map(_columns, _lines(sample, classes)), default=20) + 2
     return min(14.0, max(5.0, 72 / dpi * width / longest / _CHARACTER_WIDTH))
+
+
+def _lines(sample: Any, classes: Optional[Sequence[str]]) -> list[str]:
+    labels = [number for field in ('gt_label', 'pred_label') for number in sample.get(field, Tensor()).long().tolist()]
+    return [f'Ground truth: {n}, 0.00' + ('' if classes is None else f' ({classes[n]})') for n in labels]
+
+
+def _columns(line: str) -> int:
+    """Count Chinese, Japanese and Korean characters twice: they are as wide as two others."""
+    return len(line) + sum(unicodedata.east_asian_width(one) in 'WF' for one in line)

@@ -1,6 +1,7 @@
 """Draw text of any script into a picture, by the fonts that are installed."""
 
 import logging
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from mmengine.logging import print_log
 from PIL import ImageDraw, ImageFont
 
-__all__ = ['draw_text', 'text_width']
+__all__ = ['draw_text', 'font_families', 'text_width']
 
 
 def draw_text(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, fill: str = 'black') -> None:
@@ -36,6 +37,26 @@ def text_width(text: str, size: int) -> float:
     return sum(_font(path, size).getlength(part) for part, path in _parts(text))
 
 
+def font_families(text: str, first: str) -> list[str]:
+    """Return the families of fonts by which matplotlib draws a text, each character by the first that has it.
+
+    Args:
+        text (str): Of one line or more.
+        first (str): The family that is taken where it has a character, as ``'monospace'``.
+    """
+    paths = dict.fromkeys([_own(), *map(_font_of, text.replace('\n', ''))])
+    return [first, *map(_family, paths)]
+
+
+@cache
+def _family(path: str) -> str:
+    """Make a font known to matplotlib, and return its name there."""
+    from matplotlib.font_manager import FontProperties, fontManager
+
+    fontManager.addfont(path)
+    return FontProperties(fname=path).get_name()
+
+
 def _parts(text: str) -> list[tuple[str, str]]:
     """Cut a text where the font changes; a space is of the font before it."""
     parts: list[tuple[str, str]] = []
@@ -60,6 +81,7 @@ def _font_of(character: str) -> str:
 
 @cache
 def _warn() -> None:
+    warnings.filterwarnings('ignore', 'Glyph .* missing from')  # matplotlib says that of each character
     print_log(
         'No installed font has all characters of the captions: some are drawn as boxes. The Noto fonts have most.',
         'current', logging.WARNING,

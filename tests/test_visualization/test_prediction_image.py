@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmpretrain.structures import DataSample
 
-from hybridcls.visualization.prediction_image import ClassNames, enlarge, fitting_text_size, to_rgb_image
+from hybridcls.visualization.prediction_image import ClassNames, enlarge, fitting_text, fitting_text_size, to_rgb_image
 
 RED_BGR = torch.tensor([0, 10, 250], dtype=torch.uint8).view(3, 1, 1).expand(3, 2, 4)
 
@@ -44,7 +44,12 @@ def test_small_images_are_enlarged_by_an_integer_factor(size, expected):
 def test_text_size_fits_the_width():
     sample = DataSample().set_gt_label(0).set_pred_label(1)
     short, long = ClassNames(['cat', 'dog']), ClassNames(['cat', 'a dog of a very long name indeed'])
-    assert fitting_text_size(320, sample, long) < fitting_text_size(320, sample, short) <= 14
+    wide = ClassNames(['cat', '犬' * 34])
+    sizes = [fitting_text_size(320, sample, names) for names in (wide, long, short)]
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] <= 14
     assert fitting_text_size(1000, sample, short) == 14
     assert fitting_text_size(10, sample, long) == 5
     assert fitting_text_size(320, DataSample(), None) > 5
+    assert fitting_text(320, sample, wide)['size'] == fitting_text_size(320, sample, wide)
+    assert fitting_text(320, sample, wide)['family'][:2] == ['monospace', 'DejaVu Sans']

@@ -1,10 +1,14 @@
 """Text is drawn by an installed font that has its characters."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image, ImageDraw, ImageFont
 
 from hybridcls.visualization import text_fonts
@@ -39,6 +43,18 @@ def test_a_font_that_has_a_character_is_found(other):
     ImageDraw.Draw(expected).text((0, base), character, 'black', ImageFont.truetype(path, 20), anchor='ls')
     assert (drawn(character) == np.asarray(expected)).all()
     assert text_fonts.text_width(character, 20) == ImageFont.truetype(path, 20).getlength(character)
+
+
+def test_matplotlib_draws_by_that_font(other):
+    path, character = other
+    assert text_fonts.font_families('a\nb', 'monospace') == ['monospace', 'DejaVu Sans']
+    families = text_fonts.font_families(f'a{character}', 'monospace')
+    assert families == ['monospace', 'DejaVu Sans', FontProperties(fname=path).get_name()]
+    figure = Figure()
+    figure.text(0, 0.5, character, family=families)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')  # of a character that no font has
+        FigureCanvasAgg(figure).draw()
 
 
 def test_what_no_font_has_is_told(other, monkeypatch):

@@ -14,7 +14,7 @@ from typing import Any, Optional, cast
 import numpy as np
 import torch
 
-from hybridcls.checks import check_choice, check_number
+from hybridcls.checks import check_choice, check_number, counted
 from hybridcls.functional.calibration import apply_scaling
 from hybridcls.models.adapters import add_token_merging
 from hybridcls.structures import Calibration
@@ -399,7 +399,7 @@ class _Images:
         workers = min(8, os.cpu_count() or 1) if self._workers is None else self._workers
         for read, failed in self._model.preprocess(self.items, size, workers):
             if failed:
-                self.notes.append(f'{len(failed)} images cannot be read, the first: {failed[0][0].path}.')
+                self.notes.append(f'{counted(len(failed), "image")} cannot be read, the first: {failed[0][0].path}.')
             if read:
                 labels = [self._model.class_of(item.label) for item, _ in read]
                 self.labels += [-1 if label is None else self._number_of.get(label, -1) for label in labels]

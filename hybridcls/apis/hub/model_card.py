@@ -65,7 +65,7 @@ def model_card(
     if metrics and not (report and metrics == metrics_of(report)):
         parts.append('## Measured\n\n' + as_table(('result', 'value', 'interval'), _results(metrics)))
     texts = [f'{as_text(_calibration(calibration))}.'] if calibration else []
-    texts += [calibration_text(report)] if report else []
+    texts += [calibration_text(report, bool(calibration))] if report else []
     if any(texts):
         parts.append('## Calibration\n\n' + '\n\n'.join(filter(None, texts)))
     pretrained = (sidecar.get('provenance') or {}).get('pretrained') or {}

@@ -142,6 +142,11 @@ def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, An
                 source
             )
         notes += _paths_of_this_machine(sidecar['meta']['cfg'])
+        in_report = (report or {}).get('calibration')
+        if in_report and (in_report['kind'] == 'applied') != (calibration is not None):
+            notes.append(
+                'The model was calibrated after the report, or is not any more: make a new `hybridcls report`.'
+            )
     if not (folder / README).is_file():
         name = to.name.rpartition('/')[2] if to.on_hub else Path(to.name).resolve().name
         pictures = write_figures(report, folder) if report and card.figures else {}

@@ -192,8 +192,13 @@ def _worst_corruption(rows: Sequence[Mapping[str, Any]]) -> Optional[str]:
     )
 
 
-def calibration_text(report: Mapping[str, Any]) -> str:
-    """Return what the report says of calibrated probabilities, in Markdown; ``''`` where it says nothing."""
+def calibration_text(report: Mapping[str, Any], calibrated: bool) -> str:
+    """Return what the report says of calibrated probabilities, in Markdown; ``''`` where it says nothing.
+
+    Args:
+        report (Mapping): Its JSON.
+        calibrated (bool): Whether the model that is pushed has a calibration. The report may be of before.
+    """
     found = report.get('calibration')
     if not found:
         return ''
@@ -204,7 +209,11 @@ def calibration_text(report: Mapping[str, Any]) -> str:
     applied = found['kind'] == 'applied'
     overlap = (found.get('overlap') or 0) > 0
     what = (
-        'The model comes with a calibration, which is applied unless it is left off.'
+        'The report was made without that calibration: the numbers of this page are those before it.'
+        if calibrated and not applied
+        else 'The report was made with a calibration, which the model does not come with.'
+        if applied and not calibrated
+        else 'The model comes with a calibration, which is applied unless it is left off.'
         if applied
         else 'The model comes without a calibration; "after" is what a temperature would give, cross-validated.'
         if found['kind'] == 'cross-validated'

@@ -200,7 +200,8 @@ def _weakness(weak: WeakClasses, table: Sequence[Mapping[str, Any]]) -> str:
             says.append(f'{what}: {_named(several, share, count, unit)}.')
     if not says and len(weak.unknown) < len(table):
         enough = [row for row in table if row['class'] not in weak.unknown]
-        lowest = sorted(enough, key=lambda row: row['recall_percent'])[:_LOWEST] if len(enough) > 1 else []
+        below = [row for row in enough if row['recall_percent'] < 100] if len(enough) > 1 else []
+        lowest = sorted(below, key=lambda row: row['recall_percent'])[:_LOWEST]
         named = f' The lowest: {_named(lowest, "recall_percent", "images", "images right")}.' if lowest else ''
         says.append(f'None is clearly weaker than the others.{named}')
     return ' '.join([*says, *_too_few(weak.unknown, table)])
@@ -256,9 +257,12 @@ def _rejecting(effect: CalibrationEffect, prices: Sequence[Mapping[str, Any]]) -
     said = f'No threshold keeps the wrong answers at {100 * price["risk"]:g} % of these images'
     if price['threshold'] is not None:
         ends = f'{price["error_low"]:.1f}, {price["error_high"]:.1f}'
+        rejected = (
+            f'reject {100 - price["answered"]:.1f} % of these images, those with a probability below '
+            f'{_chance(price)} %; of the rest' if price['answered'] < 100 else 'none has to be rejected: of all'
+        )  # fmt: skip
         said = (
-            f'To have at most {100 * price["risk"]:g} % wrong answers, reject {100 - price["answered"]:.1f} % of these '
-            f'images, those with a probability below {_chance(price)} %; of the rest {price["error"]:.1f} % [{ends}] '
+            f'To have at most {100 * price["risk"]:g} % wrong answers, {rejected} {price["error"]:.1f} % [{ends}] '
             'are wrong'
         )
     return f'{said}. A threshold for other images, with a promise, is found by hybridcls calibrate --risk.'

