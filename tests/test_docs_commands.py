@@ -79,8 +79,18 @@ NOT_RUN = {
     'test_cli/test_audit.py does it',
     'python tools/benchmark.py slices': 'takes minutes',
     'python tools/benchmark.py audit --data FOLDER --checkpoint FILE --again': 'takes an hour',
-    'python tools/benchmark.py audit --data FOLDER --checkpoint FILE --img-size 64 --epochs 10 --rates 0.05 0.1 '
-    '0.2': 'takes an hour, and the weights of a network',
+    **{
+        f'python tools/benchmark.py audit --data FOLDER --checkpoint FILE --img-size 64 --epochs 10{more}': 'long'
+        for more in (
+            '',
+            ' --kinds one --rates 0.4',
+            ' --kinds uniform --rates 0.1 --seeds 1',
+            ' --kinds pair --rates 0.2 --seeds 1',
+            ' --kinds one --rates 0.4 --seeds 1',
+            ' --kinds uniform --rates 0.1 --copies 0.2',
+        )
+    },
+    'python tools/benchmark.py audit --checkpoint FILE': 'takes half an hour',
     'bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin.py 8': GPUS,
     'bash tools/dist_train.sh finetune/full 8 --data FOLDER --model NAME': GPUS,
     'bash tools/dist_test.sh CONFIG CHECKPOINT 8': GPUS,

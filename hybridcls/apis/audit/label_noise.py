@@ -57,12 +57,14 @@ def wrong_label_probabilities(
         >>> wrong_label_probabilities([sure], np.array([0] * 20 + [1] * 19 + [0])).round()[-2:]
         array([0., 1.])
     """
-    known = np.any([np.isfinite(values).all(1) for values in evidence], axis=0)
+    width = evidence[0].shape[1]
+    says = np.stack([np.isfinite(values).all(1) for values in evidence])
+    evidence = [values for values, rows in zip(evidence, says, strict=True) if rows.any()]  # no weight for silence
+    known = says.any(0)
     probability = np.zeros(len(labels))
     rows = np.flatnonzero(known)
     if not len(rows):
         return probability
-    width = evidence[0].shape[1]
     count = num_classes or width
     left = 0 if classes is None else count - (classes[0] < count).sum()  # that stand together
 
