@@ -412,8 +412,10 @@ class _Images:
         except (ValueError, OSError):
             return None
 
-    def for_graph(self, packed: Sequence[Any]) -> np.ndarray:
+    def for_graph(self, packed: Any) -> np.ndarray:
         """Return the images as a graph takes them, RGB (N, h, w, C)."""
+        if self._model is None:  # an artifact's own preprocessing has made them
+            return packed
         given = read_network_input(cast(Any, self._model))  # of which it looks at the pipeline
         return given.unpacked([torch.from_numpy(one) for one in packed])
 

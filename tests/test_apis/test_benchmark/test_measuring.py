@@ -9,6 +9,7 @@ import torch
 from tiny_artifact import write_tiny_artifact
 from trained_checkpoints import CLASSES, LINEAR, VIT, config_of, write_checkpoint
 
+from hybridcls.apis.artifact.shipped.runtime import Model
 from hybridcls.apis.benchmark import BenchmarkOptions, benchmark, measuring
 from hybridcls.apis.benchmark.benchmark_text import benchmark_text
 from hybridcls.apis.benchmark.candidate import peak_of_process
@@ -189,6 +190,17 @@ def test_an_artifact(tmp_path):
     assert [row.name for row in result.rows] == ['artifact']
     assert result.rows[0].speeds[2].calls == 3
     assert result.chosen is None
+
+
+def test_an_artifact_has_the_accuracy_of_its_own_runtime(tmp_path, digit_folder):
+    folder = write_tiny_artifact(tmp_path / 'artifact', classes=CLASSES)
+    data = str(digit_folder / 'val')
+    result = benchmark(str(folder), BenchmarkOptions((2, 5), rounds=1), data=data, child=InProcess)
+    paths = sorted((digit_folder / 'val').rglob('*.png'))
+    answers = Model(str(folder)).predict([str(path) for path in paths])
+    right = [one['top'][0][0] == path.parent.name for one, path in zip(answers, paths, strict=True)]
+    assert result.rows[0].accuracy.accuracy == pytest.approx(100 * np.mean(right))
+    assert result.preprocess_ms > 0
 
 
 def test_a_setting_that_the_model_does_not_have(tmp_path, monkeypatch):
