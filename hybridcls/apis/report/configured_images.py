@@ -61,7 +61,8 @@ def configured_images(model: HybridInferencer, moved: Optional[str] = None) -> C
     place = place_of(dataset, model.checkpoint_path)
     split = 'validation' if is_validation else 'test'
     if place is not None and not os.path.exists(place):
-        raise FileNotFoundError(f"report: the images of the training's {split}, {place}, are not there. {_ADVICE}")
+        where = os.path.abspath(place)
+        raise FileNotFoundError(f"report: the images of the training's {split}, {where}, are not there. {_ADVICE}")
     try:
         items = _items_of(DATASETS.build(dict(dataset)), model)
     except (OSError, ValueError) as error:
