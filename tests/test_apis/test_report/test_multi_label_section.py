@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from answered_images import answered
+from answered_images import answered_labels
 
 from hybridcls.apis.report.multi_label_numbers import multi_label_numbers
 from hybridcls.apis.report.multi_label_section import multi_label_classes_section, multi_label_images_section
@@ -12,12 +12,7 @@ CLASSES = ['a', 'b', 'c', 'never']
 
 @pytest.fixture(scope='module')
 def images():
-    rng = np.random.default_rng(0)
-    truths = rng.random((30, 4)) < [0.5, 0.3, 0.2, 0]
-    found = answered([0] * 30, [0] * 30, classes=4)
-    found.scores = np.clip(0.3 + 0.4 * truths + rng.normal(0, 0.25, truths.shape), 0, 1).astype(np.float32)
-    found.truths, found.answers = truths, found.scores >= 0.5
-    return found
+    return answered_labels(30)
 
 
 def test_few_images_are_noted(images):
