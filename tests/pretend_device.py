@@ -23,6 +23,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 NAME = 'pretend'
 DEVICE = torch.device('cpu')  # until it is set up
+refused_dtypes = set()  # MPS has no float64
 waits = Counter()  # lines of hybridcls that waited for the device, and for what
 
 _aten = torch.ops.aten
@@ -109,6 +110,8 @@ def set_up():
 
 def on_device(tensor):
     """Return the CPU's tensor as one of the device, in the same memory."""
+    if tensor.dtype in refused_dtypes:
+        raise TypeError(f"Cannot convert a tensor to {tensor.dtype}, which the device doesn't support (like MPS).")
     memory = tensor.untyped_storage()
     storage = torch._C._construct_storage_from_data_pointer(memory.data_ptr(), DEVICE, memory.nbytes())
     storage.memory = memory
@@ -268,7 +271,8 @@ def _own_random_numbers():
 
 
 def _empty(size, *, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None):
-    return on_device(torch.empty(size, dtype=dtype, device='cpu', memory_format=memory_format or torch.contiguous_format))
+    kept = memory_format or torch.contiguous_format
+    return on_device(torch.empty(size, dtype=dtype, device='cpu', memory_format=kept))
 
 
 def _empty_strided(size, stride, *, dtype=None, layout=None, device=None, pin_memory=None):
@@ -331,10 +335,12 @@ _CASTS = {
     ),
     **dict.fromkeys(
         (
-            'layer_norm', 'group_norm', 'softmax.int', 'log_softmax.int', 'cross_entropy_loss', 'nll_loss', 'exp', 'log',
-            'log1p', 'log2', 'log10', 'pow.Tensor_Scalar', 'pow.Tensor_Tensor', 'norm.Scalar', 'norm.ScalarOpt_dim',
-            'linalg_vector_norm', 'sum', 'sum.dim_IntList', 'prod', 'prod.dim_int', 'cumsum', 'softplus', 'acos', 'asin',
-            'cosine_similarity', 'cdist', 'kl_div', 'l1_loss', 'mse_loss', 'smooth_l1_loss', 'rsqrt', 'reciprocal',
+            'layer_norm', 'group_norm', 'softmax.int', 'log_softmax.int', 'cross_entropy_loss', 'nll_loss', 'exp',
+            'log', 'log1p', 'log2', 'log10', 'pow.Tensor_Scalar', 'pow.Tensor_Tensor', 'norm.Scalar',
+            'norm.ScalarOpt_dim',
+            'linalg_vector_norm', 'sum', 'sum.dim_IntList', 'prod', 'prod.dim_int', 'cumsum', 'softplus', 'acos',
+            'asin', 'cosine_similarity', 'cdist', 'kl_div', 'l1_loss', 'mse_loss', 'smooth_l1_loss', 'rsqrt',
+            'reciprocal',
             'expm1', 'erfinv', 'tan', 'cosh', 'sinh', 'binary_cross_entropy_with_logits', 'cosine_embedding_loss',
             'margin_ranking_loss', 'triplet_margin_loss', 'renorm', 'logsumexp', 'dist', 'pdist', 'poisson_nll_loss',
         ),

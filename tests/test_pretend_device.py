@@ -71,7 +71,8 @@ def computes_what_the_cpu_computes(device):
     layer = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).to(device)
     copied = deepcopy(layer)
     copied[0].weight.data.zero_()
-    assert layer[0].weight.abs().sum() > 0 and copied[0].weight.device == device
+    assert layer[0].weight.abs().sum() > 0
+    assert copied[0].weight.device == device
     torch.manual_seed(0)
     first = torch.rand(3, device=device).tolist()
     torch.manual_seed(0)
@@ -96,7 +97,8 @@ def trains(device, cfg, folder):
     (folder / 'straight' / 'epoch_2.pth').unlink()
     resumed = train(deepcopy(cfg), folder / 'again', str(folder / 'straight' / 'epoch_1.pth'), epochs=2).model
     for (name, value), other in zip(straight.items(), resumed.state_dict().values(), strict=True):
-        assert value.isfinite().all() and torch.equal(value, other), name
+        assert value.isfinite().all(), name
+        assert torch.equal(value, other), name
 
 
 @pytest.mark.parametrize('check', [refuses_what_cuda_refuses, computes_what_the_cpu_computes])
