@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from hybridcls.checks import check_choice
+from hybridcls.functional.full_precision import to_float64
 from hybridcls.structures import UNKNOWN_LABEL
 
 __all__ = [
@@ -122,9 +123,9 @@ def embeddings_of(caller: str, samples: Sequence[dict]) -> np.ndarray:
 
 def _read_score(caller: str, sample: dict, score: str) -> float:
     if score == 'least_confidence':
-        return 1 - float(_pred_score(caller, sample).double().max())
+        return 1 - float(to_float64(_pred_score(caller, sample)).max())
     if score == 'entropy':
-        probabilities = _pred_score(caller, sample).double()
+        probabilities = to_float64(_pred_score(caller, sample))
         return float(-torch.xlogy(probabilities, probabilities).sum())
     if sample.get(score) is None:
         raise MissingFieldError(

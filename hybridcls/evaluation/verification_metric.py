@@ -18,6 +18,7 @@ from hybridcls.functional import (
     roc_on_grid,
     true_accept_rates,
 )
+from hybridcls.functional.full_precision import to_float64
 from hybridcls.registry import METRICS
 from hybridcls.structures import UNKNOWN_LABEL
 
@@ -213,7 +214,7 @@ def _of_pairs(pairs: VerificationPairs, embeddings: Tensor, names: list[str], de
     normalized = l2_normalize(embeddings.to(device))[0]
     similarity = torch.cat(
         [
-            (normalized[one.to(device)].double() * normalized[other.to(device)].double()).sum(1).cpu()
+            (to_float64(normalized[one.to(device)]) * to_float64(normalized[other.to(device)])).sum(1).cpu()
             for one, other in zip(first.split(_BLOCK_PAIRS), second.split(_BLOCK_PAIRS), strict=True)
         ]
     )

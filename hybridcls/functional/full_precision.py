@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ['at_least_float32', 'outside_autocast', 'tf32_products']
+__all__ = ['WITHOUT_FLOAT64', 'at_least_float32', 'outside_autocast', 'tf32_products', 'to_float64']
+
+WITHOUT_FLOAT64 = {'mps'}
+"""The types of devices that have no float64."""
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -20,6 +23,16 @@ def at_least_float32(tensor: Tensor) -> Tensor:
         torch.float64
     """
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def to_float64(tensor: Tensor) -> Tensor:
+    """Return a tensor as float64: on its device, or on the CPU if the device has none (MPS). Gradients pass.
+
+    Example:
+        >>> to_float64(torch.ones(2)).dtype
+        torch.float64
+    """
+    return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
 
 
 def outside_autocast(tensor: Tensor) -> AbstractContextManager:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hybridcls.checks import check_number
 
+from .full_precision import to_float64
+
 __all__ = ['LinearClassifier', 'fit_logistic_regression']
 
 _INVERSE_PENALTIES = (0.01, 0.1, 1.0, 10.0)
@@ -77,7 +79,8 @@ def fit_logistic_regression(
         )
     if not features.isfinite().all():
         raise ValueError('fit_logistic_regression: expected finite features, got NaN or infinity.')
-    features = features.double()
+    features = to_float64(features)
+    labels = labels.to(features.device)
     mean = features.mean(0)
     scale = (features - mean).square().mean().sqrt()
     scale = torch.where(scale > 0, scale, 1.0)  # all images are the same

@@ -13,17 +13,19 @@ __all__ = ['as_tensors', 'isolated_randomness', 'get_random_state', 'seed_genera
 
 
 def get_random_state(device: Optional[torch.device] = None) -> dict[str, Any]:
-    """Return the state of the generators of this process: Python, NumPy, torch on the CPU and on a CUDA device.
+    """Return the state of the generators of this process: Python, NumPy, torch on the CPU and on an accelerator.
 
-    Nothing waits for the device, whose generator is read on the host.
+    Nothing waits for a GPU of CUDA, whose generator is read on the host.
 
     Args:
-        device (torch.device, optional): Defaults to None: the current CUDA device, if CUDA is in use.
+        device (torch.device, optional): Defaults to None: the current CUDA device, if CUDA is in use; else the
+            accelerator that torch has found (MPS).
     """
     legacy = np.random.get_state()  # noqa: NPY002  (the generator that models and pipelines use)
     state: dict[str, Any] = dict(python=random.getstate(), numpy=legacy, torch=torch.get_rng_state())
-    if torch.cuda.is_initialized() if device is None else device.type == 'cuda':
-        state['cuda'] = torch.cuda.get_rng_state(device or 'cuda')
+    kind = _accelerator_in_use() if device is None else device.type
+    if kind not in (None, 'cpu', 'meta'):
+        state[kind] = torch.get_device_module(kind).get_rng_state(*_place(kind, device))
     return state
 
 
@@ -43,8 +45,21 @@ def set_random_state(state: dict[str, Any], device: Optional[torch.device] = Non
     words = words.cpu().numpy().astype(np.uint32) if isinstance(words, Tensor) else words
     np.random.set_state((name, words, *rest))  # noqa: NPY002
     torch.set_rng_state(state['torch'].cpu())
-    if 'cuda' in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state['cuda'].cpu(), device or 'cuda')
+    for kind in state.keys() - {'python', 'numpy', 'torch'}:  # what another machine had may be absent here
+        if torch.get_device_module(kind).is_available():
+            torch.get_device_module(kind).set_rng_state(state[kind].cpu(), *_place(kind, device))
+
+
+def _accelerator_in_use() -> Optional[str]:
+    if torch.cuda.is_initialized():
+        return 'cuda'
+    found = torch.accelerator.current_accelerator()
+    return None if found is None or found.type == 'cuda' or not torch.accelerator.is_available() else found.type
+
+
+def _place(kind: str, device: Optional[torch.device]) -> tuple[Any, ...]:
+    """CUDA has a generator for each GPU; what else there is has one (of MPS, torch 2.6 takes no device)."""
+    return (device or 'cuda',) if kind == 'cuda' else ()
 
 
 @contextmanager

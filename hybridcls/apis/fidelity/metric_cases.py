@@ -233,9 +233,7 @@ def _probed() -> Expected:
 
 
 def _regression(place: Place) -> Found:
-    fit = fit_logistic_regression(
-        torch.from_numpy(BANK).to(place.device), torch.from_numpy(bank_labels()).to(place.device), 6, 1.0
-    )
+    fit = fit_logistic_regression(place.tensor(BANK), place.tensor(bank_labels()), 6, 1.0)
     return dict(probabilities=(torch.from_numpy(QUERIES).to(fit.weight) @ fit.weight.T + fit.bias).softmax(1))
 
 

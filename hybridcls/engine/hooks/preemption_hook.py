@@ -15,6 +15,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.functional.full_precision import WITHOUT_FLOAT64
 from hybridcls.registry import HOOKS
 
 from ..runner.signals import EXIT_REQUEUE, Preempted, SignalFlag, shield_workers
@@ -169,4 +170,8 @@ def _fingerprint(model: Any) -> Tensor:
     """One number a tensor of the model; of sharded ones that of the part of this process."""
     tensors = [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
     parts = [tensor.to_local() if hasattr(tensor, 'to_local') else tensor for tensor in tensors]
-    return torch.stack([part.double().sum() for part in parts]).nan_to_num().cpu()
+    return torch.stack([part.to(_widest(part.device)).sum() for part in parts]).nan_to_num().cpu()
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from hybridcls.checks import check_number
 
+from ..full_precision import to_float64
+
 __all__ = ['conformal_threshold', 'images_for_sets', 'match_sets', 'match_threshold']
 
 
@@ -94,4 +96,4 @@ def match_sets(similarities: Tensor, threshold: float, at_least: int = 0) -> lis
 
 def _or_least(scores: Tensor) -> Tensor:
     """Return scores in float64, with -inf for NaN, which torch sorts as the largest number."""
-    return scores.double().nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    return to_float64(scores).nan_to_num(-torch.inf, torch.inf, -torch.inf)

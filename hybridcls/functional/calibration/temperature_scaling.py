@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..full_precision import to_float64
+
 __all__ = ['fit_temperature', 'minimize_by_lbfgs']
 
 
@@ -31,7 +33,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         >>> (logits[:1] / temperature).softmax(1)
         tensor([[0.7500, 0.2500]])
     """
-    logits = logits.double()
+    logits = to_float64(logits)
+    labels = labels.to(logits.device)
     target = logits.gather(1, labels.unsqueeze(1))
     others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
     if bool((target > others.amax(1, keepdim=True)).all()):

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..full_precision import to_float64
 from .temperature_scaling import fit_temperature, minimize_by_lbfgs
 
 __all__ = ['fit_vector']
@@ -32,7 +33,8 @@ def fit_vector(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         >>> (logits[:2] * weight + bias).softmax(1)
         tensor([[0.7500, 0.2500], [0.5000, 0.5000]], dtype=torch.float64)
     """
-    logits = logits.double()
+    logits = to_float64(logits)
+    labels = labels.to(logits.device)
     inverse = 1 / fit_temperature(logits, labels)
     unit = logits.std()
     scaled = logits / unit

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
 
-from ..full_precision import outside_autocast
+from ..full_precision import WITHOUT_FLOAT64, outside_autocast
 from ..l2_normalize import l2_normalize
 from ..product_precision import PRODUCT_PRECISIONS
 from .dense_supcon import dense_supcon
@@ -151,7 +151,7 @@ def supervised_contrast(
     is_small = sum(rows.embeddings.shape[:2].numel() for rows in [anchors, *others]) <= _FEW_ROWS
     if streamed is None:
         streamed = not is_small
-    elif streamed and is_small:
+    elif streamed and is_small and own.device.type not in WITHOUT_FLOAT64:
         # Few anchors do not average out that float32 rounds a similarity of 10 by up to 5e-7.
         anchors, *others = (_Rows(rows.embeddings.double(), rows.classes) for rows in (anchors, *others))
     total = (_streamed_total if streamed else _dense_total)(anchors, others, sizes, temperature, form, precision)

@@ -40,8 +40,8 @@ def influence_loss(logits: Tensor, targets: Tensor, old_classes: Tensor) -> Tens
         scores = at_least_float32(logits).log_softmax(1)
         known = old_classes >= 0
         if targets.is_floating_point():
-            of_known = targets[:, known].to(scores.dtype) * scores[:, old_classes[known]]
-            return -of_known.sum() / max(1, len(scores))
+            own_scores = torch.where(known, scores[:, old_classes.clamp(min=0)], 0.0)  # a mask as index would wait
+            return -(targets.to(scores.dtype) * own_scores).sum() / max(1, len(scores))
         own = old_classes[targets]
         picked = scores.gather(1, own.clamp(min=0).unsqueeze(1)).squeeze(1)
         return -torch.where(own >= 0, picked, 0.0).sum() / max(1, len(scores))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..full_precision import to_float64
 from .evidential_losses import dirichlet_kl_to_uniform
 
 __all__ = ['DirichletUncertainty', 'dirichlet_entropy', 'dirichlet_uncertainty']
@@ -58,13 +59,14 @@ def dirichlet_uncertainty(evidence: Tensor) -> DirichletUncertainty:
         ['0.0000', '0.0000', '0.0000', '0.0000']
     """
     dtype = torch.float64 if evidence.dtype == torch.float64 else torch.float32
-    alpha = evidence.double() + 1
+    alpha = to_float64(evidence) + 1
     strength = alpha.sum(1, keepdim=True)
     mean = alpha / strength
     aleatoric = (mean * (torch.digamma(strength + 1) - torch.digamma(alpha + 1))).sum(1)
     epistemic = ((mean * _digamma_above_log(alpha)).sum(1) - _digamma_above_log(strength).squeeze(1)).clamp_min(0)
     vacuity = alpha.shape[1] / strength.squeeze(1)
-    return DirichletUncertainty(*(value.to(dtype) for value in (vacuity, aleatoric, epistemic, aleatoric + epistemic)))
+    found = (vacuity, aleatoric, epistemic, aleatoric + epistemic)
+    return DirichletUncertainty(*(value.to(dtype).to(evidence.device) for value in found))
 
 
 def dirichlet_entropy(evidence: Tensor) -> Tensor:

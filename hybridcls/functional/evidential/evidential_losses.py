@@ -9,6 +9,8 @@ from torch.autograd.function import once_differentiable
 
 from hybridcls.checks import check_choice
 
+from ..full_precision import to_float64
+
 __all__ = ['EVIDENTIAL_FORMS', 'dirichlet_kl_to_uniform', 'evidential_data_loss', 'misleading_evidence']
 
 EVIDENTIAL_FORMS = ('sum_of_squares', 'log', 'digamma')
@@ -37,7 +39,7 @@ def evidential_data_loss(evidence: Tensor, targets: Tensor, form: str = 'sum_of_
         form (str): Which of the three. Defaults to ``'sum_of_squares'``.
 
     Returns:
-        Tensor: Shape (N,), float64, >= 0.
+        Tensor: Shape (N,), float64, >= 0; on the CPU for a device that has no float64 (MPS).
 
     Raises:
         ValueError: If the form is unknown or the shapes do not fit.
@@ -50,7 +52,8 @@ def evidential_data_loss(evidence: Tensor, targets: Tensor, form: str = 'sum_of_
     """
     check_choice('evidential_data_loss', 'form', form, EVIDENTIAL_FORMS)
     _check_targets('evidential_data_loss', evidence, targets)
-    alpha = evidence.double() + 1
+    alpha = to_float64(evidence) + 1
+    targets = targets.to(alpha.device)
     strength = alpha.sum(1)
     soft = targets.is_floating_point()
     if form == 'sum_of_squares':
@@ -106,7 +109,7 @@ def dirichlet_kl_to_uniform(evidence: Tensor) -> Tensor:
         evidence (Tensor): e >= 0, shape (N, K), any floating dtype.
 
     Returns:
-        Tensor: Shape (N,), float64, >= 0 up to 1e-10.
+        Tensor: Shape (N,), float64, >= 0 up to 1e-10; on the CPU for a device that has no float64 (MPS).
 
     Example:
         >>> dirichlet_kl_to_uniform(torch.tensor([[0., 0., 0.], [9., 0., 0.]])).abs().round(decimals=4)
@@ -122,7 +125,7 @@ class _KLToUniform(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, evidence: Tensor) -> Tensor:
         ctx.save_for_backward(evidence)
-        evidence = evidence.double()
+        evidence = to_float64(evidence)
         num_classes = evidence.shape[1]
         alpha = evidence + 1
         total = evidence.sum(1)
@@ -134,11 +137,11 @@ class _KLToUniform(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (own,) = ctx.saved_tensors
-        evidence = own.double()
+        evidence = to_float64(own)
         total = evidence.sum(1, keepdim=True)
         slope = torch.polygamma(1, evidence + 1).mul_(evidence)
         slope -= total * torch.polygamma(1, total + evidence.shape[1])
-        return slope.mul_(grad.unsqueeze(1)).to(own.dtype)
+        return slope.mul_(grad.unsqueeze(1)).to(own.dtype).to(own.device)
 
 
 def _own(values: Tensor, classes: Tensor) -> Tensor:

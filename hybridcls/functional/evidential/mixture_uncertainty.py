@@ -5,6 +5,8 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from ..full_precision import to_float64
+
 __all__ = ['MixtureUncertainty', 'mixture_uncertainty']
 
 
@@ -45,14 +47,14 @@ def mixture_uncertainty(probabilities: Tensor, aleatoric: Optional[Tensor] = Non
         ['0.6931', '0.0000', '0.6931']
     """
     dtype = torch.float64 if probabilities.dtype == torch.float64 else torch.float32
-    probabilities = probabilities.double()
+    device, probabilities = probabilities.device, to_float64(probabilities)
     mean = probabilities.mean(0)
     entropies = -torch.xlogy(probabilities, probabilities).sum(-1)
     disagreement = (torch.xlogy(probabilities, probabilities) - torch.xlogy(probabilities, mean)).sum(-1)
     epistemic = disagreement.mean(0).clamp_min(0)
     expected = entropies.mean(0)
     if aleatoric is not None:
-        own = aleatoric.double().mean(0)
+        own = to_float64(aleatoric).mean(0)
         epistemic = epistemic + (expected - own).clamp_min(0)
         expected = own
-    return MixtureUncertainty(expected.to(dtype), epistemic.to(dtype), (expected + epistemic).to(dtype))
+    return MixtureUncertainty(*(one.to(dtype).to(device) for one in (expected, epistemic, expected + epistemic)))

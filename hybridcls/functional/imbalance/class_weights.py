@@ -7,6 +7,8 @@ from torch import Tensor
 
 from hybridcls.checks import check_number
 
+from ..full_precision import to_float64
+
 __all__ = ['balanced_class_weights', 'check_counts', 'effective_class_weights']
 
 
@@ -31,8 +33,9 @@ def balanced_class_weights(counts: Tensor) -> Tensor:
         tensor([0.6667, 2.0000, 0.0000], dtype=torch.float64)
     """
     check_counts('balanced_class_weights', counts)
+    counts = to_float64(counts)
     present = counts > 0
-    weights = counts.sum() / (present.sum() * counts.double())
+    weights = counts.sum() / (present.sum() * counts)
     return torch.where(present, weights, 0.0)
 
 
@@ -60,9 +63,10 @@ def effective_class_weights(counts: Tensor, beta: float = 0.9999) -> Tensor:
     """
     check_number('effective_class_weights', 'beta', beta, 0, 1, high_open=True)
     check_counts('effective_class_weights', counts)
+    counts = to_float64(counts)
     present = counts > 0
     # 1 - beta^n without the cancellation that it has near beta = 1.
-    effective = -torch.expm1(counts.double() * math.log(beta)) if beta > 0 else present.double()
+    effective = -torch.expm1(counts * math.log(beta)) if beta > 0 else present.double()
     weights = torch.where(present, 1 / effective, 0.0)
     return weights * (present.sum() / weights.sum())
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ..full_precision import to_float64
 from .class_weights import check_counts
 
 __all__ = ['adjustment_term', 'log_priors']
@@ -29,7 +30,7 @@ def log_priors(counts: Tensor) -> Tensor:
         tensor([0.5000, 0.2500, 0.2500], dtype=torch.float64)
     """
     check_counts('log_priors', counts)
-    counts = counts.double().clamp(min=1)
+    counts = to_float64(counts).clamp(min=1)
     return (counts / counts.sum()).log()
 
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
 
+from ..full_precision import to_float64
+
 __all__ = ['MARGIN_RULES', 'margins_from_counts']
 
 MARGIN_RULES = ('range', 'proportional')
@@ -56,7 +58,7 @@ def margins_from_counts(
     )
     if counts.dim() != 1 or not len(counts) or bool((counts < 0).any()):
         raise ValueError(f'class margins: expected one count >= 0 for each class, shape (C,), got {counts}.')
-    weight = counts.to(torch.float64).clamp(min=1).pow(power)
+    weight = to_float64(counts).clamp(min=1).pow(power)
     if rule == 'proportional':
         return (high * weight / weight.max()).float()
     span = weight.max() - weight.min()

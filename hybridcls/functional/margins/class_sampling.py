@@ -27,13 +27,14 @@ def sample_classes(labels: Tensor, num_classes: int, rate: float) -> tuple[Tenso
         >>> len(classes), classes[index[:3]].tolist(), index[3:].tolist()
         (5, [7, 2, 7], [-1, -1])
     """
+    if num_classes == 0:
+        return labels.new_empty(0), torch.full_like(labels, -1)
     here = (labels >= 0) & (labels < num_classes)
     priority = torch.rand(num_classes, device=labels.device)  # below 1
-    priority[labels[here]] = 2.0
+    # A maximum, so that labels of other processes, moved to a class of this one, change nothing, and nothing waits.
+    priority.scatter_reduce_(0, labels.clamp(0, num_classes - 1), torch.where(here, 2.0, 0.0), 'amax')
     least = min(num_classes, max(1, int(rate * num_classes)))
     number = max(least, int((priority == 2.0).sum()))
     classes = priority.topk(number, sorted=False).indices.sort().values
-    if number == 0:
-        return classes, torch.full_like(labels, -1)
     index = torch.searchsorted(classes, labels.clamp(0, num_classes - 1))
     return classes, torch.where(here, index, -1)

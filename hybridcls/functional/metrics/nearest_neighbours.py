@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..full_precision import WITHOUT_FLOAT64
 from ..l2_normalize import inverse_norms
 from .neighbour_candidates import find_candidates, rounding_error
 from .neighbour_order import NOT_THERE, keys_of, l2_normalize64, read_keys
@@ -124,7 +125,7 @@ def _keys_of_pairs(queries: Tensor, bank: Tensor, rows: Tensor, index: Tensor) -
 
 def _of_all(queries: Tensor, own: Optional[Tensor], bank: Tensor, k: int, device: torch.device) -> Tensor:
     """Compare queries with the whole bank in float64; return the keys, int64 (N, k) on the CPU."""
-    if device.type == 'mps':  # it has no float64
+    if device.type in WITHOUT_FLOAT64:
         device = torch.device('cpu')
     most_queries = max(1, min(1024, _BLOCK_NUMBERS // k))
     bank_rows = max(1, _BLOCK_NUMBERS // most_queries)

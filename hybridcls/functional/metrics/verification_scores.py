@@ -93,7 +93,7 @@ def fold_accuracies(similarity: Tensor, same: Tensor, folds: int = 10, threshold
     _check_folds('fold_accuracies', folds, len(similarity))
     if thresholds not in ('exact', 'grid'):
         raise ValueError(f"fold_accuracies: expected thresholds to be one of ['exact', 'grid'], got {thresholds!r}.")
-    similarity, same = similarity.double().cpu(), same.bool().cpu()
+    similarity, same = similarity.cpu().double(), same.bool().cpu()
     best = _best_on_grid if thresholds == 'grid' else _best_of_all
     accuracies, start = [], 0
     for fold in range(folds):
@@ -130,7 +130,7 @@ def roc_on_grid(similarity: Tensor, same: Tensor, folds: int = 10) -> tuple[Tens
     """
     _check_folds('roc_on_grid', folds, len(similarity))
     grid = torch.arange(_GRID, dtype=torch.float64) * _STEP
-    distances, same = 2 - 2 * similarity.double().cpu(), same.bool().cpu()
+    distances, same = 2 - 2 * similarity.cpu().double(), same.bool().cpu()
     true_rates, false_rates = torch.zeros(2, _GRID, dtype=torch.float64)
     for inside, of_one in zip(distances.tensor_split(folds), same.tensor_split(folds), strict=True):
         accepted = (inside.unsqueeze(1) < grid).double()

@@ -10,6 +10,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from hybridcls.functional.calibration import apply_scaling, match_sets
+from hybridcls.functional.full_precision import to_float64
 from hybridcls.structures import Calibration
 
 from .stream_skipping import skips_of
@@ -100,7 +101,7 @@ def calibrate_predictions(
         if bool(skipped.any()):
             scores[skipped] = apply_scaling(calibration.skip_sure['scaling'], raw[skipped])
     best, labels = scores.max(1, keepdim=True)
-    answered = None if risk is None else best.double() >= risk['threshold']
+    answered = None if risk is None else to_float64(best) >= risk['threshold']
     sets = None if sets_at is None else match_sets(scores, sets_at['threshold'], at_least=1)
     for row, sample in enumerate(samples):
         targets = [sample]

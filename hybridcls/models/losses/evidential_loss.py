@@ -16,6 +16,7 @@ from hybridcls.functional import (
     evidential_data_loss,
     misleading_evidence,
 )
+from hybridcls.functional.full_precision import to_float64
 from hybridcls.functional.imbalance import adjustment_term
 from hybridcls.registry import MODELS
 
@@ -146,10 +147,12 @@ class EvidentialLoss(nn.Module):
         data = evidential_data_loss(evidence, targets, self.form)
         kl = dirichlet_kl_to_uniform(misleading_evidence(evidence, targets))
         if adjustment is not None:
-            data = data + adjustment_term(evidence.double().log1p().log_softmax(1), targets, adjustment)
+            log_probabilities = to_float64(evidence).log1p().log_softmax(1)
+            data = data + adjustment_term(log_probabilities, targets.to(data.device), adjustment.to(data.device))
         if sample_weights is not None:
-            data, kl = data * sample_weights, kl * sample_weights
-        data, kl = data.mean().to(dtype), kl.mean().to(dtype)
+            weights = sample_weights.to(data.device)
+            data, kl = data * weights, kl * weights
+        data, kl = (one.mean().to(dtype).to(evidence.device) for one in (data, kl))
         return EvidentialTerms(data, kl, torch.full_like(kl, self.kl_weight_now(evidence.shape[1], position)).detach())
 
     def total(self, data: Tensor, kl: Tensor, kl_weight: Tensor) -> Tensor:

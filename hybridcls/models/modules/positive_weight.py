@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
+from hybridcls.functional.full_precision import to_float64
 
 from .optional_buffers import ClassCounts
 
@@ -51,7 +52,7 @@ class PositiveWeight(ClassCounts):
 
     def follow(self, counts: Tensor, num_images: int) -> str:
         """Take the weights from the counts."""
-        counts = counts.double()
+        counts = to_float64(counts)
         weight = torch.where(counts > 0, (num_images - counts) / counts, 1.0)
         self._weight.copy_(weight)
         return f"pos_weight='balanced' from {weight.min():.3g} to {weight.max():.3g}"
