@@ -150,6 +150,10 @@ class CompilePlan:
 
     def _compile(self, packed: Sequence[Any], answers: list[Any]) -> None:
         self._is_open = False
+        try:
+            self._network.check(self._after)
+        except ImportError as error:
+            return self._go_back(str(error))
         counts = compiler_counts()
         self._tell(
             f'fast: compiling, estimated at {self._estimate:.0f} s; the images that are left take about '
@@ -161,8 +165,6 @@ class CompilePlan:
             compiled = self._network.predict(  # samples of their own: predictions are written onto them
                 [dict(inputs=one['inputs'], data_samples=DataSample()) for one in packed]
             )
-        except ImportError as error:
-            return self._go_back(str(error))
         except Exception as error:  # the same batch was answered without
             return self._go_back(f'{compilation_failure(error)}.')
         now = compiler_counts()

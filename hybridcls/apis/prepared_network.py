@@ -41,6 +41,8 @@ class PreparedNetwork:
         self._undo: list[Callable[[], Any]] = []
         self._shape: tuple[int, ...] = ()
         self._size = 0
+        self._weights: list[Tensor] = []  # that compiled code has as constants, and their state when it was compiled
+        self._compiled_state: list[tuple[int, int]] = []
 
     @property
     def device(self) -> torch.device:
@@ -58,8 +60,7 @@ class PreparedNetwork:
             ValueError: If the model has nothing that merges tokens.
             ImportError: If what ``torch.compile`` needs is missing.
         """
-        if settings.compile:
-            check_compiler(self.device.type, _backend(settings))
+        self.check(settings)
         self.restore()
         if settings.token_merging_ratio is not None:
             self._undo.append(add_token_merging(self.model, settings.token_merging_ratio).undo)
@@ -70,9 +71,15 @@ class PreparedNetwork:
             self._undo.append(lambda: self.model.to(memory_format=torch.contiguous_format))
         if settings.compile:
             parts = compiled_parts(self.model).values()
+            self._weights = [one for part in parts for one in (*part.parameters(), *part.buffers())]
             self._undo += [partial(uncompile, part) for part in parts if not is_compiled(part)]
-            compile_streams(self.model, backend=_backend(settings), dynamic=False)
+            compile_streams(self.model, share_variants=True, backend=_backend(settings), dynamic=False)
         self.settings, self._shape, self._size = settings, (), batch_size
+
+    def check(self, settings: InferenceSettings) -> None:
+        """Raise an ImportError if what ``torch.compile`` needs for settings is missing."""
+        if settings.compile:
+            check_compiler(self.device.type, _backend(settings))
 
     def restore(self) -> None:
         """Compute as a test does."""
@@ -94,12 +101,25 @@ class PreparedNetwork:
             copies = [
                 dict(inputs=packed[-1]['inputs'], data_samples=DataSample()) for _ in range(self._size - len(packed))
             ]
+            self._drop_old_constants()
             with self._constants():
                 return self.model.test_step(self._collate([*packed, *copies]))[: len(packed)]
 
+    @property
+    def _has_constants(self) -> bool:
+        return self.settings.compile is True and self.device.type == 'cpu'
+
     def _constants(self) -> AbstractContextManager:
         """Return a context in which the weights are constants of what inductor compiles for a CPU."""
-        return frozen_weights() if self.settings.compile is True and self.device.type == 'cpu' else nullcontext()
+        return frozen_weights() if self._has_constants else nullcontext()
+
+    def _drop_old_constants(self) -> None:
+        """Compile again if weights were written to: compiled code would answer with the old ones."""
+        if self._has_constants:
+            state = [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in self._weights]
+            if self._compiled_state not in ([], state):
+                torch.compiler.reset()
+            self._compiled_state = state
 
     def precision(self) -> AbstractContextManager:
         """Return a context of mixed precision; without one in the settings what holds around it stays."""

@@ -1,8 +1,10 @@
 """hybridcls uses these private parts of torch.compile. Run with torch 2.6 and 2.14."""
 
+import logging
 import os
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from torch import nn
 
 __all__ = [
     'COMPILES_THAWED_WEIGHTS', 'CompilerCounts', 'compilation_failure', 'compiler_cache_dir', 'compiler_counts',
-    'frozen_weights', 'is_compiled', 'missing_for_inductor', 'uncompile',
+    'compiler_is_off', 'frozen_weights', 'is_compiled', 'missing_for_inductor', 'tell_recompile_limit', 'uncompile',
 ]  # fmt: skip
 
 COMPILES_THAWED_WEIGHTS = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 14)
@@ -36,6 +38,38 @@ def compiler_counts() -> CompilerCounts:
     from torch._dynamo.utils import counters
 
     return CompilerCounts(counters['stats']['unique_graphs'], dict(counters['graph_break']))
+
+
+def compiler_is_off() -> bool:
+    """Whether ``TORCH_COMPILE_DISABLE=1`` lets ``torch.compile`` do nothing, without a word."""
+    from torch._dynamo import config
+
+    return bool(config.disable)
+
+
+def tell_recompile_limit(tell: Callable[[int, str], object]) -> None:
+    """Call ``tell`` with the limit and torch's last reason whenever torch stops to compile something anew.
+
+    It says so itself in its own log, of five lines, and not in that of a training; these are left out.
+
+    Args:
+        tell (Callable): Takes both; the one of the last call counts.
+    """
+    _RecompileLimit.tell = staticmethod(tell)
+    logger = logging.getLogger('torch._dynamo.convert_frame')
+    if not any(isinstance(one, _RecompileLimit) for one in logger.filters):
+        logger.addFilter(_RecompileLimit())
+
+
+class _RecompileLimit(logging.Filter):
+    tell: Callable[[int, str], object]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith('torch._dynamo hit config.') or not isinstance(record.args, tuple):
+            return True
+        _, limit, _, reason, *_ = record.args
+        self.tell(int(str(limit)), str(reason).partition(': ')[2] or str(reason))
+        return False
 
 
 def compiler_cache_dir() -> str:

@@ -53,6 +53,37 @@ def test_weights_are_constants_of_what_is_compiled(tmp_path, monkeypatch):
     assert not config.freezing
 
 
+@pytest.mark.parametrize('backend', ['stub', pytest.param('inductor', marks=pytest.mark.nightly)])
+def test_compiled_code_does_not_answer_with_weights_of_before(tmp_path, monkeypatch, backend):
+    """Constants are packed when code is compiled; other weights in the same model have to be packed again."""
+    if backend == 'inductor' and missing_for_inductor('cpu'):
+        pytest.skip(missing_for_inductor('cpu'))
+    if backend == 'stub':
+        monkeypatch.setattr('hybridcls.apis.prepared_network.compile_streams', lambda model, **options: None)
+        monkeypatch.setattr('hybridcls.apis.prepared_network.check_compiler', lambda device, backend: None)
+    resets, reset = [], torch.compiler.reset
+    monkeypatch.setattr('torch.compiler.reset', lambda: (resets.append(1), reset()))
+    model = HybridInferencer(write_checkpoint(tmp_path / 'a.pth', config_of(CNN, LINEAR))[0], 'cpu')
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    other = {name: 1.5 * value for name, value in model.model.state_dict().items()}
+    counts = []
+
+    def check():
+        found = model.predict(image).scores
+        counts.append(len(resets))
+        model.network.restore()
+        np.testing.assert_allclose(found, model.predict(image).scores, atol=1e-6)
+        model.network.use(InferenceSettings(compile=True), 1)
+
+    model.network.use(InferenceSettings(compile=True), 1)
+    check()
+    check()  # compiled before, and nothing was written
+    model.model.load_state_dict(other)
+    check()
+    check()
+    assert counts == [0, 0, 1, 1]
+
+
 def _fields(samples):
     """All numbers of predictions, by name."""
     found = {}

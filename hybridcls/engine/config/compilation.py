@@ -61,7 +61,7 @@ def compilation(cfg: Config, asked: bool) -> Iterator[Change]:
 def check_compilation(cfg: Config) -> None:
     """Raise a ConfigError if the streams shall be compiled, and something that this needs is not installed."""
     wanted = _wanted(cfg)
-    if not _is_on(wanted):
+    if not _is_on(wanted) or torch_compiler.compiler_is_off():
         return
     if not torch_compiler.COMPILES_THAWED_WEIGHTS:
         raise ConfigError(
@@ -86,6 +86,8 @@ def compile_model(cfg: Config, model: Any) -> str:
     wanted = _wanted(cfg)
     if not _is_on(wanted):
         return ''
+    if torch_compiler.compiler_is_off():
+        return f'{_KEY}: TORCH_COMPILE_DISABLE is set, so nothing is compiled.'
     names = compile_streams(model, **(wanted if isinstance(wanted, dict) else {}))
     return (
         f'torch.compile: {", ".join(names)}. The first steps compile, and so do the first validation and batches of '

@@ -1,22 +1,27 @@
 """Compile the streams of a model, each in one graph, and nothing else of it."""
 
+import inspect
+import logging
 from typing import Any
 
+import torch
+from mmengine.logging import print_log
 from torch import nn
 
 from hybridcls.checks import did_you_mean
-from hybridcls.compat.torch_compiler import missing_for_inductor
+from hybridcls.compat.torch_compiler import compiler_is_off, missing_for_inductor, tell_recompile_limit
 
 from .stream import Stream
 
 __all__ = ['COMPILE_OPTIONS', 'check_compiler', 'compile_streams', 'compiled_parts']
 
-COMPILE_OPTIONS = ('mode', 'backend', 'dynamic', 'fullgraph', 'options')
+COMPILE_OPTIONS = ('mode', 'backend', 'dynamic', 'fullgraph', 'options', 'recompile_limit')
 """What :func:`compile_streams` takes: arguments of ``torch.compile``."""
+_CAN_ISOLATE = 'isolate_recompiles' in inspect.signature(torch.compile).parameters  # not in torch 2.6
 _WITHOUT_COMPILER = ('eager', 'aot_eager')  # backends that build nothing
 
 
-def compile_streams(model: nn.Module, **options: Any) -> list[str]:
+def compile_streams(model: nn.Module, share_variants: bool = False, **options: Any) -> list[str]:
     """Let ``torch.compile`` build each stream of a model at its first call, in place.
 
     The names of parameters and modules, and so checkpoints, stay as they are; a copy of the model (EMA) runs
@@ -25,7 +30,10 @@ def compile_streams(model: nn.Module, **options: Any) -> list[str]:
 
     Args:
         model (nn.Module): Any. Without streams, its ``backbone`` is compiled.
-        **options: ``mode``, ``backend``, ``dynamic``, ``fullgraph`` and ``options`` of ``torch.compile``.
+        share_variants (bool): Count what was compiled for all models with the same code together, and find it again
+            after another call; else each stream has ``recompile_limit`` variants of its own. Defaults to False.
+        **options: ``mode``, ``backend``, ``dynamic``, ``fullgraph``, ``options`` and ``recompile_limit`` of
+            ``torch.compile``.
 
     Returns:
         list[str]: The names of what is compiled.
@@ -45,9 +53,22 @@ def compile_streams(model: nn.Module, **options: Any) -> list[str]:
             "compile_streams: backend='eager' draws other random numbers where activation checkpointing (with_cp=True) "
             "computes again, so gradients would be wrong. Take 'aot_eager', 'inductor', or with_cp=False."
         )
+    tell_recompile_limit(_tell_limit)
+    if not share_variants and _CAN_ISOLATE:
+        options['isolate_recompiles'] = True
     for part in parts.values():
         part.compile(**options)
     return list(parts)
+
+
+def _tell_limit(limit: int, reason: str) -> None:
+    print_log(
+        f'torch.compile: a stream has met more than {limit} kinds of batches, the last: {reason}. From now on it runs '
+        f'uncompiled where it meets others, with the same results. compile_streams=dict(recompile_limit={2 * limit}) '
+        'allows more; each takes its time to compile.',
+        'current',
+        logging.WARNING,
+    )
 
 
 def compiled_parts(model: nn.Module) -> dict[str, nn.Module]:
@@ -75,8 +96,10 @@ def check_compiler(device_type: str, backend: Any = 'inductor') -> None:
         backend (Any): That of ``torch.compile``. Defaults to ``'inductor'``.
 
     Raises:
-        ImportError: Names what is missing and how to get it.
+        ImportError: Names what is missing and how to get it, or what switches ``torch.compile`` off.
     """
+    if compiler_is_off():
+        raise ImportError('torch.compile is switched off by TORCH_COMPILE_DISABLE. Unset it, or do not compile.')
     if backend in _WITHOUT_COMPILER or callable(backend):
         return
     missing = missing_for_inductor(device_type)

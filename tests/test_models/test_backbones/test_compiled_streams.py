@@ -99,6 +99,28 @@ def test_what_is_compiled_again_and_what_is_not():
     assert graphs == [1, 0]
 
 
+def test_images_of_several_sizes(capsys):
+    """A CNN's graph takes any size; a transformer whose positions are resampled needs one each, up to the limit."""
+    torch.manual_seed(0)
+    vit = dict(VIT, depth=1, dynamic_img_size=True, drop_path_rate=0.0)
+    for name, stream in (('cnn', dict(model_name='test_resnet')), ('vit', vit)):  # each has a limit of its own
+        model, graphs = HybridBackbone(img_size=32, **{name: stream}).eval(), []
+        sizes = ((2, 32), (2, 64), (3, 64), (2, 96), (4, 128), (2, 32))
+        batches = [torch.rand(count, 3, size, size) for count, size in sizes]
+        plain = [run(model, images) for images in batches]
+        compile_streams(model, backend='eager', recompile_limit=3)
+        for images, (features, gradients) in zip(batches, plain, strict=True):
+            before = compiler_counts().graphs
+            found = run(model, images)
+            graphs.append(compiler_counts().graphs - before)
+            torch.testing.assert_close(found, (features, gradients), rtol=0, atol=0)
+        assert (sum(graphs), graphs[-2:]) == (3, [0, 0])
+        said = capsys.readouterr()
+        told = 'a stream has met more than 3 kinds of batches' in said.out + said.err
+        assert told == (name == 'vit')
+        assert 'dynamo hit' not in said.err
+
+
 def test_a_copy_is_not_compiled_and_checkpoints_fit_both_ways():
     model = HybridBackbone(vit=VIT, img_size=32)
     state = copy.deepcopy(model.state_dict())
