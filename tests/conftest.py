@@ -4,6 +4,7 @@ import gc
 import importlib
 import logging
 import os
+import sys
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,21 @@ def _quick_collections():
     """Leave what is imported out of garbage collections: the half second of each is that of every dataset."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _no_logs_of_other_files():
+    """Loggers live as long as the process: one would write on into the folder of a test that is over."""
+    yield
+    if 'mmengine.logging' in sys.modules:
+        from hybridcls.compat.mmengine import instances_of
+
+        loggers = instances_of(sys.modules['mmengine.logging'].MMLogger)
+        for name, logger in list(loggers.items()):
+            for handler in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
+                handler.close()
+                logger.removeHandler(handler)
+                loggers.pop(name, None)
 
 
 @pytest.fixture(scope='session', autouse=True)

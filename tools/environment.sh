@@ -1,13 +1,19 @@
 # Sourced by quickstart.sh, run_tests.sh and oldest.sh: make a virtual environment with hybridcls, once.
 #
-#   VENV    its folder             (.venv in the repository)
-#   PYTHON  the interpreter        (python3)
+#   VENV      its folder                     (.venv in the repository)
+#   PYTHON    the interpreter                (python3)
+#   NEEDED_MB what an environment takes      (7000 where PyTorch brings CUDA: Linux on x86_64; else not asked)
 #
 # make_environment NAME...  installs requirements/runtime.txt and the named further ones, unless they are there
-# already, and sets PYTHON to the environment's.
+# already, and sets PYTHON to the environment's. pip's temporary files are in $VENV/tmp, which is there only until all is
+# installed: a call that finds it goes on where another was cut short.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
+if [ -z "${NEEDED_MB:-}" ]; then
+    NEEDED_MB=0
+    [ "$(uname -sm)" != 'Linux x86_64' ] || NEEDED_MB=7000
+fi
 
 stop() {
     echo "error: $*" >&2
@@ -20,7 +26,7 @@ make_environment() {
     for name in "$@"; do
         files+=("$ROOT/requirements/$name.txt")
     done
-    if [ ! -x "$VENV/bin/python" ]; then
+    if [ ! -x "$VENV/bin/pip" ]; then # the last file of a new environment
         command -v "$base" > /dev/null || stop "$base is not installed: apt-get install python3 python3-venv" \
             "(or set PYTHON to a Python from 3.10 on)."
         "$base" -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
@@ -33,16 +39,49 @@ make_environment() {
     fi
     PYTHON="$VENV/bin/python"
     export PYTHON
-    if ! is_installed "${files[@]}"; then
+    if [ -d "$VENV/tmp" ] || ! is_installed "${files[@]}"; then
+        rm -rf "$VENV/tmp"
+        check_disk "$VENV"
+        remove_unfinished
         echo "Installing hybridcls and what it needs into $VENV (a few minutes, some GB the first time) ..."
         local arguments=(-e "$ROOT") file
         for file in "${files[@]:1}"; do
             arguments+=(-r "$file")
         done
-        "$PYTHON" -m pip install --disable-pip-version-check --progress-bar off "${arguments[@]}" \
+        mkdir "$VENV/tmp"
+        TMPDIR="$VENV/tmp" \
+            "$PYTHON" -m pip install --disable-pip-version-check --progress-bar off "${arguments[@]}" \
             || stop "the installation failed (see above). Without internet, point pip to a mirror with PIP_INDEX_URL."
     fi
     fix_opencv
+    rm -rf "$VENV/tmp"
+}
+
+# Stop where the disk cannot hold the environments in these folders of one disk, and say where it may not also hold the
+# wheels that pip downloads: until all of an environment is installed they lie beside it, and take half of its size.
+check_disk() {
+    local folder free there missing need=0 wheels=0
+    for folder in "$@"; do
+        there="$({ du -sk "$folder" 2> /dev/null || true; } | awk '{ print int($1 / 1024) }')"
+        missing=$((NEEDED_MB - ${there:-0}))
+        [ "$missing" -gt 0 ] || missing=0
+        need=$((need + missing))
+        [ "$wheels" -ge $((missing / 2)) ] || wheels=$((missing / 2))
+    done
+    free="$(df -Pk "$(dirname "$1")" | awk 'END { print int($4 / 1024) }')"
+    [ "$free" -ge "$need" ] || stop "expected $need MB of free disk for $*, got $free MB: free some, set VENV (of" \
+        "tools/oldest.sh: OLDEST_VENV) to a folder on another disk, or NEEDED_MB where PyTorch comes without CUDA."
+    [ "$free" -ge $((need + wheels)) ] || echo "warning: $* may need $((need + wheels)) MB of free disk for a while, with" \
+        "what pip downloads, and there are $free MB." >&2
+}
+
+# Let pip install again what it was cut short in: it takes a package for installed as soon as its metadata are there,
+# which come before its last files, and names itself in RECORD at the end.
+remove_unfinished() {
+    local folder
+    for folder in "$VENV"/lib/python3*/site-packages/*.dist-info; do
+        [ ! -d "$folder" ] || grep -qs '/INSTALLER,' "$folder/RECORD" || rm -rf "$folder"
+    done
 }
 
 # Whether this clone is installed, and every requirement of the named files met: asked each time, since a note of an
@@ -59,6 +98,8 @@ from pip._vendor.packaging.requirements import Requirement
 root, *files = sys.argv[1:]
 package = importlib.util.find_spec('hybridcls')
 importlib.metadata.version('hybridcls')
+if importlib.util.find_spec('cv2') is None:  # fix_opencv was cut short
+    sys.exit(1)
 if package is None or Path(root).resolve() not in Path(package.origin).resolve().parents:
     sys.exit(1)
 for file in files:

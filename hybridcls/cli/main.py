@@ -135,7 +135,7 @@ def _written(error: Exception) -> str:
         handler.baseFilename
         for logger in _loggers()
         for handler in logger.handlers
-        if isinstance(handler, logging.FileHandler)
+        if isinstance(handler, logging.FileHandler) and os.path.isfile(handler.baseFilename)  # or its folder was moved
     ]
     if not files:
         handle, path = tempfile.mkstemp('.log', 'hybridcls_')

@@ -39,21 +39,21 @@ def raising(error):
     return run
 
 
-@pytest.mark.parametrize('arguments', [['--help'], *([name, '--help'] for name in command.SUBCOMMANDS)])
-def test_help_imports_no_torch(arguments):
+def test_help_imports_no_torch():
     code = (
         'import sys\n'
-        f'sys.argv = ["hybridcls", *{arguments!r}]\n'
         'from hybridcls.cli.main import main\n'
-        'try:\n'
-        '    main()\n'
-        'except SystemExit as ended:\n'
-        '    assert ended.code == 0\n'
-        'assert "torch" not in sys.modules and "mmpretrain" not in sys.modules\n'
+        f'for words in {[["--help"], *([name, "--help"] for name in command.SUBCOMMANDS)]}:\n'
+        '    sys.argv = ["hybridcls", *words]\n'
+        '    try:\n'
+        '        main()\n'
+        '    except SystemExit as ended:\n'
+        '        assert ended.code == 0, words\n'
+        '    assert "torch" not in sys.modules and "mmpretrain" not in sys.modules, words\n'
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith('usage: hybridcls')
+    assert done.stdout.count('usage: hybridcls') == 1 + len(command.SUBCOMMANDS)
 
 
 def test_python_m_hybridcls():
@@ -104,10 +104,15 @@ def test_closed_stdout_is_not_an_error(tmp_path):
     assert (process.returncode, errors) == (0, '')
 
 
-def test_the_log_of_a_bug_is_named(monkeypatch, fake, capsys, tmp_path):
+@pytest.mark.parametrize('moved', [False, True], ids=['no log', 'the log of a folder that was moved'])
+def test_the_log_of_a_bug_is_named(monkeypatch, fake, capsys, tmp_path, moved):
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
     fake(raising(RuntimeError('broken')))
-    with patch.dict(instances_of(MMLogger), clear=True):  # those of other tests may have files
+    with patch.dict(instances_of(MMLogger), clear=True), isolated_globals():  # those of other tests may have files
+        if moved:
+            (tmp_path / 'w').mkdir()
+            MMLogger.get_instance('of_a_moved_run', log_file=str(tmp_path / 'w' / 'run.log'))
+            (tmp_path / 'w').rename(tmp_path / 'moved')
         assert run_main(monkeypatch, 'explain', 'x.py') == 3
     (log,) = tmp_path.glob('hybridcls_*.log')
     assert f'This is a bug. The log, with this traceback: {log}\n' in capsys.readouterr().err

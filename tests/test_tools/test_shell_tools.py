@@ -207,3 +207,43 @@ def test_other_opencv_errors_are_raised(tmp_path):
     result = start('bash', '-euc', f'source {TOOLS}/environment.sh; PYTHON={tmp_path}/python; fix_opencv')
     assert result.returncode == 2
     assert 'import cv2 fails: ImportError: numpy is odd' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('free', 'status', 'said'),
+    [
+        (8999, 2, 'error: expected 9000 MB of free disk for '),  # 7000 - 5000 there, and 7000
+        (12499, 0, 'warning: '),  # and half of 7000 for wheels
+        (12500, 0, ''),
+    ],
+)
+def test_a_disk_that_is_too_small_is_said_before_the_installation(tmp_path, free, status, said):
+    program(tmp_path / 'bin', 'df', f'#!/bin/sh\necho Filesystem\necho /dev/a 9 9 {free * 1024} 9% /\n')
+    path = program(tmp_path / 'bin', 'du', f'#!/bin/sh\n[ $2 = {tmp_path}/a ] && echo "{5000 * 1024} $2"\n')
+    script = f'source {TOOLS}/environment.sh; check_disk {tmp_path}/a {tmp_path}/b'
+    result = start('bash', '-euo', 'pipefail', '-c', script, PATH=path, NEEDED_MB='7000')
+    assert result.returncode == status
+    assert result.stderr.startswith(said)
+    assert result.stderr.count('\n') == bool(said)
+
+
+def test_an_environment_that_was_cut_short_is_repaired(tmp_path):
+    """What pip was installing has metadata already, with which it would be taken for installed."""
+    venv, log = tmp_path / 'venv', tmp_path / 'log'
+    packages = venv / 'lib' / 'python3.11' / 'site-packages'
+    for name, record in (('whole-1', 'whole-1.dist-info/INSTALLER,,\n'), ('half-1', 'half/a.py,,\n'), ('less-1', None)):
+        (packages / f'{name}.dist-info').mkdir(parents=True)
+        if record:
+            (packages / f'{name}.dist-info' / 'RECORD').write_text(record)
+    (venv / 'tmp' / 'pip-unpack-1').mkdir(parents=True)
+    program(venv / 'bin', 'pip', '')
+    program(venv / 'bin', 'python', f'#!/bin/sh\necho "$*" >> {log}\n[ $2 != pip ] || ls -A $TMPDIR >> {log}\n')
+    script = f'source {TOOLS}/environment.sh; make_environment docs'
+    for _ in range(2):
+        result = start('bash', '-euc', script, VENV=str(venv), NEEDED_MB='0')
+        assert result.returncode == 0, result.stderr
+    assert [path.name for path in packages.iterdir()] == ['whole-1.dist-info']
+    lines = log.read_text().splitlines()
+    (installed,) = (number for number, line in enumerate(lines) if ' pip install ' in line)
+    assert not lines[installed + 1].startswith('pip-unpack'), 'it is given an empty folder'
+    assert not (venv / 'tmp').exists()
