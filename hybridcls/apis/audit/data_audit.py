@@ -129,7 +129,7 @@ def audit_data(
         decided_before=dict(Counter(one.decision for one in images.decided)),
         seconds=time.monotonic() - began,
     )
-    return Audit(html, suspects_table(images, suspects, count, decide), numbers, rest.tables)
+    return Audit(html, suspects_table(images, suspects, count, decide, rest.duplicates.to_drop()), numbers, rest.tables)
 
 
 def _suspects(images: TrainingImages, seen: Optional[EvaluatedImages], groups: np.ndarray) -> Suspects:
