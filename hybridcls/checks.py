@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -20,6 +21,11 @@ __all__ = [
 # Folders without plugins of the user, at any depth.
 _NOT_SEARCHED = {'.git', '.venv', 'venv', 'node_modules', '__pycache__', 'work_dirs', 'build', 'dist', 'data'}
 _MOST_FILES_SEARCHED = 5000
+# That of UTF-32 (LE) begins as that of UTF-16 does.
+_MARKS = {
+    codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF32_LE: 'utf-32', codecs.BOM_UTF32_BE: 'utf-32',
+    codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16',
+}  # fmt: skip
 
 
 class UnknownNameError(KeyError):
@@ -172,7 +178,9 @@ def check_file(caller: str, name: str, path: str, advice: str = '') -> None:
 
 
 def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8', other: str = '') -> str:
-    """Return the text of a file; a byte order mark (UTF-8, UTF-16) overrides ``encoding``.
+    """Return the text of a file; a byte order mark (UTF-8, UTF-16, UTF-32) overrides ``encoding``.
+
+    Excel writes UTF-16 with such a mark ("Unicode text"), or the code page of the machine, which no file names.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -184,18 +192,24 @@ def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8',
     Raises:
         ValueError: If the bytes are not text in this encoding (with the line), or Python does not know the encoding.
     """
-    marks = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
-    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), encoding)
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), encoding)
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
+        if '\0' not in text:
+            return text
+        place = content.index(b'\0')  # UTF-16 without a mark, or no text
     except LookupError:
         raise ValueError(f'{caller}: expected the name of an encoding, got {encoding!r}.') from None
     except UnicodeDecodeError as error:
-        line = content.count(b'\n', 0, error.start) + 1
-        raise ValueError(
-            f'{caller}: expected {path} as {encoding} text, got the byte 0x{content[error.start]:02x} in line {line}. '
-            f'Save it as UTF-8{f", or set {other} if it has another encoding" if other else ""}.'
-        ) from None
+        place = error.start
+    line = content.count(b'\n', 0, place) + 1
+    zero = content[:2].find(b'\0')  # UTF-16 of a Latin text has one in each character
+    name = 'CP1252' if zero < 0 else ('UTF-16BE', 'UTF-16LE')[zero]
+    raise ValueError(
+        f'{caller}: expected {path} as {encoding} text, got the byte 0x{content[place]:02x} in line {line}. Save it as '
+        f'UTF-8 (in Excel as "CSV UTF-8"; or, of {name}: iconv -f {name} -t UTF-8 {shlex.quote(path)} > NEW.csv)'
+        f'{f", or set {other} if it has another encoding" if other and zero < 0 else ""}.'
+    )
 
 
 def near_files(path: str) -> str:
