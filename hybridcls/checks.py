@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 __all__ = [
-    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'counted', 'check_number', 'check_choice',
-    'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
+    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'counted', 'is_or_are', 'check_number',
+    'check_choice', 'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
 ]  # fmt: skip
 
 # Folders without plugins of the user, at any depth.
@@ -62,19 +62,27 @@ def listed(names: Iterable[str], most: int = 20, between: str = ', ') -> str:
     return between.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
-def counted(number: int, word: str, more: str = '') -> str:
+def counted(number: int, word: str, more: str = '', of: Optional[int] = None) -> str:
     """Return a number with its noun in the singular or the plural.
 
     Args:
         number (int): How many.
         word (str): The singular.
         more (str): The plural. Defaults to ``''``: with an s.
+        of (int, optional): Out of how many. Defaults to None: not said.
 
     Example:
-        >>> counted(1, 'class', 'classes'), counted(2000, 'image')
-        ('1 class', '2,000 images')
+        >>> counted(1, 'class', 'classes'), counted(2000, 'image'), counted(1, 'image', of=1)
+        ('1 class', '2,000 images', '1 of 1 image')
     """
+    if of is not None:
+        return f'{number:,} of {counted(of, word, more)}'
     return f'{number} {word}' if number == 1 else f'{number:,} {more or word + "s"}'
+
+
+def is_or_are(number: int) -> str:
+    """Return the verb of so many."""
+    return 'is' if number == 1 else 'are'
 
 
 def check_number(

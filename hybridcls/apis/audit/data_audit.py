@@ -120,7 +120,7 @@ def audit_data(
         suspects=suspects.listed,
         expected_wrong=suspects.expected,
         contradicted=suspects.contradicted,
-        doubt=suspects.doubt,
+        strictness=suspects.strictness,
         **rest.numbers,
         listed=len(new_rows(images, suspects, count)),
         known=suspects.listed - len(new_rows(images, suspects, suspects.listed)),

@@ -45,7 +45,9 @@ def duplicates_section(
         images = sum(len(one.training or one.held_out) for one in contradicting)
         split = TRAINING if found.training else HELD_OUT
         says.append(
-            f'{images} {split} images, in {counted(len(contradicting), "group")}, show the same under several labels.'
+            f'{counted(images, f"{split} image")}, in {counted(len(contradicting), "group")}, show the same under '
+            f'several '
+            f'labels.'
         )
     if copies:
         says.append(f'Copies, to the byte, of others of their class: {counted(len(copies), "training image")}.')

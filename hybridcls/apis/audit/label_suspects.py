@@ -11,7 +11,7 @@ from .label_noise import wrong_label_probabilities
 
 __all__ = ['Suspects', 'find_suspects']
 
-_TRUSTED, _DOUBTED = 0.25, 0.4  # of the labels contradicted without need: no doubt, and nothing but doubt
+_TRUSTED, _DOUBTED = 0.25, 0.4  # of the labels contradicted without need, where the list gets strict
 _CLASSES = 100  # that the estimate looks at one by one; of more, at 99 and the rest
 _AT_ONCE = 10**7  # images times classes: 40 MB a signal
 _FLOOR = 0.05  # added to probabilities before their logarithm: a twentieth, as of 20 neighbours none
@@ -32,8 +32,8 @@ class Suspects:
         expected (float): How many labels are wrong, as estimated: the sum of the probabilities.
         listed (int): So many of the first in ``order`` are suspects: those that are rather wrong than right.
         contradicted (float): Which share of the labels a classifier that has not seen them contradicts.
-        doubt (float): In [0, 1], how much the model, rather than the labels, may be at fault.
-        without_doubt (int): How many would be suspects if there were none.
+        strictness (float): In [0, 1], high where the model, rather than the labels, may be at fault.
+        listed_unstrictly (int): How many would be suspects at 0.
     """
 
     order: np.ndarray
@@ -45,19 +45,19 @@ class Suspects:
     expected: float
     listed: int
     contradicted: float = 0.0
-    doubt: float = 0.0
-    without_doubt: int = 0
+    strictness: float = 0.0
+    listed_unstrictly: int = 0
 
     @property
     def caution(self) -> Optional[str]:
         """A sentence where so many labels are contradicted that the model, rather than they, may be at fault."""
-        if not self.doubt:
+        if not self.strictness:
             return None
-        act = ', and do not act on the list of suspects before' if self.doubt == 1 else ''
+        act = ', and do not act on the list of suspects before' if self.strictness == 1 else ''
         return (
             f'The model contradicts {100 * self.contradicted:.0f} % of the labels. Unless you expect so many wrong '
-            f'ones, it has learned too little to judge them all: {self.listed} are listed, and {self.without_doubt} '
-            f'without that doubt. Train it longer, larger or from pretrained weights first{act}.'
+            f'ones, it has learned too little to judge them all: {self.listed} are listed instead of '
+            f'{self.listed_unstrictly}. Train it longer, larger or from pretrained weights first{act}.'
         )
 
     def against(self, row: int) -> list[str]:
@@ -89,8 +89,8 @@ def find_suspects(
     A model that has learned too little contradicts right labels: hard images are not told from wrong labels. So there
     is a second, strict estimate, from all signals and the trained model itself, which halves the probability of a label
     for which these do not name one same other class. From 25 to 40 % of labels that are contradicted although the
-    strict estimate does not take them for wrong, the doubt d rises from 0 to 1. Above any probability there are
-    ``(1 - d)`` times as many labels as estimated without doubt, and d times as many as by the strict estimate.
+    strict estimate does not take them for wrong, the strictness s rises from 0 to 1. Above any probability there
+    are ``(1 - s)`` times as many labels as by the first estimate, and s times as many as by the strict one.
 
     Args:
         labels (np.ndarray): Class numbers, int64 (N,).
@@ -121,14 +121,14 @@ def find_suspects(
 
     best = estimate(_mean(evidence.logs[: len(names)])[None])
     blind = estimate(evidence.logs[: len(scores)]) if scores else best
-    doubt, without_doubt = 0.0, int((blind > 0.5).sum())
+    strictness, listed_unstrictly = 0.0, int((blind > 0.5).sum())
     if contradicted > _TRUSTED:  # what is contradicted without need is not more
         strict = estimate(_mean(evidence.logs)[None])
         first = evidence.named.max(0)
         strict[((evidence.named != first) & (evidence.named >= 0)).any(0) | (first == labels)] /= 2
-        doubt = float(np.clip((contradicted - (strict > 0.5).mean() - _TRUSTED) / (_DOUBTED - _TRUSTED), 0, 1))
-        best = (1 - doubt) * best + doubt * strict
-        blind = _between(blind, strict, doubt)
+        strictness = float(np.clip((contradicted - (strict > 0.5).mean() - _TRUSTED) / (_DOUBTED - _TRUSTED), 0, 1))
+        best = (1 - strictness) * best + strictness * strict
+        blind = _between(blind, strict, strictness)
     order = np.lexsort((-_score(margins), -best))
     probability = np.empty(len(labels))
     probability[order] = -np.sort(-blind)
@@ -142,8 +142,8 @@ def find_suspects(
         expected=float(probability.sum()),
         listed=int((probability > 0.5).sum()),
         contradicted=contradicted,
-        doubt=doubt,
-        without_doubt=without_doubt,
+        strictness=strictness,
+        listed_unstrictly=listed_unstrictly,
     )
 
 

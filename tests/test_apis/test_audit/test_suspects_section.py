@@ -18,11 +18,11 @@ def test_the_page_says_how_many():
     assert 'no suspects' in none
 
 
-def test_where_there_is_no_doubt_no_caution_is_needed():
+def test_a_list_that_is_not_strict_needs_no_caution():
     _, suspects = made()
-    suspects.doubt = 0.0
+    suspects.strictness = 0.0
     assert suspects.caution is None
-    suspects.doubt = 0.4
+    suspects.strictness = 0.4
     assert 'contradicts 67 % of the labels' in suspects.caution
-    assert '2 are listed, and 5 without that doubt' in suspects.caution
+    assert '2 are listed instead of 5' in suspects.caution
     assert 'do not act' not in suspects.caution
