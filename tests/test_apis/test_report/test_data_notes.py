@@ -61,6 +61,6 @@ def test_near_copies_of_the_training_are_told_and_left_out(tmp_path, monkeypatch
     near, clean = data_notes(model, images)
     assert near.startswith('1 of 2 images looks nearly like one of the training')
     assert near.endswith(f'{small} like {tmp_path / "train" / "red" / "1.png"}.')
-    assert clean == 'Of the 1 images without a copy 0.0 % [0.0, 97.5] are right.'
+    assert clean == 'Of 1 image without a copy 0.0 % [0.0, 97.5] are right.'
     monkeypatch.setattr('hybridcls.apis.report.near_copies._MOST_IMAGES', 2)
     assert data_notes(model, images)[-1].startswith('Such copies were looked for among 1 of 2 images, and 1 of 2 of')
