@@ -8,18 +8,24 @@ import itertools
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
 __all__ = [
-    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'counted', 'check_number', 'check_choice',
-    'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
+    'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'counted', 'is_or_are', 'check_number',
+    'check_choice', 'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
 ]  # fmt: skip
 
 # Folders without plugins of the user, at any depth.
 _NOT_SEARCHED = {'.git', '.venv', 'venv', 'node_modules', '__pycache__', 'work_dirs', 'build', 'dist', 'data'}
 _MOST_FILES_SEARCHED = 5000
+# That of UTF-32 (LE) begins as that of UTF-16 does.
+_MARKS = {
+    codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF32_LE: 'utf-32', codecs.BOM_UTF32_BE: 'utf-32',
+    codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16',
+}  # fmt: skip
 
 
 class UnknownNameError(KeyError):
@@ -56,19 +62,27 @@ def listed(names: Iterable[str], most: int = 20, between: str = ', ') -> str:
     return between.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
-def counted(number: int, word: str, more: str = '') -> str:
+def counted(number: int, word: str, more: str = '', of: Optional[int] = None) -> str:
     """Return a number with its noun in the singular or the plural.
 
     Args:
         number (int): How many.
         word (str): The singular.
         more (str): The plural. Defaults to ``''``: with an s.
+        of (int, optional): Out of how many. Defaults to None: not said.
 
     Example:
-        >>> counted(1, 'class', 'classes'), counted(2000, 'image')
-        ('1 class', '2,000 images')
+        >>> counted(1, 'class', 'classes'), counted(2000, 'image'), counted(1, 'image', of=1)
+        ('1 class', '2,000 images', '1 of 1 image')
     """
+    if of is not None:
+        return f'{number:,} of {counted(of, word, more)}'
     return f'{number} {word}' if number == 1 else f'{number:,} {more or word + "s"}'
+
+
+def is_or_are(number: int) -> str:
+    """Return the verb of so many."""
+    return 'is' if number == 1 else 'are'
 
 
 def check_number(
@@ -172,7 +186,9 @@ def check_file(caller: str, name: str, path: str, advice: str = '') -> None:
 
 
 def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8', other: str = '') -> str:
-    """Return the text of a file; a byte order mark (UTF-8, UTF-16) overrides ``encoding``.
+    """Return the text of a file; a byte order mark (UTF-8, UTF-16, UTF-32) overrides ``encoding``.
+
+    Excel writes UTF-16 with such a mark ("Unicode text"), or the code page of the machine, which no file names.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -184,18 +200,24 @@ def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8',
     Raises:
         ValueError: If the bytes are not text in this encoding (with the line), or Python does not know the encoding.
     """
-    marks = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
-    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), encoding)
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), encoding)
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
+        if '\0' not in text:
+            return text
+        place = content.index(b'\0')  # UTF-16 without a mark, or no text
     except LookupError:
         raise ValueError(f'{caller}: expected the name of an encoding, got {encoding!r}.') from None
     except UnicodeDecodeError as error:
-        line = content.count(b'\n', 0, error.start) + 1
-        raise ValueError(
-            f'{caller}: expected {path} as {encoding} text, got the byte 0x{content[error.start]:02x} in line {line}. '
-            f'Save it as UTF-8{f", or set {other} if it has another encoding" if other else ""}.'
-        ) from None
+        place = error.start
+    line = content.count(b'\n', 0, place) + 1
+    zero = content[:2].find(b'\0')  # UTF-16 of a Latin text has one in each character
+    name = 'CP1252' if zero < 0 else ('UTF-16BE', 'UTF-16LE')[zero]
+    raise ValueError(
+        f'{caller}: expected {path} as {encoding} text, got the byte 0x{content[place]:02x} in line {line}. Save it as '
+        f'UTF-8 (in Excel as "CSV UTF-8"; or, of {name}: iconv -f {name} -t UTF-8 {shlex.quote(path)} > NEW.csv)'
+        f'{f", or set {other} if it has another encoding" if other and zero < 0 else ""}.'
+    )
 
 
 def near_files(path: str) -> str:

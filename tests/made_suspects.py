@@ -17,5 +17,6 @@ def made(listed=2):
         order=np.array([1, 2, 0]), score=np.array([0.1, 0.9, 0.6]), probability=np.array([0, 1, 0.5]),
         suggested=np.array([1, 2, 0]), margins=dict(training=np.array([0.9, -0.8, np.nan])),
         signals=dict(loss=np.array([0.1, 3, 1])), expected=1.7, listed=listed, contradicted=0.67,
+        strictness=1.0, listed_unstrictly=5,
     )  # fmt: skip
     return images, suspects

@@ -147,7 +147,7 @@ def test_unknown_name_error_is_not_quoted():
     assert str(UnknownNameError()) == ''
 
 
-@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-32'])
 def test_text_of_several_encodings(encoding):
     assert decode_text('Me', 'a.txt', 'Küken\n'.encode(encoding)) == 'Küken\n'
 
@@ -156,10 +156,14 @@ def test_text_in_another_encoding_is_named_with_its_line():
     content = 'a\nKüken\n'.encode('cp1252')
     assert decode_text('Me', 'a.txt', content, 'cp1252') == 'a\nKüken\n'
     with pytest.raises(
-        ValueError, match=r'^Me: expected a\.txt as utf-8 text, got the byte 0xfc in line 2\. .*UTF-8\.$'
+        ValueError,
+        match=r'^Me: expected a\.txt as utf-8 text, got the byte 0xfc in line 2\. .*iconv -f CP1252 -t UTF-8 a.txt.*\.$',
     ):
         decode_text('Me', 'a.txt', content)
-    with pytest.raises(ValueError, match=r'Save it as UTF-8, or set encoding=1 if it has another encoding\.$'):
+    with pytest.raises(ValueError, match=r'Save it as UTF-8 .*, or set encoding=1 if it has another encoding\.$'):
         decode_text('Me', 'a.txt', content, other='encoding=1')
     with pytest.raises(ValueError, match=r"expected the name of an encoding, got 'utf9'\."):
         decode_text('Me', 'a.txt', content, 'utf9')
+    for name in ('UTF-16LE', 'UTF-16BE'):  # without a mark; of these letters valid UTF-8
+        with pytest.raises(ValueError, match=rf"got the byte 0x00 in line 1\. .*iconv -f {name} -t UTF-8 'a b.csv' "):
+            decode_text('Me', 'a b.csv', 'path,label\n'.encode(name))

@@ -6,7 +6,7 @@ import sys
 HEAVY = {
     'transformers': 'mmengine wants the name of one optimizer (compat/mmengine/late_adafactor.py)',
     'peft': 'LoRA alone needs it; transformers imports it',
-    'torchmetrics': 'average precision alone needs it; it imports transformers, scipy and matplotlib',
+    'torchmetrics': 'hybridcls fidelity alone needs it; it imports transformers, scipy and matplotlib',
     'scipy': 'a few metrics and fits need it; transformers and scikit-learn import it',
     'sklearn': 'data sets that are divided and a few fits need it',
     'matplotlib': 'drawing needs it',

@@ -237,7 +237,7 @@ def _with_labels(model: HybridInferencer, data: str, items: list, notes: list[st
             'as the classes, or write a table with the columns path and label.'
         )
     if len(labelled) < len(items):
-        notes.append(f'{len(items) - len(labelled)} of {len(items)} images have no label: left out.')
+        notes.append(f'Left out, without a label: {counted(len(items) - len(labelled), "image", of=len(items))}.')
     found = Counter(item.label for item in labelled)
     unknown = {name: count for name, count in found.items() if model.class_of(name) is None}
     if len(unknown) == len(found):
@@ -252,7 +252,8 @@ def _with_labels(model: HybridInferencer, data: str, items: list, notes: list[st
         )
     if unknown:
         notes.append(
-            f'{sum(unknown.values())} images are of classes that the model does not have ({listed(unknown, 5)}): they '
+            f'Of classes that the model does not have ({listed(unknown, 5)}), '
+            f'{counted(sum(unknown.values()), "image")}: they '
             'count as wrong where they are answered, and take no part in scaling and sets.'
         )
     return labelled

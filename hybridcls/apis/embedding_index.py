@@ -148,7 +148,8 @@ class EmbeddingIndex:
         kept[list(rows)] = False
         if not kept.any():
             raise ValueError(
-                f'search: these are all {len(self)} images of {self.path}, and an index without any finds nothing. '
+                f'search: these are all the images of {self.path} ({len(self):,}), and an index without any finds '
+                f'nothing. '
                 'Delete the file instead.'
             )
         write_index_file(self.path, self.about, self.parts(kept), int(kept.sum()))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Optional
 import numpy as np
 import torch
 
+from hybridcls.checks import counted
 from hybridcls.evaluation import AveragePrecision
 
 from .answer import Answer
@@ -133,8 +134,9 @@ class MultiLabelReport:
         mean, scores = self.mean_average_precision(), self.by_class()
         width = max(len(name) for name in [*scores, 'class'])
         lines = [
-            f'mAP {_percent(mean).strip()}, F1 {self.f1:.1%} (mean of {len(self.classes)} classes), of '
-            f'{self.labelled} images with labels',
+            f'mAP {_percent(mean).strip()}, F1 {self.f1:.1%} (mean of '
+            f'{counted(len(self.classes), "class", "classes")}), of '
+            f'{counted(self.labelled, "image")} with labels',
             f'{"class":<{width}}  {"AP":>6}  {"precision":>9}  {"recall":>6}  {"F1":>6}  images',
         ]
         lines += [
@@ -147,7 +149,7 @@ class MultiLabelReport:
                 '(mAP needs all scores, and this run went on from an earlier one: `hybridcls test` measures it)'
             )
         if self.unlabelled:
-            lines.append(f'({self.unlabelled} images without a label that the model knows)')
+            lines.append(f'({counted(self.unlabelled, "image")} without a label that the model knows)')
         return '\n'.join(lines)
 
 

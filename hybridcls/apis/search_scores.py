@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from hybridcls.checks import counted
 from hybridcls.functional import map_at_r, precision_at_r, recall_at
 
 __all__ = ['SearchScores']
@@ -58,4 +59,4 @@ class SearchScores:
             return f'none of the {self.without_match} queries with a label has an image of its class in the index'
         means = '  '.join(f'{name} {value:.2f} %' for name, value in list(self.as_dict().items())[2:])
         left_out = f' ({self.without_match} more have no image of their class in the index)' * (self.without_match > 0)
-        return f'{means}  of {self.queries} queries with a label{left_out}'
+        return f'{means}  of {counted(self.queries, "query", "queries")} with a label{left_out}'

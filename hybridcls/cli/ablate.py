@@ -12,6 +12,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from hybridcls.checks import counted
+
 from .config_options import ConfigOptions
 from .device import add_device_option, hide_gpus, use_device
 from .find_config import find_config
@@ -122,7 +124,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
         for seed in range(args.seeds)  # of all arms one seed after the other: what is there is always paired
         for arm in arms
     ]
-    tell(f'{len(arms)} arms x {args.seeds} seeds, {jobs} at a time, in {folder}.')
+    tell(f'{counted(len(arms), "arm")} x {counted(args.seeds, "seed")}, {jobs} at a time, in {folder}.')
     done = run_trainings(
         trainings,
         folder,
@@ -151,7 +153,9 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     for one in effects:
         tell(f'- {one.sentence}')
     picture = folder / 'ablation.png'
-    atomic_write(draw_gain_and_cost(effects, metrics, f'{Path(args.config).stem}: {args.seeds} seeds', 0.95), picture)
+    atomic_write(
+        draw_gain_and_cost(effects, metrics, f'{Path(args.config).stem}: {counted(args.seeds, "seed")}', 0.95), picture
+    )
     result = dict(
         config=args.config,
         work_dir=str(folder),

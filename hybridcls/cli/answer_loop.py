@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Optional
 
+from hybridcls.checks import counted, is_or_are
+
 from .json_output import tell
 from .progress_bar import progress_bar
 from .unfinished_answers import UnfinishedAnswers
@@ -50,7 +52,8 @@ def take_answers(
             file.leave(answers.done, answers.state())
             if isinstance(error, KeyboardInterrupt):
                 tell(
-                    f'{file.progress.done} of {total} images are done: the same command with --resume goes on.',
+                    f'{counted(file.progress.done, "image", of=total)} {is_or_are(file.progress.done)} done: the '
+                    f'same command with --resume goes on.',
                     sys.stderr,
                 )
         raise
@@ -58,6 +61,8 @@ def take_answers(
         if file is not None:
             file.remove()
         first = answers.unreadable[0]
-        raise ValueError(f'{caller}: none of the {total} images can be read. The first, {first.path}: {first.reason}')
+        raise ValueError(
+            f'{caller}: none of {counted(total, "image")} can be read. The first, {first.path}: {first.reason}'
+        )
     if len(answers.unreadable) > _MOST_LISTED:
         tell(f'... and {len(answers.unreadable) - _MOST_LISTED} more that cannot be read', sys.stderr)

@@ -12,7 +12,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from hybridcls.checks import check_file, check_number, near_files
+from hybridcls.checks import check_file, check_number, counted, near_files
 
 from .image_options import add_image_options, check_model, open_model
 from .json_output import print_json, stdout_for_json, tell
@@ -167,10 +167,11 @@ def _calibrate_index(args: Namespace) -> dict[str, Any]:
     else:
         write_threshold(index, found)
         without = '' if found.rejected is None else (
-            f'; of {found.without} queries of other classes {100 * found.rejected:.1f} % have no match'
+            f'; of {counted(found.without, "query", "queries")} of other classes {100 * found.rejected:.1f} % have '
+            f'no match'
         )  # fmt: skip
         tell(
             f'Matches have a similarity of {found.threshold:.4f} or more: they hold the right one with '
-            f'{1 - found.alpha:.3g}; from {found.queries} queries{without} -> {args.checkpoint}'
+            f'{1 - found.alpha:.3g}; from {counted(found.queries, "query", "queries")}{without} -> {args.checkpoint}'
         )
     return dict(index=args.checkpoint, data=args.data, **found._asdict() | dict(missing=missing))

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from hybridcls.checks import check_file, check_installed, listed
+from hybridcls.checks import check_file, check_installed, counted, is_or_are, listed
 
 from .answer_loop import take_answers
 from .image_options import add_image_options, check_images, check_model, open_model
@@ -74,7 +74,8 @@ def run(args: Namespace) -> int:
     else:
         skipped = f', {len(report["unreadable"])} cannot be read' if report['unreadable'] else ''
         tell(
-            f'{report["embedded"]} images embedded{skipped} -> {args.out}, which has {report["images"]} images '
+            f'{counted(report["embedded"], "image")} embedded{skipped} -> {args.out}, which has '
+            f'{counted(report["images"], "image")} '
             f'({report["seconds"]:.1f} s)',
             sys.stderr,
         )
@@ -107,7 +108,11 @@ def _embed(args: Namespace) -> dict[str, Any]:
         partial(_write_index, about, index),
     )  # fmt: skip
     if file.progress.done:
-        tell(f'{file.progress.done} of {len(items)} images are done; going on from there.', sys.stderr)
+        tell(
+            f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; going on '
+            f'from there.',
+            sys.stderr,
+        )
     answers = model(
         ImageInputs(items, len(items)), batch_size=batch_size, workers=args.workers, top_k=1, embeddings=True,
         on_unreadable=args.on_unreadable, skip=file.progress.done,
@@ -146,7 +151,10 @@ def _new_items(items: list['Item'], index: Optional['EmbeddingIndex'], out: str)
         new.append(item)
     if twice:
         where = f' or in {out}' if first else ''
-        tell(f'{twice} of {len(items)} images are given twice{where}: they are not embedded again.', sys.stderr)
+        tell(
+            f'{counted(twice, "image", of=len(items))} {is_or_are(twice)} given twice{where}, and not embedded again.',
+            sys.stderr,
+        )
     if out.endswith('.parquet'):
         bad = [item.path for item in new if not _is_text(str(item.path))]
         if bad:

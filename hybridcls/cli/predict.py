@@ -8,7 +8,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hybridcls.checks import check_installed
+from hybridcls.checks import check_installed, counted, is_or_are
 
 from .answer_loop import take_answers
 from .calibration_options import add_calibration_options, add_skip_option
@@ -122,7 +122,11 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
             args.out, Progress(digest_of(str(item.path) for item in items), settings), args.resume, args.force
         )
         if file.progress.done:
-            tell(f'{file.progress.done} of {len(items)} images are done; going on from there.', sys.stderr)
+            tell(
+                f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; going '
+                f'on from there.',
+                sys.stderr,
+            )
     answers = model(
         inputs, batch_size=batch_size, workers=args.workers, top_k=args.top_k, embeddings=args.embeddings,
         on_unreadable=args.on_unreadable, skip=file.progress.done if file else 0, show_dir=args.show_dir,
@@ -139,7 +143,7 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
         file.finish()
     if args.overlays is not None:
         count = write_overlays(model, items, args.overlays, chosen_layers('predict', args), batch_size)
-        tell(f'{count} pictures with overlays -> {args.overlays}', sys.stderr)
+        tell(f'{counted(count, "picture")} with overlays -> {args.overlays}', sys.stderr)
     _report(args, model, answers, stdout, len(items), labelled, time.monotonic() - began)
     return 1 if answers.unreadable else 0
 
@@ -239,7 +243,10 @@ def _report(
         skipped = f', {len(unreadable)} cannot be read' if unreadable else ''
         unknown = f", {answers.accuracy.unanswered} of them with 'unknown'" if answers.accuracy.unanswered else ''
         one = f', {answers.skipped} of them by one stream alone' if model.skips else ''
-        tell(f'{total - len(unreadable)} images answered{unknown}{one}{skipped}{written} ({seconds:.1f} s)', sys.stderr)
+        tell(
+            f'{counted(total - len(unreadable), "image")} answered{unknown}{one}{skipped}{written} ({seconds:.1f} s)',
+            sys.stderr,
+        )
         return
     import json
 

@@ -7,6 +7,8 @@ are refused.
 import sys
 from argparse import ArgumentParser, Namespace
 
+from hybridcls.checks import counted
+
 from .json_output import print_json, stdout_for_json, tell
 from .quick_imports import quick_imports
 
@@ -39,7 +41,8 @@ def run(args: Namespace) -> int:
             tell(note, sys.stderr)
         size = sum(pulled.files.values()) / 2**20
         tell(
-            f'{pulled.kind} of {len(pulled.files)} files, {size:.1f} MiB, as they were pushed -> {args.out}', sys.stderr
+            f'{pulled.kind} of {counted(len(pulled.files), "file")}, {size:.1f} MiB, as they were pushed -> {args.out}',
+            sys.stderr,
         )
     if args.json:
         print_json(

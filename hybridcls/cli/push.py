@@ -8,7 +8,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 
-from hybridcls.checks import check_file, near_files
+from hybridcls.checks import check_file, counted, near_files
 
 from .json_output import print_json, stdout_for_json, tell
 from .quick_imports import quick_imports
@@ -66,7 +66,7 @@ def run(args: Namespace) -> int:
         for note in pushed.notes:
             tell(note, sys.stderr)
         size = sum(pushed.files.values()) / 2**20
-        tell(f'{len(pushed.files)} files, {size:.1f} MiB -> {pushed.commit or pushed.place}', sys.stderr)
+        tell(f'{counted(len(pushed.files), "file")}, {size:.1f} MiB -> {pushed.commit or pushed.place}', sys.stderr)
     if args.json:
         print_json(
             dict(

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TextIO
 
-from hybridcls.checks import check_file, check_installed, did_you_mean, listed
+from hybridcls.checks import check_file, check_installed, counted, did_you_mean, listed
 
 from .answer_loop import take_answers
 from .image_options import add_image_options, check_images, check_model, open_model
@@ -130,7 +130,7 @@ def _describe(args: Namespace, index: 'EmbeddingIndex', stdout: TextIO) -> int:
     if args.json:
         stdout.write(f'{json.dumps(content, indent=2)}\n')
         return 0
-    stdout.write(f'{args.index}: {len(index)} images, {index.width} numbers each\n')
+    stdout.write(f'{args.index}: {counted(len(index), "image")}, {counted(index.width, "number")} each\n')
     stdout.write(f'model   {about.get("checkpoint", "not known")}  ({str(about.get("digest", "no digest"))[:12]})\n')
     of_each = listed((f'{name} ({count})' for name, count in by_label.items()), 12)
     stdout.write(f'labels  {of_each or "none"}\n')
@@ -165,7 +165,7 @@ def _remove(args: Namespace, index: 'EmbeddingIndex', stdout: TextIO) -> int:
                        images=left)  # fmt: skip
         stdout.write(f'{json.dumps(content, indent=2)}\n')
     else:
-        tell(f'{len(rows)} images removed from {args.index}, which has {left}', sys.stderr)
+        tell(f'{counted(len(rows), "image")} removed from {args.index}, which has {left}', sys.stderr)
     return 0
 
 
@@ -386,7 +386,7 @@ def _draw(path: str, shown: list[tuple[str, str, str, list['Match']]], search: '
         rows.append(row if matches else [*row, Cell(None, ['no match'])])
     absent = sum(cell.image is None and cell.caption != ['no match'] for row in rows for cell in row)
     if absent:
-        tell(f'{absent} images of the sheet are not there or cannot be read: their frames are empty.', sys.stderr)
+        tell(f'Empty frames on the sheet, of images that are not there or cannot be read: {absent}.', sys.stderr)
     sheet = contact_sheet(rows, ['query', *(str(rank) for rank in range(1, search.k + 1))])
     with unfinished_out(path) as unfinished:
         sheet.save(unfinished)
@@ -413,7 +413,7 @@ def _report(args: Namespace, answers: _Answers, stdout: TextIO, unreadable: list
         missing = f', {answers.count - answers.matched} without a match' if answers.matched < answers.count else ''
         skipped = f', {len(unreadable)} cannot be read' if unreadable else ''
         written = ''.join(f' -> {path}' for path in (args.out, args.sheet) if path)
-        tell(f'{answers.count} queries{missing}{skipped}{written} ({seconds:.1f} s)', sys.stderr)
+        tell(f'{counted(answers.count, "query", "queries")}{missing}{skipped}{written} ({seconds:.1f} s)', sys.stderr)
         return
     content = dict(
         command='search', index=args.index, answered=answers.count, matched=answers.matched, k=args.k, pool=args.pool,

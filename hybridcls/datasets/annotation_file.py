@@ -186,7 +186,7 @@ def read_columns(caller: str, path: str) -> tuple[list[str], dict[str, list[str]
         ValueError: If there is no column of paths, or a line lacks its path.
     """
     where = os.path.abspath(path)
-    text = decode_text(caller, where, fileio.get(path), 'utf-8', 'a table in UTF-8')
+    text = decode_text(caller, where, fileio.get(path))
     lines = [(number, line) for number, line in enumerate(re.split('\r\n|\r|\n', text), 1) if line.strip()]
     rows = _table(caller, where, lines, None, 1, to_the_letter=False) if lines else []
     words = _words(rows[0][1]) if rows else []

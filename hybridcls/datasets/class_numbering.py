@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 from hybridcls.compat.mmengine import update_metainfo, whole_dataset
 from hybridcls.structures import UNKNOWN_LABEL, ClassNames, join_class_names
 
@@ -169,7 +169,7 @@ class ClassNumbering:
             return Remark(
                 logging.WARNING,
                 f"{what}: {len(images)} of {len(own.names)} class names are not among the model's {total}: "
-                f'{listed(images)} ({sum(images.values())} images); they count as unknown.'
+                f'{listed(images)} ({counted(sum(images.values()), "image")}); they count as unknown.'
                 f'{self._advice(own, images)}',
                 has_unknown=True,
             )

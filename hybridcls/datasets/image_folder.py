@@ -14,7 +14,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
-from hybridcls.checks import check_choice, check_file, check_known_keys, counted, did_you_mean, listed
+from hybridcls.checks import check_choice, check_file, check_known_keys, counted, did_you_mean, is_or_are, listed
 from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
@@ -259,12 +259,12 @@ class ImageFolder(CustomDataset):
         if named and (not skips or len(named) == len(self.data_list)):
             otherwise = '' if skips else ", or set on_unreadable='skip' to leave them out"
             raise UnreadableImageError(
-                f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read:\n  '
+                f'ImageFolder: {counted(len(named), "image", of=len(self.data_list))} cannot be read:\n  '
                 f'{listed(named, between=_LINE)}\nDelete or replace them{otherwise}.'
             )
         if named:
             print_log(
-                f'ImageFolder: {len(named)} of {len(self.data_list)} images cannot be read and are left out:\n  '
+                f'ImageFolder: {counted(len(named), "image", of=len(self.data_list))} cannot be read and {is_or_are(len(named))} left out:\n  '
                 f'{_LINE.join(named)}',
                 logger='current',
                 level=logging.WARNING,

@@ -11,6 +11,7 @@ from mmpretrain.evaluation import MultiLabelMetric as _MultiLabelMetric
 from torch import Tensor
 
 from hybridcls.checks import check_choice, listed
+from hybridcls.functional.metrics import aupr
 from hybridcls.registry import METRICS
 
 from .mmpretrain_metrics import DIRECTIONS, UNITS, Labelled
@@ -149,7 +150,5 @@ class AveragePrecision(_MultiLabelled, _AveragePrecision):
 
 
 def _average_precision(scores: Tensor, targets: Tensor) -> float:
-    from torchmetrics.functional.classification import binary_average_precision  # seconds: it imports transformers
-
-    counted = targets > -1
-    return binary_average_precision(scores[counted], (targets[counted] == 1).int()).item()
+    negatives = scores[(targets > -1) & (targets != 1)]
+    return aupr(negatives, scores[targets == 1]).item() if len(negatives) else 1.0

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Optional
 
+from hybridcls.checks import counted
+
 __all__ = ['Calibration']
 
 _FORMAT = 'hybridcls calibration'
@@ -70,7 +72,7 @@ class Calibration:
             )
         if self.sets is not None:
             parts.append(f'sets of classes (the right one with {1 - self.sets["alpha"]:.3g})')
-        return f'{", ".join(parts)}; from {self.images} images'
+        return f'{", ".join(parts)}; from {counted(self.images, "image")}'
 
     def to_json(self) -> dict[str, Any]:
         """Return what a file holds."""

@@ -192,7 +192,7 @@ def test_labels_are_those_of_the_model(trained, digit_folder, tmp_path):
     (tmp_path / 'list.csv').write_text('path,label\n' + '\n'.join(lines) + f'\n{tmp_path}/no.png,one')
     (tmp_path / 'no.png').write_bytes(b'no image')
     report = calibrate(model, str(tmp_path / 'list.csv'), scale='none')
-    assert report.notes[0].startswith('4 images are of classes that the model does not have (cow): they count as wrong')
+    assert report.notes[0].startswith('Of classes that the model does not have (cow), 4 images: they count as wrong')
     assert report.notes[1].startswith(f'1 image cannot be read, the first: {tmp_path}/no.png')
     assert report.calibration.images == 48
 

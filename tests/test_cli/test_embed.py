@@ -93,7 +93,7 @@ def test_append_adds_what_is_not_there(checkpoint, folder, tmp_path, suffix, cap
     out = tmp_path / f'index{suffix}'
     monkeypatch.chdir(tmp_path)
     assert embed(checkpoint, 'photos/two', 'photos/two/12.png', '--out', out) == 0
-    assert '1 of 5 images are given twice' in capfd.readouterr().err
+    assert '1 of 5 images is given twice' in capfd.readouterr().err
     before = EmbeddingIndex(out)
     monkeypatch.chdir(folder)  # where the paths of the index would mean something else
     assert embed(checkpoint, '.', '--out', out, '--append') == 0
@@ -142,7 +142,7 @@ def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
     unreadable = tmp_path / 'texts'
     unreadable.mkdir()
     (unreadable / 'a.jpg').write_bytes(b'text')
-    with pytest.raises(ValueError, match=r'^embed: none of the 1 images can be read'):
+    with pytest.raises(ValueError, match=r'^embed: none of 1 image can be read'):
         embed(checkpoint, unreadable, '--out', tmp_path / 'b.npz')
 
 

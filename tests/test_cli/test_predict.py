@@ -138,7 +138,7 @@ def test_unreadable_images_are_listed_and_skipped_or_fatal(checkpoint, digit_fol
 def test_thousands_that_are_no_images_are_one_sentence(checkpoint, tmp_path, capfd):
     for number in range(200):
         (tmp_path / f'{number}.jpg').write_bytes(b'no image')
-    with pytest.raises(ValueError, match=r'none of the 200 images can be read. The first, .*: its 8 bytes'):
+    with pytest.raises(ValueError, match=r'none of 200 images can be read. The first, .*: its 8 bytes'):
         predict(checkpoint, tmp_path, '--out', tmp_path / 'out' / 'a.csv')
     assert capfd.readouterr().err.count('cannot be read') == 20
     assert not os.listdir(tmp_path / 'out')

@@ -76,7 +76,7 @@ def test_json_and_lines(index, digit_folder, tmp_path, capfd):
     assert json.loads(capfd.readouterr().out)['out'] == str(tmp_path / 'm.jsonl')
     assert search(index, query, '--threshold', '0.99999', '--out', tmp_path / 'm.csv') == 0
     assert (tmp_path / 'm.csv').read_text().splitlines()[1] == f'{query},,0,,,'
-    assert '1 queries, 1 without a match' in capfd.readouterr().err
+    assert '1 query, 1 without a match' in capfd.readouterr().err
 
 
 def test_a_query_of_the_index_does_not_find_itself(index, digit_folder, capfd):
@@ -120,7 +120,7 @@ def test_images_that_are_gone_are_told_beside_the_sheet(made, digit_folder, tmp_
     command('embed', made / 'epoch_1.pth', tmp_path / 'images', '--out', index)
     shutil.rmtree(images)
     assert search(index, digit_folder / 'val', '--sheet', tmp_path / 's.png', '--sheet-queries', 3, '--k', 2) == 0
-    assert '6 images of the sheet are not there' in capfd.readouterr().err
+    assert 'images that are not there or cannot be read: 6.' in capfd.readouterr().err
 
 
 def test_without_queries_the_index_is_described(index, capfd):
@@ -145,7 +145,7 @@ def test_images_are_removed_by_path_folder_or_pattern(index, digit_folder, capfd
     assert kept.sum() == len(after) == 32
     np.testing.assert_array_equal(after.vectors, before.vectors[kept])
     assert after.about == before.about
-    with pytest.raises(ValueError, match=r'these are all 32 images of .* Delete the file instead'):
+    with pytest.raises(ValueError, match=r'these are all the images of .* Delete the file instead'):
         search(index, '--remove', '*')
 
 

@@ -325,6 +325,6 @@ def _(root):
 def _(root):
     (root / 'list.csv').write_text('path,label\nant/0.png,ant\nbee/99.png,bee\n')
     with pytest.raises(
-        FileNotFoundError, match=rf'1 of 2 images are not there: .*bee/99\.png\. Write paths below {root}'
+        FileNotFoundError, match=rf'1 of 2 images is not there: .*bee/99\.png\. Write paths below {root}'
     ):
         divided(root / 'list.csv')

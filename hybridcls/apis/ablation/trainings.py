@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from hybridcls.checks import counted
 from hybridcls.compat.mmengine.default_device import set_device
 from hybridcls.engine.checkpoints.files import atomic_write
 
@@ -104,7 +105,7 @@ def run_trainings(
         if known is not None:
             done[one.arm, one.seed] = known
     if done:
-        tell(f'{len(done)} of {len(waiting)} trainings were done before.')
+        tell(f'{counted(len(done), "training", of=len(waiting))} were done before.')
     order = [(one.arm, one.seed) for one in waiting]
     waiting = [one for one in waiting if (one.arm, one.seed) not in done]
     running: dict[Any, tuple[Training, float]] = {}

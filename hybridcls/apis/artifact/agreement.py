@@ -7,6 +7,8 @@ from typing import Any, Union
 
 import numpy as np
 
+from hybridcls.checks import counted
+
 from ..answer import Answer
 from ..inferencer import HybridInferencer
 from .shipped.runtime import Model, calibrated, read_sidecar
@@ -38,8 +40,8 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f'{self.images} images: answers differ by at most {self.difference:.1g}; {self.differing} decisions '
-            f'differ, {self.near} images lie within {TOLERANCE:g} of a threshold'
+            f'{counted(self.images, "image")}: answers differ by at most {self.difference:.1g}; {self.differing} '
+            f'decisions differ, {counted(self.near, "image")} within {TOLERANCE:g} of a threshold'
         )
 
 

@@ -11,6 +11,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from hybridcls.checkpoint_reading import read_checkpoint
+from hybridcls.checks import counted
 from hybridcls.evaluation import Accuracy, CalibrationMetric
 from hybridcls.functional.metrics.intervals import bootstrap_interval, share_interval
 
@@ -114,9 +115,9 @@ def metric_sentence(name: str, found: Mapping[str, Any]) -> str:
         'accuracy/top1 90.00 % (55.50 to 99.75) of 10 images'
     """
     if found['value'] is None:
-        return f'{name}: no value, of {found["images"]} images'
+        return f'{name}: no value, of {counted(found["images"], "image")}'
     ends = '' if found['low'] is None else f' ({found["low"]:.2f} to {found["high"]:.2f})'
-    return f'{name} {found["value"]:.2f} {found["unit"]}{ends} of {found["images"]} images'
+    return f'{name} {found["value"]:.2f} {found["unit"]}{ends} of {counted(found["images"], "image")}'
 
 
 def _with_ends(

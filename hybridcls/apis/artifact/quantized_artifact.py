@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 import torch
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 from hybridcls.structures import Calibration
 
 from ..calibration_fit import LabelledScores, fit_calibration
@@ -196,7 +196,7 @@ def _prepared(model: Model, items: Sequence[Item], notes: list[str]) -> Iterator
         if batch:
             yield np.stack(batch), read
     if unreadable:
-        notes.append(f'{len(unreadable)} images cannot be read, the first: {unreadable[0]}')
+        notes.append(f'{counted(len(unreadable), "image")} cannot be read, the first: {unreadable[0]}')
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, torch.Tensor]:

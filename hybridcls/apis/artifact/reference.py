@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 
 from ..image_inputs import Item
 from .measure import HEADLINES, artifact_metrics, metric_sentence
@@ -102,7 +102,7 @@ def outputs_of_images(
             }
             parts.append({**outputs, **pixel_scores(images)})
     if unreadable:
-        notes.append(f'{len(unreadable)} images cannot be read, the first: {unreadable[0]}')
+        notes.append(f'{counted(len(unreadable), "image")} cannot be read, the first: {unreadable[0]}')
     return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}, kept
 
 

@@ -201,7 +201,7 @@ def _of_data(data: str, checkpoint: str) -> tuple[list[Item], str, list[str]]:
     held_out = {os.path.join(root, row.path) for row in rows if split_named(row.split) in ('val', 'test')}
     kept = [item for item in items if item.path not in held_out]
     left = len(items) - len(kept)
-    note = f'Left out, since they did not train ({file}): {left} of {counted(len(items), "image")}.'
+    note = f'Left out, since they did not train ({file}): {counted(left, "image", of=len(items))}.'
     return kept, root, [note] if left else []
 
 

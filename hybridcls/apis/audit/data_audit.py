@@ -120,6 +120,7 @@ def audit_data(
         suspects=suspects.listed,
         expected_wrong=suspects.expected,
         contradicted=suspects.contradicted,
+        strictness=suspects.strictness,
         **rest.numbers,
         listed=len(new_rows(images, suspects, count)),
         known=suspects.listed - len(new_rows(images, suspects, suspects.listed)),
@@ -128,7 +129,7 @@ def audit_data(
         decided_before=dict(Counter(one.decision for one in images.decided)),
         seconds=time.monotonic() - began,
     )
-    return Audit(html, suspects_table(images, suspects, count, decide), numbers, rest.tables)
+    return Audit(html, suspects_table(images, suspects, count, decide, rest.duplicates.to_drop()), numbers, rest.tables)
 
 
 def _suspects(images: TrainingImages, seen: Optional[EvaluatedImages], groups: np.ndarray) -> Suspects:

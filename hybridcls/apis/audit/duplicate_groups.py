@@ -85,6 +85,19 @@ class Duplicates:
                         found.append(row)
         return sorted(found)
 
+    def to_drop(self) -> dict[int, str]:
+        """Return the rows of training images that can go, ascending, and why: ``'copy'`` or ``'held out, too'``.
+
+        A copy is one of :meth:`copies`; without an image that is held out, too, that one tests. Where labels contradict
+        each other, a person has to look.
+        """
+        found = {
+            row: 'held out, too' for one in self.groups if one.is_leak and not one.contradicts for row in one.training
+        }
+        copies = set(self.copies())
+        found |= {row: 'copy' for one in self.groups if not one.contradicts for row in one.training if row in copies}
+        return dict(sorted(found.items()))
+
 
 @dataclass
 class Leaks:

@@ -11,6 +11,7 @@ from hybridcls.functional.metrics.intervals import Interval
 from ..image_inputs import Item
 from ..report.html_page import Section, isolated
 from ..report.thumbnails import thumbnail
+from .decided_before import DecidedImage, name_key
 from .duplicate_groups import HELD_OUT, TRAINING, DuplicateGroup, Duplicates, Leaks
 
 __all__ = ['duplicates_numbers', 'duplicates_section', 'duplicates_table']
@@ -44,7 +45,9 @@ def duplicates_section(
         images = sum(len(one.training or one.held_out) for one in contradicting)
         split = TRAINING if found.training else HELD_OUT
         says.append(
-            f'{images} {split} images, in {counted(len(contradicting), "group")}, show the same under several labels.'
+            f'{counted(images, f"{split} image")}, in {counted(len(contradicting), "group")}, show the same under '
+            f'several '
+            f'labels.'
         )
     if copies:
         says.append(f'Copies, to the byte, of others of their class: {counted(len(copies), "training image")}.')
@@ -112,32 +115,37 @@ def duplicates_table(
     held_out: Sequence[str],
     classes: Sequence[str],
     given_labels: Sequence[str],
+    decided: Sequence[DecidedImage] = (),
 ) -> bytes:
-    """Return the content of a CSV file: a line for each image of each group, with an empty ``decision``.
+    """Return the content of a CSV file: a line for each image of each group, with a column ``decision``.
 
-    ``advice`` is ``drop`` for a training image that is a copy of an earlier line with the same label, and for one
-    that is held out, too: without it, the held-out image tests. Where labels contradict, a person has to look.
+    ``advice`` is ``drop`` for a training image that :meth:`Duplicates.to_drop` names. ``decision`` is empty, or what
+    was decided before; images that were dropped before follow, so that the table has all that the next training drops.
 
     Args:
         found (Duplicates): The groups.
         training (Sequence[str]), held_out (Sequence[str]): Paths of the images that ``found`` numbers, to be written.
         classes (Sequence[str]): Names.
         given_labels (Sequence[str]): Of the training images, as the data have them: with these the table is read.
+        decided (Sequence[DecidedImage]): What was decided before the training. Defaults to nothing.
     """
     text = io.StringIO(newline='')
     writer = csv.writer(text)
     writer.writerow(['path', 'label', 'advice', 'decision', 'split', 'group', 'kind', 'labels'])
-    copies = set(found.copies())
+    advised, before = found.to_drop(), {name_key(one.name): one for one in decided if one.decision != 'relabel'}
     for number, one in enumerate(found.groups):
         labels = '|'.join(sorted({classes[label] for label in one.labels}))
         for place, label in enumerate(one.labels):
             trains = place < len(one.training)
             row = one.training[place] if trains else one.held_out[place - len(one.training)]
-            drop = trains and not one.contradicts and (one.is_leak or row in copies)
+            name = (training if trains else held_out)[row]
+            kept = before.pop(name_key(name), None) if trains else None
             writer.writerow([
-                (training if trains else held_out)[row], given_labels[row] if trains else classes[label],
-                'drop' if drop else '', '', 'training' if trains else 'held out', number, one.kind, labels,
+                name, given_labels[row] if trains else classes[label], 'drop' if trains and row in advised else '',
+                kept.decision if kept else '', 'training' if trains else 'held out', number, one.kind, labels,
             ])  # fmt: skip
+    dropped = (one for one in before.values() if one.decision == 'drop')
+    writer.writerows([one.name, one.label, '', 'drop', 'training', '', 'dropped before', ''] for one in dropped)
     return text.getvalue().encode('utf8', 'surrogateescape')
 
 

@@ -159,7 +159,12 @@ def audit_held_out(
     leaks = None if known is None else leaks_of(found, known.predicted == known.labels)
     sections.append(duplicates_section(found, leaks, training.items, others, model.classes))
     tables[DUPLICATES] = duplicates_table(
-        found, training.names(), [str(item.path) for item in others], model.classes, training.given_labels()
+        found,
+        training.names(),
+        [str(item.path) for item in others],
+        model.classes,
+        training.given_labels(),
+        training.decided,
     )
     numbers['duplicates'] = duplicates_numbers(found, leaks)
     return HeldOutAudit(sections, tables, numbers, found)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hybridcls.checks import counted
 from hybridcls.datasets.image_measures import measure_images
 from hybridcls.datasets.near_duplicates import groups_of_near_duplicates
 
@@ -85,7 +86,8 @@ def held_out_slices(
     first = np.unique(groups, return_index=True)[1]
     if len(first) < len(images):
         notes.append(
-            f'Not counted, since they nearly equal another one: {len(images) - len(first)} of {len(images)} images.'
+            f'Not counted, since they nearly equal another one: '
+            f'{counted(len(images) - len(first), "image", of=len(images))}.'
         )
     first = np.sort(first)
     images = images.part(first)

@@ -11,7 +11,7 @@ from .label_noise import wrong_label_probabilities
 
 __all__ = ['Suspects', 'find_suspects']
 
-_MANY = 1 / 3  # of the labels contradicted: more than most data have wrong
+_TRUSTED, _DOUBTED = 0.25, 0.4  # of the labels contradicted without need, where the list gets strict
 _CLASSES = 100  # that the estimate looks at one by one; of more, at 99 and the rest
 _AT_ONCE = 10**7  # images times classes: 40 MB a signal
 _FLOOR = 0.05  # added to probabilities before their logarithm: a twentieth, as of 20 neighbours none
@@ -32,6 +32,8 @@ class Suspects:
         expected (float): How many labels are wrong, as estimated: the sum of the probabilities.
         listed (int): So many of the first in ``order`` are suspects: those that are rather wrong than right.
         contradicted (float): Which share of the labels a classifier that has not seen them contradicts.
+        strictness (float): In [0, 1], high where the model, rather than the labels, may be at fault.
+        listed_unstrictly (int): How many would be suspects at 0.
     """
 
     order: np.ndarray
@@ -43,16 +45,19 @@ class Suspects:
     expected: float
     listed: int
     contradicted: float = 0.0
+    strictness: float = 0.0
+    listed_unstrictly: int = 0
 
     @property
     def caution(self) -> Optional[str]:
         """A sentence where so many labels are contradicted that the model, rather than they, may be at fault."""
-        if self.contradicted <= _MANY:
+        if not self.strictness:
             return None
+        act = ', and do not act on the list of suspects before' if self.strictness == 1 else ''
         return (
             f'The model contradicts {100 * self.contradicted:.0f} % of the labels. Unless you expect so many wrong '
-            'ones, it has learned too little to judge them, and most wrong labels are not listed: train it longer, '
-            'larger or from pretrained weights first, and do not act on the list of suspects before.'
+            f'ones, it has learned too little to judge them all: {self.listed} are listed instead of '
+            f'{self.listed_unstrictly}. Train it longer, larger or from pretrained weights first{act}.'
         )
 
     def against(self, row: int) -> list[str]:
@@ -81,9 +86,11 @@ def find_suspects(
     Of more than 100 classes the estimate looks at the 99 that most speaks for, the label among them, and at all others
     together: memory and time grow with the images, not with the square of the classes.
 
-    Where more than a third of the labels is contradicted, mostly the model has learned too little, and hard images are
-    not told from wrong labels. Then only labels are listed for which all signals, and the trained model itself, name
-    one same other class; the probability of all others is halved.
+    A model that has learned too little contradicts right labels: hard images are not told from wrong labels. So there
+    is a second, strict estimate, from all signals and the trained model itself, which halves the probability of a label
+    for which these do not name one same other class. From 25 to 40 % of labels that are contradicted although the
+    strict estimate does not take them for wrong, the strictness s rises from 0 to 1. Above any probability there
+    are ``(1 - s)`` times as many labels as by the first estimate, and s times as many as by the strict one.
 
     Args:
         labels (np.ndarray): Class numbers, int64 (N,).
@@ -108,22 +115,23 @@ def find_suspects(
     judge = names.index('cross_validated') if 'cross_validated' in scores else 0
     known = evidence.named[judge] >= 0
     contradicted = float((evidence.named[judge] != labels)[known].mean()) if known.any() else 0.0
-    blind, every = len(scores), len(names)
-    if contradicted > _MANY:
-        blind, every = 0, len(evidence.logs)
 
     def estimate(logs: np.ndarray) -> np.ndarray:
         return wrong_label_probabilities([*logs], labels, evidence.classes, num_classes)
 
-    best = estimate(_mean(evidence.logs[:every])[None])
-    if contradicted > _MANY:
-        named = evidence.named[:every]
-        first = named.max(0)
-        best[((named != first) & (named >= 0)).any(0) | (first == labels)] /= 2
+    best = estimate(_mean(evidence.logs[: len(names)])[None])
+    blind = estimate(evidence.logs[: len(scores)]) if scores else best
+    strictness, listed_unstrictly = 0.0, int((blind > 0.5).sum())
+    if contradicted > _TRUSTED:  # what is contradicted without need is not more
+        strict = estimate(_mean(evidence.logs)[None])
+        first = evidence.named.max(0)
+        strict[((evidence.named != first) & (evidence.named >= 0)).any(0) | (first == labels)] /= 2
+        strictness = float(np.clip((contradicted - (strict > 0.5).mean() - _TRUSTED) / (_DOUBTED - _TRUSTED), 0, 1))
+        best = (1 - strictness) * best + strictness * strict
+        blind = _between(blind, strict, strictness)
     order = np.lexsort((-_score(margins), -best))
-    probability = best.copy()
-    if blind:
-        probability[order] = -np.sort(-estimate(evidence.logs[:blind]))
+    probability = np.empty(len(labels))
+    probability[order] = -np.sort(-blind)
     return Suspects(
         order=order,
         score=_score(margins),
@@ -134,7 +142,17 @@ def find_suspects(
         expected=float(probability.sum()),
         listed=int((probability > 0.5).sum()),
         contradicted=contradicted,
+        strictness=strictness,
+        listed_unstrictly=listed_unstrictly,
     )
+
+
+def _between(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
+    """Return values of which above any level there are ``1 - share`` of those of one and ``share`` of the other."""
+    values = np.concatenate([one, other])
+    order = np.argsort(-values, kind='stable')
+    weights = np.repeat([1 - share, share], [len(one), len(other)])[order].cumsum()
+    return values[order][np.searchsorted(weights, np.arange(len(one)) + 0.5).clip(max=len(values) - 1)]
 
 
 def _score(margins: dict[str, np.ndarray]) -> np.ndarray:

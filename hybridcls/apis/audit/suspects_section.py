@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from hybridcls.checks import counted
+from hybridcls.checks import counted, is_or_are
 
 from ..report.html_page import Section, Table, isolated
 from ..report.thumbnails import thumbnail
@@ -38,7 +38,7 @@ def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> 
     for (label, other), rows in sorted(by_pair.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:_PAIRS]:
         if len(rows) > 1:
             labelled, rather = isolated(images.classes[label]), isolated(images.classes[other])
-            title = f'Labelled {labelled}, rather {rather}? ({len(rows)} images)'
+            title = f'Labelled {labelled}, rather {rather}? ({counted(len(rows), "image")})'
             pictures = [_picture(images, suspects, row) for row in rows[:_OF_A_PAIR]]
             groups.append(dict(title=title, pictures=pictures))
     columns = {**suspects.margins, **suspects.signals}
@@ -84,9 +84,10 @@ def _decided(images: TrainingImages, again: list[int]) -> str:
 
 def _estimate(images: TrainingImages, suspects: Suspects) -> str:
     if not suspects.listed:
-        return f'Of {len(images)} labels none is rather wrong than right: no suspects. (--top N lists some.)'
+        return f'Of {counted(len(images), "label")} none is rather wrong than right: no suspects. (--top N lists some.)'
     return (
-        f'Of {len(images)} labels {suspects.listed} are rather wrong than right, as estimated: these are the suspects. '
+        f'Of {counted(len(images), "label")} {suspects.listed} {is_or_are(suspects.listed)} rather wrong than right, '
+        f'as estimated: the suspects. '
         'Hard images of classes that look alike can look so with a right label: see how probably each is wrong, and '
         'the picture. Wrong labels that the model has learned by heart do not look wrong: there may be more.'
     )

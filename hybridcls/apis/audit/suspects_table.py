@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Optional
 
 import numpy as np
@@ -49,13 +50,27 @@ def suspect_again(images: TrainingImages, suspects: Suspects) -> list[int]:
     return [int(row) for row in suspects.order if int(row) in new and suspects.score[row] > 0.5]
 
 
-def suspects_table(images: TrainingImages, suspects: Suspects, count: int, decide: Optional[str] = None) -> bytes:
+def suspects_table(
+    images: TrainingImages,
+    suspects: Suspects,
+    count: int,
+    decide: Optional[str] = None,
+    duplicates: Optional[Mapping[int, str]] = None,
+) -> bytes:
     """Return the content of a CSV file, UTF-8: a line for each of the first suspects, with a column ``decision``.
 
-    It is empty, or ``decide`` for :func:`decided_rows`. Below are the images on which something was decided before the
-    training, with that decision and the label of the data, so that the next training, from the data as they are, needs
-    this table alone: ``before`` says what was decided, ``now`` the class that speaks against a new label. ``against``
-    names the signals that prefer another class; then the signals follow, as numbers.
+    It is empty, or ``decide`` for :func:`decided_rows`. Then come the images that can be dropped because they are there
+    twice, with the reason in ``against``. Below are the images on which something was decided before the training, with
+    that decision and the label of the data, so that the next training, from the data as they are, needs this table
+    alone: ``before`` says what was decided, ``now`` the class that speaks against a new label. ``against`` names the
+    signals that prefer another class; then the signals follow, as numbers.
+
+    Args:
+        images (TrainingImages): All images.
+        suspects (Suspects): All, ranked.
+        count (int): How many are listed.
+        decide (str, optional): ``'drop'`` or ``'relabel'``. Defaults to None: nothing.
+        duplicates (Mapping[int, str], optional): Rows that can be dropped, and why. Defaults to none.
     """
     decided = set(decided_rows(images, suspects, count, decide)) if decide else set()
     columns = {**suspects.margins, **suspects.signals}
@@ -65,16 +80,22 @@ def suspects_table(images: TrainingImages, suspects: Suspects, count: int, decid
     writer.writerow(head)
     names = images.names()
 
-    def numbers(row: int) -> list[str]:
+    def numbers(row: int, against: str = '') -> list[str]:
+        against = against or '|'.join(suspects.against(row))
         return [
-            f'{suspects.score[row]:.4f}', f'{suspects.probability[row]:.4f}', '|'.join(suspects.against(row)),
+            f'{suspects.score[row]:.4f}', f'{suspects.probability[row]:.4f}', against,
             *(f'{values[row]:.4f}' for values in columns.values()),
         ]  # fmt: skip
 
-    for row in new_rows(images, suspects, count):
+    first = new_rows(images, suspects, count)
+    for row in first:
         label, suggested = images.classes[images.labels[row]], images.classes[suspects.suggested[row]]
         writer.writerow([names[row], label, suggested, decide if row in decided else '', '', '', *numbers(row)])
-    rows = {one.name: row for row, one in images.decided_rows().items()}
+    decided_rows_before = images.decided_rows()
+    for row, why in (duplicates or {}).items():
+        if row not in first and row not in decided_rows_before:
+            writer.writerow([names[row], images.classes[images.labels[row]], '', '', '', '', *numbers(row, why)])
+    rows = {one.name: row for row, one in decided_rows_before.items()}
     again = suspect_again(images, suspects)
     order = {row: place for place, row in enumerate(again)}
     for one in sorted(images.decided, key=lambda one: order.get(rows.get(one.name, -1), len(order))):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hybridcls.checks import counted
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.replay.random_state import isolated_randomness
 
@@ -140,7 +141,10 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
     at_least = '' if fails == works + 1 else ' at least'
     total = torch.cuda.get_device_properties(device).total_memory / _GIB
     if works < batch_size:
-        what = f'a batch of {batch_size} does not fit the {total:.0f} GiB of the GPU;{at_least} {works} images do.'
+        what = (
+            f'a batch of {batch_size} does not fit the {total:.0f} GiB of the GPU;{at_least} '
+            f'{counted(works, "image")} {"does" if works == 1 else "do"}.'
+        )
         change = f'batch_size={works}' if works else 'model.backbone.with_cp=True, --amp, or a smaller model'
         yield Finding(PROBLEM, _WHERE, what, f'{change} (with optim_wrapper.accumulative_counts for the same update)')
     else:
@@ -149,7 +153,10 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         cost = checkpointing_cost(
             step.runner.model, lambda: step(part), lambda: peak_memory(lambda: step(part), device)
         )
-        what = f'a batch of {batch_size} takes {peak:.2f} GiB of the GPU; by trial {works} images{at_least} fit'
+        what = (
+            f'a batch of {batch_size} takes {peak:.2f} GiB of the GPU; by trial '
+            f'{counted(works, "image")}{at_least} {"fits" if works == 1 else "fit"}'
+        )
         yield Finding(NOTE, _WHERE, f'{what}.' if cost is None else f'{what}; {cost}.')
 
 

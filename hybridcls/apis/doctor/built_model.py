@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from hybridcls.checks import counted
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.compat.torch import AnyBatchNorm
 from hybridcls.engine.config.timm_streams import timm_streams_in
@@ -35,7 +36,7 @@ def check_model(subject: Subject, runner: Any, batch_size: int) -> Iterator[Find
     if images and is_large and not starts_from_weights(subject):
         where = next((dotted((*path, 'pretrained')) for path in timm_streams_in(subject.cfg)), 'load_from')
         yield Finding(
-            WARNING, where, f'{every:,} parameters start at random, and there are {images} images to train on.',
+            WARNING, where, f'{every:,} parameters start at random, to train on {counted(images, "image")}.',
             'pretrained=True, or checkpoint_path=FILE (--checkpoint FILE)',
         )  # fmt: skip
     yield from _streams(subject, model)

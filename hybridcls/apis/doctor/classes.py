@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from hybridcls.checks import did_you_mean
+from hybridcls.checks import counted, did_you_mean, is_or_are
 from hybridcls.engine.config.tree import walk
 
 from .data_parts import DataPart
@@ -42,7 +42,7 @@ def _counts(subject: Subject, part: DataPart) -> Iterator[Finding]:
     if len(counts) == 1 and sum(len(labels) == 1 for labels in part.labels) == len(part.labels):
         level = PROBLEM if part.split == 'train' else WARNING
         yield Finding(
-            level, part.key, f'all {len(part.labels)} images of {part.split} have one label, {next(iter(counts))}.',
+            level, part.key, f'all images of {part.split} ({len(part.labels):,}) have one label, {next(iter(counts))}.',
             f'{part.key}: data_root or data_prefix to the folder of the class folders, or the labels of ann_file',
         )  # fmt: skip
         return
@@ -51,7 +51,8 @@ def _counts(subject: Subject, part: DataPart) -> Iterator[Finding]:
     few = {name: count for name, count in counts.items() if count < _FEWEST}
     if few:
         yield Finding(
-            WARNING, part.key, f'{len(few)} of {len(counts)} classes have a single image to train on: {named(few)}.',
+            WARNING, part.key, f'{counted(len(few), "class", "classes", of=len(counts))} with a single image to '
+            f'train on: {named(few)}.',
             'add images, or take the class out',
         )  # fmt: skip
     most, fewest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
@@ -59,7 +60,7 @@ def _counts(subject: Subject, part: DataPart) -> Iterator[Finding]:
     if (ratio > _IMBALANCE or share > _MOST_OF_ALL) and not _is_balanced(subject):
         yield Finding(
             WARNING, part.key,
-            f'{most} has {counts[most]} images and {fewest} {counts[fewest]}: {ratio:.0f} times as many '
+            f'{most} has {counted(counts[most], "image")} and {fewest} {counts[fewest]}: {ratio:.0f} times as many '
             f'({share:.0%} of all).',
             _for_imbalance(subject),
         )  # fmt: skip
@@ -87,7 +88,7 @@ def _for_imbalance(subject: Subject) -> str:
 def _near_names(part: DataPart) -> Iterator[Finding]:
     counts = part.count_classes()
     for names, is_sure in alike_names(part.classes):
-        shown = ' and '.join(f'{name!r} ({counts.get(name, 0)} images)' for name in names)
+        shown = ' and '.join(f'{name!r} ({counted(counts.get(name, 0), "image")})' for name in names)
         rare = min(counts.get(name, 0) for name in names) <= _RARE * max(counts.get(name, 0) for name in names)
         yield Finding(
             WARNING if is_sure or rare else NOTE, part.key, f'{shown} may be one class.',
@@ -140,11 +141,14 @@ def _head(subject: Subject, train: DataPart) -> Iterator[Finding]:
     there = max(len(train.classes), max(labels, default=-1) + 1)
     change = f'num_classes={there} (or leave it out: it is counted)'
     if number < there:
-        what = f'the head has num_classes={number}, and the training data {there} classes.'
+        what = f'the head has num_classes={number}, and the training data {counted(there, "class", "classes")}.'
         yield Finding(PROBLEM, 'model.head.num_classes', what, change)
     elif number > there:
         never = number - there
-        what = f'the head has num_classes={number}, and the training data {there} classes: {never} are never seen.'
+        what = (
+            f'the head has num_classes={number}, and the training data {counted(there, "class", "classes")}: '
+            f'{never} {is_or_are(never)} never seen.'
+        )
         yield Finding(PROBLEM, 'model.head.num_classes', what, change)
     for key in ('val_evaluator', 'test_evaluator'):
         metrics = subject.get(key, [])
@@ -172,8 +176,9 @@ def _beside(part: DataPart, train: DataPart) -> Iterator[Finding]:
         level = PROBLEM if images == sum(counts.values()) else WARNING
         yield Finding(
             level, part.key,
-            f'{len(unknown)} of {len(own.names)} classes of {part.split} are not among the {len(names.names)} of the '
-            f'training data, and count as unknown ({images} images): {named(unknown)}.{hint}',
+            f'{counted(len(unknown), "class", "classes", of=len(own.names))} of {part.split} '
+            f'{is_or_are(len(unknown))} not among the {len(names.names)} of the '
+            f'training data, which makes {counted(images, "image")} unknown: {named(unknown)}.{hint}',
             f'rename their folders, or {part.key}.classes=[...] with the names of the training data',
         )  # fmt: skip
     missing = [name for number, name in enumerate(names.names) if number not in names.find(own)]
@@ -182,7 +187,8 @@ def _beside(part: DataPart, train: DataPart) -> Iterator[Finding]:
     if missing and not (unknown and level == PROBLEM):
         yield Finding(
             NOTE if part.split == 'test' or len(missing) < len(names.names) / 2 else WARNING, part.key,
-            f'{len(missing)} of {len(names.names)} classes have no image in {part.split}: {named(missing)}.',
+            f'{counted(len(missing), "class", "classes", of=len(names.names))} without an image in {part.split}: '
+            f'{named(missing)}.',
             'add images of them, or read the result without them',
         )  # fmt: skip
     if {name for name in names.names} == set(own.names) and names.names != own.names:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from hybridcls.checks import counted, is_or_are
 from hybridcls.datasets.near_duplicates import groups_of_near_duplicates
 
 from .data_parts import SPLITS, DataPart
@@ -51,7 +52,7 @@ def _between(part: DataPart, other: DataPart, scan: ImageScan, near: dict[str, i
         all_of = 'all ' if len(shared) == len(set(part.paths)) else ''
         yield Finding(
             PROBLEM, part.key,
-            f'{what} share {all_of}{len(shared)} of the {len(set(part.paths))} files of {part.split}: '
+            f'{what} share {all_of}{len(shared):,} of the {counted(len(set(part.paths)), "file")} of {part.split}: '
             f'{named(sorted(shared))}.', advice,
         )  # fmt: skip
         return
@@ -62,7 +63,8 @@ def _between(part: DataPart, other: DataPart, scan: ImageScan, near: dict[str, i
     if told:
         yield Finding(
             PROBLEM, part.key,
-            f'{len(told)} of {len(looks)} images of {part.split} are copies of {other.split} images: '
+            f'{counted(len(told), "image", of=len(looks))} of {part.split} {is_or_are(len(told))} in {other.split} '
+            f'too: '
             f'{named(f"{path} = {twin}" for path, twin in told)}.', advice,
         )  # fmt: skip
     groups = {near[path]: path for path, _, _ in scan.of(other) if path in near}
@@ -72,7 +74,7 @@ def _between(part: DataPart, other: DataPart, scan: ImageScan, near: dict[str, i
         pairs = (f'{path} ~ {groups[near[path]]}' for path in alike)
         yield Finding(
             WARNING, part.key,
-            f'{len(alike)} of {len(looks)} images of {part.split} nearly equal images of {other.split}: '
+            f'{counted(len(alike), "image", of=len(looks))} of {part.split}, nearly equal to some of {other.split}: '
             f'{named(pairs)}.',
             advice,
         )  # fmt: skip
@@ -101,7 +103,7 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
     ]
     if alike:
         yield Finding(
-            WARNING, part.key, f'nearly equal images have several labels, {len(alike)} time{"s" * (len(alike) > 1)}: '
+            WARNING, part.key, f'nearly equal images have several labels, {counted(len(alike), "time")}: '
             f'{_listed(part, alike)}.', 'look at them, and correct their labels',
         )  # fmt: skip
     groups = [group for group in by_content.values() if len(group) > 1]
@@ -109,7 +111,8 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
     if copies and not contradicting:
         examples = named(f'{group[0][0]} = {group[1][0]}' for group in groups)
         level = WARNING if copies > _MANY * len(looks) and part.split == 'train' else NOTE
-        yield Finding(level, part.key, f'{copies} of {len(looks)} images are copies of others: {examples}.',
+        yield Finding(level, part.key, f'{counted(copies, "image", of=len(looks))} {is_or_are(copies)} there twice: '
+        f'{examples}.',
                       _remove(groups))  # fmt: skip
 
 

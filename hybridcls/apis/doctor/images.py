@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
+from hybridcls.checks import counted, is_or_are
 from hybridcls.datasets.dataset_parts import loaders_of
 from hybridcls.datasets.image_look import ImageLook
 from hybridcls.datasets.transforms.load_image import LoadImage
@@ -47,7 +48,11 @@ def _distinct(subject: Subject) -> Iterator[DataPart]:
 
 def _looked_at(scan: ImageScan) -> Finding:
     read, found = len(scan.looks) + len(scan.missing), scan.found
-    text = f'{found} images, all looked at' if read == found else f'{read} of {found} images looked at, a sample'
+    text = (
+        f'{counted(found, "image")}, all looked at'
+        if read == found
+        else f'{counted(read, "image", of=found)} looked at, a sample'
+    )
     more = 'more: --images N' if read < found else ''
     return Finding(NOTE, 'data', f'{text}{" for lack of time" * scan.stopped}.', more)
 
@@ -58,7 +63,8 @@ def _missing(part: DataPart, scan: ImageScan) -> Iterator[Finding]:
     if missing:
         root = getattr(part.dataset, 'img_prefix', '')
         yield Finding(
-            PROBLEM, part.key, f'{len(missing)} of {len(part.paths)} files are not there: {named(missing)}.',
+            PROBLEM, part.key, f'{counted(len(missing), "file", of=len(part.paths))} {is_or_are(len(missing))} not '
+            f'there: {named(missing)}.',
             f'{part.key}.data_prefix or data_root: paths of ann_file are below {root or "them"}',
         )  # fmt: skip
 
@@ -84,14 +90,15 @@ def _unreadable(part: DataPart, scan: ImageScan) -> Iterator[Finding]:
         path, reason = next(iter(unreadable.items()))
         yield Finding(
             WARNING if skips else PROBLEM, part.key,
-            f'{len(unreadable)} of {len(part.paths)} images cannot be read: {named(unreadable)} '
+            f'{counted(len(unreadable), "image", of=len(part.paths))} cannot be read: {named(unreadable)} '
             f'({reason.rstrip(".")}).',
             f"delete or replace them, or {part.key}.on_unreadable='skip'",
         )  # fmt: skip
     if damaged:
         yield Finding(
             WARNING, part.key,
-            f'{len(damaged)} images are damaged and read in part, with a grey rest: {named(damaged)} '
+            f'{counted(len(damaged), "image")} {is_or_are(len(damaged))} damaged and read in part, with a grey rest: '
+            f'{named(damaged)} '
             f'({scan.looks[damaged[0]].problem}).',
             'delete or replace them',
         )  # fmt: skip
@@ -104,14 +111,16 @@ def _sizes(part: DataPart, looks: list, img_size: Any) -> Iterator[Finding]:
     if tiny:
         yield Finding(
             WARNING, part.key,
-            f'{len(tiny)} images are tiny, the smallest {min(sides.values())} pixels (the middle one {middle:.0f}): '
+            f'{counted(len(tiny), "image")} {is_or_are(len(tiny))} tiny, the smallest '
+            f'{counted(min(sides.values()), "pixel")} (the middle one {middle:.0f}): '
             f'{named(tiny)}.',
             'delete them, or take them from a larger original',
         )  # fmt: skip
     target = min(img_size) if isinstance(img_size, (list, tuple)) else img_size
     if isinstance(target, int) and middle * _ENLARGED <= target:
         yield Finding(
-            NOTE, part.key, f'half of the images have {middle:.0f} pixels or fewer and are enlarged to {target}.',
+            NOTE, part.key, f'half of the images have {counted(round(middle), "pixel")} or fewer and are enlarged to '
+            f'{target}.',
             'img_size',
         )  # fmt: skip
 
@@ -128,8 +137,8 @@ def _modes(part: DataPart, looks: list) -> Iterator[Finding]:
         rotated='LoadImage.color_type',
     )
     texts = dict(
-        transparency='are partly transparent, and get a background', deep='have 16 bits or more a channel',
-        CMYK='are CMYK, and converted without a profile', rotated='are turned by their EXIF data',
+        transparency='partly transparent, which get a background', deep='with 16 bits or more a channel',
+        CMYK='in CMYK, converted without a profile', rotated='turned by their EXIF data',
     )  # fmt: skip
     for kind, paths in kinds.items():
         level, change = NOTE if 2 * len(paths) > len(looks) else WARNING, advice[kind]
@@ -139,7 +148,7 @@ def _modes(part: DataPart, looks: list) -> Iterator[Finding]:
             change = (
                 'nothing: LoadImage does it' if upright else "LoadImage.color_type='color', which turns them upright"
             )
-        text = f'{len(paths)} of {len(looks)} images {texts[kind]}: {named(paths)}.'
+        text = f'{counted(len(paths), "image", of=len(looks))} {texts[kind]}: {named(paths)}.'
         yield Finding(level, part.key, text, change)
     yield from _told_by_the_file(part, looks)
 
@@ -178,5 +187,6 @@ def _flat(part: DataPart, looks: list) -> Iterator[Finding]:
     if flat:
         yield Finding(
             NOTE if len(flat) == len(looks) else WARNING, part.key,
-            f'{len(flat)} of {len(looks)} images are of one colour: {named(flat)}.', 'delete them, if they are blank',
+            f'{counted(len(flat), "image", of=len(looks))} {is_or_are(len(flat))} of one colour: '
+            f'{named(flat)}.', 'delete them, if they are blank',
         )  # fmt: skip

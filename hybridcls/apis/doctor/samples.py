@@ -14,6 +14,7 @@ from mmpretrain.models import BaseClassifier
 from PIL import Image
 from torch import Tensor
 
+from hybridcls.checks import counted
 from hybridcls.datasets.dataset_nodes import leaves_of
 from hybridcls.datasets.dataset_parts import loaders_of
 from hybridcls.engine.config.tree import is_a
@@ -63,7 +64,7 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
         if len(shapes) > 1:
             yield Finding(
                 PROBLEM, f'{part.key}.pipeline',
-                f'images leave the pipeline in {len(shapes)} sizes '
+                f'images leave the pipeline in {counted(len(shapes), "size")} '
                 f'({named(" x ".join(map(str, one)) for one in sorted(shapes))}), and do not make a batch.',
                 "dict(type='ResizeToSize') or dict(type='CenterCropToSize') before PackInputs",
             )  # fmt: skip
@@ -198,7 +199,8 @@ def check_batches_of_labels(subject: Subject, loader: Any) -> Iterator[Finding]:
     by_chance = largest ** len(batches[0])  # where one class has most images, shuffled batches hold it alone, too
     if classes > 1 and uniform > len(batches) / 2 > 2 * by_chance * len(batches) and len(batches[0]) > 2:
         yield Finding(
-            PROBLEM, 'train_dataloader.sampler', f'{uniform} of the first {len(batches)} batches hold one class.',
+            PROBLEM, 'train_dataloader.sampler', f'{uniform} of the first '
+            f'{counted(len(batches), "batch", "batches")} {"holds" if uniform == 1 else "hold"} one class.',
             "train_dataloader.sampler=dict(type='DefaultSampler', shuffle=True)",
         )  # fmt: skip
     yield from _repeated(subject, part)
@@ -221,7 +223,8 @@ def _repeated(subject: Subject, part: DataPart) -> Iterator[Finding]:
     if few:
         yield Finding(
             WARNING, 'train_dataloader.batch_sampler.images_per_class',
-            f'{len(few)} of {len(counts)} classes have fewer than images_per_class={wanted} images, which are repeated '
+            f'{counted(len(few), "class", "classes", of=len(counts))} with fewer than images_per_class={wanted} '
+            f'images, which are repeated '
             f'within a batch: {named(few)}.',
             f'train_dataloader.batch_sampler.images_per_class={max(2, min(counts.values()))}',
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from math import exp, log
 
+from hybridcls.checks import counted, is_or_are
 from hybridcls.engine.config.change import provenance_of
 from hybridcls.engine.config.taker import UNREAD
 from hybridcls.engine.config.takers import takers_of
@@ -70,7 +71,7 @@ def _loaders(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 WARNING if written else NOTE,
                 where,
-                f'{workers} workers on {cpus} processors.',
+                f'{counted(workers, "worker")} on {counted(cpus, "processor")}.',
                 f'{where}={max(1, cpus - 1)}',
             )
     batch, train = subject.get('train_dataloader.batch_size'), subject.parts.get('train')
@@ -79,7 +80,8 @@ def _loaders(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             WARNING if subject.is_written(('train_dataloader', 'batch_size')) else NOTE,
             where,
-            f'a batch of {batch}, and there are {len(train.labels)} images: each epoch is one smaller batch.',
+            f'a batch of {batch}, and of the training images there {is_or_are(len(train.labels))} '
+            f'{len(train.labels):,}: each epoch is one smaller batch.',
             f'batch_size={max(1, len(train.labels) // 4)}',
         )
     sampler = subject.get('train_dataloader.sampler', {})
@@ -97,7 +99,7 @@ def _loaders(subject: Subject) -> Iterator[Finding]:
             yield Finding(NOTE, where, f'the {split} images are shuffled, which changes no result.', f'{where}=False')
     indices = subject.get('train_dataloader.dataset.indices')
     if indices is not None and train is not None:
-        what = f'only {len(train.labels)} images are trained on, as indices says.'
+        what = f'only {counted(len(train.labels), "image")} {is_or_are(len(train.labels))} trained on, as indices says.'
         yield Finding(NOTE, 'train_dataloader.dataset.indices', what, 'take it out')
     if subject.get('train_dataloader.dataset.test_mode') is True:
         where = 'train_dataloader.dataset.test_mode'

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
+from hybridcls.checks import counted
 from hybridcls.structures import Calibration
 
 from .card_text import as_table, as_text
@@ -51,7 +52,7 @@ def model_card(
         *([f'license: {json.dumps(license)}'] if license else []),
         *([f'model-index: {json.dumps(model_index(report, name))}'] if report else []),
     ]
-    count = '1 class' if len(classes) == 1 else f'{len(classes):,} classes'
+    count = counted(len(classes), 'class', 'classes')
     what = f'An image classifier of {count}' if classes else 'A model that embeds images'
     parts = [
         '---\n' + '\n'.join(head) + '\n---',

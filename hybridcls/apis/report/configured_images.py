@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from PIL import Image
 
+from hybridcls.checks import counted, is_or_are
 from hybridcls.registry import DATASETS
 
 from ..held_out_images import held_out_images, split_file_of, training_dataset
@@ -70,7 +71,9 @@ def configured_images(model: HybridInferencer, moved: Optional[str] = None) -> C
             f"report: the images of the training's {split} cannot be listed: {error} {_ADVICE}"
         ) from error
     where = place or f'{dataset["type"].rpartition(".")[2]} ({split})'
-    note = f'The {len(items)} images of the {split} that the config names ({where}) are taken'
+    note = (
+        f'{counted(len(items), "image")} of the {split} that the config names ({where}) {is_or_are(len(items))} taken'
+    )
     if is_validation:
         note += ': it has none for a test. A checkpoint that was chosen by them looks better here than on other images'
     return ConfiguredImages(items, where, f'{note}.')

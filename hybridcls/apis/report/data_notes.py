@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from hybridcls.checks import counted, listed
+from hybridcls.checks import counted, is_or_are, listed
 from hybridcls.functional.metrics import share_interval
 
 from ..held_out_images import training_dataset
@@ -36,14 +36,20 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
     if others and model.classes:
         names = listed((f'{name} ({count})' for name, count in others.most_common()), 5)
         notes.append(
-            f'{others.total()} of {len(images)} images are left out: the model has no class of their label: {names}. '
+            f'{counted(others.total(), "image", of=len(images))} {is_or_are(others.total())} left out: the model has '
+            f'no '
+            f'class of their label: {names}. '
             'Classes are matched by name.'
         )
     if model.classes and not model.multi_label:
         counts = Counter(images.labels[images.known].tolist())
         empty = [name for number, name in enumerate(model.classes) if not counts[number]]
         if empty:
-            notes.append(f'{len(empty)} of {len(model.classes)} classes have no image here: {listed(empty, 5)}.')
+            notes.append(
+                f'{counted(len(empty), "class", "classes", of=len(model.classes))} '
+                f'{"has" if len(empty) == 1 else "have"} no image here: '
+                f'{listed(empty, 5)}.'
+            )
     repeated = repeated_files(images.items)
     if repeated:
         notes.append(f'{counted(repeated, "image")} with the content of another one, byte for byte: all are counted.')
@@ -59,7 +65,8 @@ def _of_training(model: HybridInferencer, images: EvaluatedImages) -> Iterator[s
     found = same_files(items, trained)
     if found:
         yield (
-            f'{len(found)} of {len(items)} images are also among those of the training, byte for byte, so that results '
+            f'{counted(len(found), "image", of=len(items))} {is_or_are(len(found))} also among those of the '
+            f'training, byte for byte, so that results '
             f'are too good: {_pairs(found, "=")}.'
         )
     equal = dict(found)
@@ -67,14 +74,17 @@ def _of_training(model: HybridInferencer, images: EvaluatedImages) -> Iterator[s
     alike = [pair for pair in near.pairs if pair[0] not in equal]
     if alike:
         yield (
-            f'{len(alike)} of {len(items)} images look nearly like one of the training (of another size, format or '
+            f'{counted(len(alike), "image", of=len(items))} {"looks" if len(alike) == 1 else "look"} nearly like one '
+            f'of '
+            f'the training (of another size, format or '
             f'brightness, or mirrored), which makes results too good: {_pairs(alike, "like")}.'
         )
     if found or alike:
         yield from _without({*equal, *(path for path, _ in alike)}, images)
     if not near.is_whole:
         yield (
-            f'Such copies were looked for among {near.images} of {near.of_images} images, and {near.trained} of '
+            f'Such copies were looked for among {counted(near.images, "image", of=near.of_images)}, and '
+            f'{near.trained} of '
             f'{near.of_trained} of the training: hybridcls audit compares all.'
         )
 
@@ -90,7 +100,8 @@ def _without(copies: set[str], images: EvaluatedImages) -> Iterator[str]:
         right, count = int((~images.wrong[kept]).sum()), int(kept.sum())
         low, high = share_interval(right, count)
         yield (
-            f'Of the {count} images without a copy {100 * right / count:.1f} % [{100 * low:.1f}, {100 * high:.1f}] are '
+            f'Of {counted(count, "image")} without a copy {100 * right / count:.1f} % [{100 * low:.1f}, '
+            f'{100 * high:.1f}] are '
             'right.'
         )
 

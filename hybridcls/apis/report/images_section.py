@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from hybridcls.checks import counted, is_or_are
+
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, isolated, shown_probability
 from .thumbnails import thumbnail
@@ -32,9 +34,9 @@ def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
         )
     unsure = np.argsort(known.confidence, kind='stable')[:_UNSURE]
     groups.append(dict(title='Least certain images', pictures=[picture(known, int(row), classes) for row in unsure]))
-    say = f'{len(wrong)} of {len(known)} images are wrong'
+    say = f'{counted(len(wrong), "image", of=len(known))} {is_or_are(len(wrong))} wrong'
     if len(by_pair) > _PAIRS:
-        say += f', in {len(by_pair)} pairs of classes, of which the {_PAIRS} most frequent ones are shown'
+        say += f', in {counted(len(by_pair), "pair")} of classes, of which the {_PAIRS} most frequent ones are shown'
     return Section('images', 'Images to look at', [f'{say}.'], groups=groups)
 
 

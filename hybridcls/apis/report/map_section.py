@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Optional
 
+from hybridcls.checks import counted
+
 from .embedding_map import embedding_places, spread_places
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, isolated
@@ -31,9 +33,10 @@ def map_section(known: EvaluatedImages, classes: Sequence[str]) -> Optional[Sect
         if image is not None:
             pictures.append(dict(at(int(place)), image=image))
     say = (
-        f'{len(chosen)} of {len(known)} images by t-SNE of their embeddings: what lies near each other is alike for '
+        f'{counted(len(chosen), "image", of=len(known))} by t-SNE of their embeddings: what lies near each other is '
+        f'alike for '
         'the model; distances between groups mean nothing. Orange squares are wrong.'
     )
-    alt = f'Map of {len(chosen)} images by their embeddings'
+    alt = f'Map of {counted(len(chosen), "image")} by their embeddings'
     dots = [at(place) for place in range(len(chosen))]
     return Section('map', 'Map of the embeddings', [say], map=dict(alt=alt, dots=dots, pictures=pictures))

@@ -82,7 +82,8 @@ def labels_of(images: EvaluatedImages) -> tuple[np.ndarray, np.ndarray]:
 def weighted_average_precisions(scores: Tensor, truths: Tensor, weights: Tensor) -> Tensor:
     """Return the average precision of each class in each resample, float64 (R, C); NaN without a positive.
 
-    That of scikit-learn's ``average_precision_score`` with ``sample_weight``: equal scores are one threshold.
+    That of scikit-learn's ``average_precision_score`` with ``sample_weight``: equal scores are one threshold. As in
+    ``AveragePrecision`` a score that is NaN counts as 0.
 
     Args:
         scores (Tensor): Shape (N, C).
@@ -90,7 +91,7 @@ def weighted_average_precisions(scores: Tensor, truths: Tensor, weights: Tensor)
         weights (Tensor): How often each image was drawn, float64 (R, N).
     """
     found = []
-    for score, truth in zip(scores.T, truths.T, strict=True):
+    for score, truth in zip(scores.nan_to_num(0.0).T, truths.T, strict=True):
         ranked = score.sort(descending=True)
         counts = ranked.values.unique_consecutive(return_counts=True)[1]
         last = (counts.cumsum(0) - 1).repeat_interleave(counts)  # of those of equal score

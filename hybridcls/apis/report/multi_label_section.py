@@ -5,6 +5,8 @@ from typing import Any, Optional
 
 import numpy as np
 
+from hybridcls.checks import counted
+
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, Table, isolated, percent, shown_probability
 from .multi_label_numbers import labels_of
@@ -52,5 +54,5 @@ def multi_label_images_section(images: EvaluatedImages, classes: Sequence[str]) 
             pictures.append(dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text))
         if pictures:
             groups.append(dict(title=f'{title} ({len(rows)})', pictures=pictures))
-    say = f'{int(images.wrong.sum())} of {len(images)} images have other labels than the model gives.'
+    say = f'{counted(int(images.wrong.sum()), "image", of=len(images))} with other labels than the model gives.'
     return Section('images', 'Images to look at', [say], groups=groups)

@@ -5,6 +5,8 @@ from typing import Any, Optional
 
 import numpy as np
 
+from hybridcls.checks import counted
+
 from .charts import boxes_chart
 from .embedding_norm import NormReadings
 from .html_page import Section, Table, percent
@@ -32,7 +34,7 @@ def norm_section(readings: NormReadings) -> Section:
                 values, 'severity, 0: the image as it is', 'norm of the embedding', f'Norm against {kind}',
                 ylim=(lowest - margin, highest + margin),
             ),
-            caption=f'{kind}: median, the middle half, and 5 to 95 % of {readings.images} images.',
+            caption=f'{kind}: median, the middle half, and 5 to 95 % of {counted(readings.images, "image")}.',
         )
         for kind, values in readings.norms.items()
     ]  # fmt: skip
@@ -80,7 +82,8 @@ def _says(readings: NormReadings) -> list[str]:
         clear, 'is a sign of quality in part'
     )
     says = [
-        f'For this model the norm of the embedding {first}: it {"; it ".join(parts)} ({readings.images} images at five '
+        f'For this model the norm of the embedding {first}: it {"; it ".join(parts)} '
+        f'({counted(readings.images, "image")} at five '
         'severities). AdaFace takes the norm for the quality of an image, and a search may weigh by it (--pool '
         'quality): that holds as far as it falls here.'
     ]

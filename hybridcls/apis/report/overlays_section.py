@@ -5,6 +5,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from hybridcls.checks import counted, is_or_are
 from hybridcls.functional.metrics import fewest_units
 
 from ..inferencer import HybridInferencer
@@ -57,7 +58,7 @@ def overlays_of_some(
     scored = min(len(known), scored_images(gflops, streams, count, model.device.type))
     work = scored * passes_of_scores(streams)
     tell(
-        f'Maps of {min(count, len(known))} images, scored on {scored}: as much as {work} more images, '
+        f'Maps of {counted(min(count, len(known)), "image")}, scored on {scored}: as much as {work} more images, '
         f'{work * gflops:.0f} GFLOPs (a core of a CPU does some 50 a second).'
     )
     drawn = np.sort(np.random.default_rng(1).permutation(len(known))[:scored])
@@ -108,7 +109,8 @@ def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping
     rows = [[stream, overlays.layers[stream], _points(score.moved), _points(score.others)]
             for stream, score in overlays.scores.items()]  # fmt: skip
     tables = [Table(
-        f'Deletion on {overlays.scored} images drawn at random: by how much the probability of the answer falls faster '
+        f'Deletion on {counted(overlays.scored, "image")} drawn at random: by how much the probability of the answer '
+        f'falls faster '
         'than with maps that know nothing of the image (area between the curves, points of %, with 95 % interval)',
         ['stream', 'layer', 'than with the same maps, moved', 'than with maps of other images'], rows)]  # fmt: skip
     groups = []
@@ -135,7 +137,8 @@ def _worth(stream: str, score: DeletionScore, count: int) -> str:
     """Say what the deletion says."""
     if np.isnan(score.moved.interval.low):
         return (
-            f'{stream}: {count} images are too few to tell whether its maps say anything ({fewest_units()} at least).'
+            f'{stream}: {counted(count, "image")} {is_or_are(count)} too few to tell whether its maps say anything '
+            f'({fewest_units()} at least).'
         )
     moved, others = (f'{_points(one)} points' for one in score)
     if score.says_something:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional
 
+from hybridcls.checks import counted
+
 from ..inferencer import HybridInferencer
 from .calibration_effect import calibration_effect
 from .calibration_section import calibration_section
@@ -172,7 +174,8 @@ def parts_of_embeddings(
     weak = weak_classes(table, float((~known.wrong).mean()))
     about = [
         *asked.about,
-        f'The head ({model.head_name}) has no classes: each image is a query among the {len(known) - 1} others, and '
+        f'The head ({model.head_name}) has no classes: each image is a query among '
+        f'{counted(len(known) - 1, "other")}, and '
         f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
     ]
     answers = embedding_verdict(rows, weak, table, about, [*asked.warnings, *data_notes(model, images)])

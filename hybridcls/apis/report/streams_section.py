@@ -5,6 +5,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from hybridcls.checks import counted
 from hybridcls.functional.metrics import share_interval
 
 from .charts import BLUE, ORANGE, histogram_chart, svg_of
@@ -190,7 +191,7 @@ def _skip_sentence(skip_sure: Optional[Mapping[str, Any]]) -> str:
     return (
         f'By the calibration, hybridcls predict --skip-sure leaves the {skip_sure["stream"]} out where the probability '
         f'without it is at least {skip_sure["threshold"]:.4f}: for {share:.1f} % of its '
-        f'{skip_sure["images"]} images. With a confidence of {skip_sure["confidence"]:.3g}, at most '
+        f'{counted(skip_sure["images"], "image")}. With a confidence of {skip_sure["confidence"]:.3g}, at most '
         f'{100 * skip_sure["rate"]:.3g} % of all images get another class.'
     )
 

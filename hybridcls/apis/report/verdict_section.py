@@ -6,7 +6,7 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 from hybridcls.evaluation import SelectiveMetric
 from hybridcls.functional.metrics import mean_interval, share_interval
 
@@ -145,7 +145,10 @@ def label_verdict(
         below.sort(key=lambda row: row['f1_percent'])
         said = 'None is clearly below the others.'
         if below:
-            named = (f'{isolated(row["class"])} ({row["f1_percent"]:.0f} %, {row["images"]} images)' for row in below)
+            named = (
+                f'{isolated(row["class"])} ({row["f1_percent"]:.0f} %, {counted(row["images"], "image")})'
+                for row in below
+            )
             said = f'F1 is clearly below that of all: {listed(named, _NAMED)}.'
     few = [row for row in table if row['insufficient_data']]
     answers = [('Which images?', ' '.join(about)), ('How often is it right?', right)]
@@ -179,7 +182,7 @@ def _rightness(known: EvaluatedImages, classes: Sequence[str], accuracy: Mapping
     counts = np.bincount(known.labels, minlength=len(classes))
     most = int(counts.argmax())
     share = 100 * counts[most] / len(known)
-    said = f'{_with_ends(accuracy)} of {len(known)} images.'
+    said = f'{_with_ends(accuracy)} of {counted(len(known), "image")}.'
     if (counts > 0).sum() < 2:
         return f'{said} All are of one class.'
     always = f'Always answering {isolated(classes[most])} would be right for {_percent(share)}'

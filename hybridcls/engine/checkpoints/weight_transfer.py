@@ -7,7 +7,7 @@ from typing import Any, Optional
 from torch import Tensor, nn
 
 from hybridcls.checkpoint_reading import read_weights
-from hybridcls.checks import listed
+from hybridcls.checks import counted, listed
 from hybridcls.models.weights.loaded_weights import differing_weights
 from hybridcls.models.weights.timm_weights import Resized, fit_timm_weights
 
@@ -50,7 +50,7 @@ class TransferReport:
     resized: list[Resized] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f'{len(self.loaded)} weights loaded{_of(self.loaded)}']
+        lines = [f'{counted(len(self.loaded), "weight")} loaded{_of(self.loaded)}']
         if self.resized:
             lines.append(shown_resized(self.resized))
         if self.new:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Union
 
 from mmengine.config import Config
 
-from hybridcls.checks import listed
+from hybridcls.checks import counted, is_or_are, listed
 
 from .change import Change
 from .kept_split import is_split_of, kept_or_made, near_duplicates_across
@@ -120,7 +120,7 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
             yield Change((*path, 'split'), one['split'], None, 'no split is about these images: all are tested', _BY)
             if is_table:
                 yield Change((*path, 'ann_file'), one.get('ann_file', ABSENT), root, 'data_root is a table', _BY)
-        yield f'All {len(rows)} images of {root} are tested.'
+        yield f'All of {root} is tested: {counted(len(rows), "image")}.'
         return
     else:
         rows, file, notes = kept_or_made(rows, root, settings, file, bool(dataset.get('multi_label')))
@@ -173,7 +173,8 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
     missing = [info['img_path'] for info in infos if '://' not in root and not os.path.isfile(info['img_path'])]
     if missing:
         raise FileNotFoundError(
-            f'{root}: {len(missing)} of {len(infos)} images are not there: {listed(missing, 3)}. Write paths below '
+            f'{root}: {counted(len(missing), "image", of=len(infos))} {is_or_are(len(missing))} not there: '
+            f'{listed(missing, 3)}. Write paths below '
             f'{built.img_prefix}, or take the lines out.'
         )
     rows = []

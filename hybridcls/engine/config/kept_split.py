@@ -104,7 +104,7 @@ def _grouped(rows: Rows, root: str) -> Rows:
     near = [number for number, row in enumerate(rows) if not row.group]
     folder = os.path.dirname(root) if os.path.isfile(root) else root
     if len(near) > _MANY:
-        print_log(f'Comparing {len(near)} images of {root}, to find near-duplicates ...', 'current')
+        print_log(f'Comparing {counted(len(near), "image")} of {root}, to find near-duplicates ...', 'current')
     numbers = groups_of_near_duplicates([os.path.join(folder, rows[number].path) for number in near])
     sizes, rows = Counter(numbers), list(rows)
     for number, group in zip(near, numbers, strict=True):

@@ -9,7 +9,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from hybridcls.checks import check_number, did_you_mean
+from hybridcls.checks import check_number, counted, did_you_mean
 from hybridcls.compat.mmengine import bare_model, built_loop, resumes, rewrap
 from hybridcls.compat.torch import drop_iterator
 from hybridcls.distributed.layouts import is_row_shard
@@ -162,7 +162,7 @@ class HeadFirstHook(Hook):
             embeddings, labels = found
         if is_main_process() or is_sharded:
             how = head.fit(embeddings, _targets(head, labels))
-            runner.logger.info(f'HeadFirstHook: the head is fitted to {len(labels)} images: {how}.')
+            runner.logger.info(f'HeadFirstHook: the head is fitted to {counted(len(labels), "image")}: {how}.')
         for tensor in () if is_sharded else (*head.parameters(), *head.buffers()):
             broadcast(tensor.data)
         for hook in runner.hooks:

@@ -1,7 +1,11 @@
 """Duplicates and leaks on the page and in the table."""
 
+import csv
+import io
+
 import numpy as np
 
+from hybridcls.apis.audit.decided_before import DecidedImage
 from hybridcls.apis.audit.duplicate_groups import leaks_of
 from hybridcls.apis.audit.duplicates_section import duplicates_numbers, duplicates_section, duplicates_table
 from hybridcls.apis.image_inputs import Item
@@ -24,5 +28,12 @@ def test_page_and_table(twice_found, twice_images):
     assert lines[0] == 'path,label,advice,decision,split,group,kind,labels'
     advice = {line.split(',')[0]: line.split(',')[2] for line in lines[1:]}
     assert {path for path, what in advice.items() if what == 'drop'} == {images[0][row] for row in (2, 3, 4, 8)}
+    decided = [DecidedImage('gone.png', 'a', 'drop'), DecidedImage(images[0][8], 'a', 'keep'),
+               DecidedImage(images[0][9], 'e', 'relabel', 'c')]  # fmt: skip
+    table = duplicates_table(found, *images, classes, given, decided)
+    chain = {row['path']: row for row in csv.DictReader(io.StringIO(table.decode()))}
+    assert {path: row['decision'] for path, row in chain.items() if row['decision']} == {
+        'gone.png': 'drop', images[0][8]: 'keep'}  # fmt: skip
+    assert chain['gone.png']['label'] == 'a'
     numbers = duplicates_numbers(found, leaks)
     assert (numbers['groups'], numbers['contradicting'], numbers['leaked'], numbers['copies']) == (5, 1, 3, 1)

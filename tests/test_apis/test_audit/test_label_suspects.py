@@ -96,6 +96,33 @@ def test_a_weak_model_lists_only_labels_against_which_all_signals_name_one_class
     np.testing.assert_array_equal(few.order, find_suspects(labels, CLASSES, dict(cross_validated=scores)).order)
 
 
+def test_the_list_gets_shorter_step_by_step_as_more_is_contradicted_without_need():
+    scores, labels, _, _ = world(0.0)
+    fitted = scores.copy()  # the trained model says the labels: nothing that it agrees with is for another class
+    lengths = []
+    for rolled in range(400, 1001, 75):
+        weak = scores.copy()
+        weak[:rolled] = np.roll(scores[:rolled], 1, axis=1)  # a model that is sure, and wrong of these
+        found = find_suspects(labels, CLASSES, dict(cross_validated=weak), None, fitted)
+        strictness = np.clip((found.contradicted - 0.25) / 0.15, 0, 1)
+        assert found.strictness == pytest.approx(strictness, abs=0.02)
+        assert found.listed_unstrictly > 0.9 * rolled
+        assert found.listed == pytest.approx((1 - found.strictness) * found.listed_unstrictly, abs=0.01 * IMAGES)
+        assert (found.caution is None) == (found.strictness == 0)
+        lengths.append(found.listed)
+    assert lengths[-1] < 0.02 * IMAGES
+    assert np.abs(np.diff(lengths)).max() < 0.45 * max(lengths)
+
+
+def test_of_a_good_model_a_third_of_the_labels_may_be_wrong():
+    scores, labels, wrong, _ = world(0.35)
+    found = find_suspects(labels, CLASSES, dict(cross_validated=scores), None, scores)
+    assert found.contradicted > 0.35
+    assert found.strictness < 0.1  # all signals explain what is contradicted
+    assert found.listed > 0.75 * wrong.sum()
+    assert wrong[found.order[: found.listed]].mean() > 0.95
+
+
 def test_of_many_classes_those_with_evidence_are_enough(monkeypatch):
     scores, labels, wrong, _ = world(0.1)
     silent = np.full_like(scores, np.nan)

@@ -18,9 +18,11 @@ def test_the_page_says_how_many():
     assert 'no suspects' in none
 
 
-def test_few_contradictions_need_no_caution():
+def test_a_list_that_is_not_strict_needs_no_caution():
     _, suspects = made()
-    suspects.contradicted = 0.33
+    suspects.strictness = 0.0
     assert suspects.caution is None
-    suspects.contradicted = 0.34
-    assert 'contradicts 34 % of the labels' in suspects.caution
+    suspects.strictness = 0.4
+    assert 'contradicts 67 % of the labels' in suspects.caution
+    assert '2 are listed instead of 5' in suspects.caution
+    assert 'do not act' not in suspects.caution

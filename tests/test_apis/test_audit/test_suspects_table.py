@@ -6,6 +6,7 @@ import io
 import numpy as np
 from made_suspects import made
 
+from hybridcls.apis.audit.decided_before import DecidedImage
 from hybridcls.apis.audit.suspects_table import decided_rows, suspects_table
 from hybridcls.datasets.label_decisions import read_decisions
 
@@ -17,6 +18,14 @@ def test_what_is_written_can_be_decided_on_and_read(tmp_path):
         path='b, c.png', label='<script>', suggested='日本', decision='', before='', now='', score='0.9000',
         probability='1.0000', against='training', training='-0.8000', loss='3.0000',
     )  # fmt: skip
+    twice = list(csv.DictReader(io.StringIO(suspects_table(*made(), 1, duplicates={0: 'copy', 1: 'copy'}).decode())))
+    assert [(row['path'], row['decision'], row['suggested'], row['against']) for row in twice] == [
+        ('b, c.png', '', '日本', 'training'),  # each image once
+        ('a.png', '', '', 'copy'),
+    ]
+    images, suspects = made()
+    images.decided = [DecidedImage('a.png', 'ant, red', 'keep')]
+    assert suspects_table(images, suspects, 1, duplicates={0: 'copy'}).count(b'a.png') == 1
     table = tmp_path / 'audit.csv'
     table.write_bytes(suspects_table(*made(), 2).replace('日本,,'.encode(), '日本,relabel,'.encode()))
     assert read_decisions('me', str(table), 'relabel').relabel == {'b, c.png': ('<script>', '日本')}

@@ -83,7 +83,7 @@ def the_validation_is_the_training_folder(setup):
     setup.options['val_dataloader.dataset.split'] = 'train'
 
 
-@mistake('val_dataloader.dataset', 'copies of train images', data=True)
+@mistake('val_dataloader.dataset', 'in train too', data=True)
 def some_validation_images_are_copies(setup):
     shutil.copy(setup.train('cat', '1.png'), setup.val('cat', 'copy.png'))
 
@@ -93,7 +93,7 @@ def a_validation_image_is_a_smaller_copy(setup):
     Image.open(setup.train('cat', '1.png')).resize((40, 36)).save(setup.val('cat', 'small.jpg'), quality=80)
 
 
-@mistake('test_dataloader.dataset', 'copies of train images', data=True)
+@mistake('test_dataloader.dataset', 'in train too', data=True)
 def the_test_overlaps_the_training(setup):
     for name in ('cat', 'dog', 'owl'):
         save(picture(len(name) + 900), setup.root, 'test', name, 'own.png')

@@ -41,7 +41,7 @@ def test_each_thing_is_a_sentence(tmp_path):
     assert unknown.startswith(
         '2 of 3 images are left out: the model has no class of their label: blue (1), (none) (1).'
     )
-    assert empty == '1 of 2 classes have no image here: green.'
+    assert empty == '1 of 2 classes has no image here: green.'
     assert leak.startswith('2 of 3 images are also among those of the training, byte for byte')
     shutil.rmtree(tmp_path / 'train')
     assert data_notes(model, images)[-1].startswith('The training images are not here')
@@ -59,8 +59,8 @@ def test_near_copies_of_the_training_are_told_and_left_out(tmp_path, monkeypatch
     config = dict(train_dataloader=dict(dataset=dict(type='ImageFolder', data_root=str(tmp_path / 'train'))))
     model = SimpleNamespace(classes=('red',), multi_label=False, config=config, checkpoint_path='w/a.pth')
     near, clean = data_notes(model, images)
-    assert near.startswith('1 of 2 images look nearly like one of the training')
+    assert near.startswith('1 of 2 images looks nearly like one of the training')
     assert near.endswith(f'{small} like {tmp_path / "train" / "red" / "1.png"}.')
-    assert clean == 'Of the 1 images without a copy 0.0 % [0.0, 97.5] are right.'
+    assert clean == 'Of 1 image without a copy 0.0 % [0.0, 97.5] are right.'
     monkeypatch.setattr('hybridcls.apis.report.near_copies._MOST_IMAGES', 2)
     assert data_notes(model, images)[-1].startswith('Such copies were looked for among 1 of 2 images, and 1 of 2 of')

@@ -7,6 +7,7 @@ from answered_images import answered_labels
 from sklearn.metrics import average_precision_score, f1_score
 
 from hybridcls.apis.report.multi_label_numbers import multi_label_numbers, weighted_average_precisions
+from hybridcls.evaluation import AveragePrecision
 
 CLASSES = ['a', 'b', 'c', 'never']
 
@@ -41,6 +42,25 @@ def test_average_precision_of_resamples_is_that_of_scikit_learn(images):
             expected = average_precision_score(images.truths[:, number], scores[:, number], sample_weight=weight)
             assert row[number] == pytest.approx(expected, abs=1e-12)
     assert found[:, 3].isnan().all()
+
+
+@pytest.mark.parametrize('kind', ['ties', 'equal', 'all wrong', 'nan', 'single'])
+def test_the_number_and_its_interval_count_alike(images, kind):
+    truths = images.truths[:1] | True if kind == 'single' else images.truths
+    scores = {'ties': images.scores.round(1), 'equal': np.full_like(images.scores, 0.5), 'all wrong': 1.0 - truths,
+              'nan': np.where(images.scores > 0.6, np.nan, images.scores), 'single': images.scores[:1]}[kind]  # fmt: skip
+    metric = AveragePrecision(average=None)
+    metric.process(None, [
+        dict(pred_score=torch.from_numpy(score), gt_score=torch.from_numpy(truth).long())
+        for score, truth in zip(scores, truths, strict=True)
+    ])  # fmt: skip
+    printed = metric.evaluate(size=len(scores))['multi-label/AP_classwise']
+    drawn_once = torch.ones(1, len(scores), dtype=torch.float64)
+    inside = 100 * weighted_average_precisions(torch.from_numpy(scores), torch.from_numpy(truths), drawn_once)[0]
+    for number in range(3):
+        expected = 100 * average_precision_score(truths[:, number], np.nan_to_num(scores[:, number]))
+        assert printed[number] == pytest.approx(expected, abs=1e-9)
+        assert inside[number].item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_intervals_are_those_of_resampled_images(images):

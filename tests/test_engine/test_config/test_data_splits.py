@@ -254,7 +254,7 @@ class TestTables:
 
     def test_images_that_are_not_there(self, photos, load, tmp_path):
         file = self.table(photos, 'path,label\nant/0.png,ant\nbee/0.jpg,bee\n')
-        with pytest.raises(FileNotFoundError, match=r'1 of 2 images are not there: .*bee/0\.jpg\. Write paths below'):
+        with pytest.raises(FileNotFoundError, match=r'1 of 2 images is not there: .*bee/0\.jpg\. Write paths below'):
             applied(load(file), data_splits, str(tmp_path / 'w'))
 
 
@@ -310,7 +310,7 @@ class TestRuns:
         with isolated_globals():
             cfg = prepare_testing(load(root), str(tmp_path / 'w/epoch_1.pth'), TrainOptions(), str(tmp_path / 't'))
         assert len(paths_of(cfg, PLACES[2])) == 7
-        assert f'All 7 images of {root} are tested.' in table_of(cfg)
+        assert f'All of {root} is tested: 7 images.' in table_of(cfg)
         assert not (tmp_path / 't/split.csv').exists()
 
     @pytest.mark.usefixtures('trained')
