@@ -7,12 +7,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from hybridcls.compat.torch import WITHOUT_FLOAT64
+
 __all__ = [
     'WITHOUT_FLOAT64', 'at_least_float32', 'outside_autocast', 'tf32_convolutions', 'tf32_products', 'to_float64',
 ]  # fmt: skip
-
-WITHOUT_FLOAT64 = {'mps'}
-"""The types of devices that have no float64."""
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
