@@ -19,6 +19,7 @@ from mmpretrain.structures import DataSample
 from processes import run_process
 from safetensors.torch import save_file
 from test_levers import GROUPS, configs, plain, train, with_levers  # noqa: F401  (fixtures)
+from yapf.yapflib import yapf_api
 
 from hybridcls import load
 from hybridcls.apis.benchmark.candidate import NetworkRunner
@@ -42,6 +43,7 @@ def _checked(check, arguments, like_mps):
         pretend_device.refused_dtypes.add(torch.float64)
         WITHOUT_FLOAT64.add(device.type)
     set_device(device.type)
+    yapf_api.FormatCode = lambda text, **style: (text, True)  # of configs; it takes as long as their training
     check(device, *arguments)
 
 
