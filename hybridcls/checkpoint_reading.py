@@ -20,7 +20,14 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from .compat.torch import Placeholder, RunsCodeError, copy_module_versions, placeholders_in, read_torch_file
+from .compat.torch import (
+    WITHOUT_FLOAT64,
+    Placeholder,
+    RunsCodeError,
+    copy_module_versions,
+    placeholders_in,
+    read_torch_file,
+)
 from .plain_content import from_plain
 from .renames import with_new_metric_names
 from .safetensors_folder import folder_weights, read_sidecar
@@ -163,6 +170,8 @@ _ADVICE = (
 def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
     """Read an open file, with its weights under ``state_dict``."""
     content: Any
+    if isinstance(map_location, (str, torch.device)) and torch.device(map_location).type in WITHOUT_FLOAT64:
+        map_location = 'cpu'  # not all of a checkpoint could go there, and what belongs there is moved when it is used
     try:
         if path.endswith('.safetensors'):
             from safetensors.torch import load

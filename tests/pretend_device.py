@@ -18,7 +18,6 @@ from collections import Counter
 
 import torch
 from torch._C import DispatchKey, DispatchKeySet
-from torch.utils._pytree import tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = 'pretend'
@@ -144,53 +143,57 @@ def _run(operator, *args, **kwargs):
     """Run any operation of the device: check what it gets, and let the CPU do it in the same memory."""
     schema, name = operator._schema, operator._schema.name.partition('::')[2]
     tensors = []
-    tree_map(lambda one: tensors.append(one) if isinstance(one, torch.Tensor) else None, (args, kwargs))
+    _mapped(tensors.append, [*args, *kwargs.values()])
     _check_devices(operator, name, tensors, args)
-    if name in _WAITING or (name in ('index', 'index_put_', '_index_put_impl_') and _has_mask(args[1])):
+    if name in _WAITING or (name in _INDEXING and _has_mask(args[1])):
         _note_wait(name)
     if isinstance(kwargs.get('device'), torch.device):
         kwargs['device'] = torch.device('cpu')
-    takes_generator = any(one.name == 'generator' for one in schema.arguments)
-    draws = takes_generator or torch.Tag.nondeterministic_seeded in operator.tags
-    if takes_generator:
-        given = kwargs.get('generator')
-        position = [one.name for one in schema.arguments].index('generator')
-        given = args[position] if given is None and position < len(args) else given
-        _check_generator(given)
-        if given is None:
-            args, kwargs = args[:position], {**kwargs, 'generator': torch.pretend.generator}
-        draws = False
-    aliases, originals = {}, {}
-
-    def alias(value):
-        if not isinstance(value, torch.Tensor) or value.device.type != NAME:
-            return value
-        if id(value) not in aliases:
-            aliases[id(value)] = on_cpu(value)
-            originals[id(aliases[id(value)])] = value
-        return aliases[id(value)]
-
+    args, kwargs, draws = _with_generator(operator, args, kwargs)
+    aliases = {id(value): on_cpu(value) for value in tensors if value.device.type == NAME}
+    originals = {id(aliases[id(value)]): value for value in tensors if id(value) in aliases}
     args = [_as_tensor(one.type, value, tensors) for one, value in zip(schema.arguments, args, strict=False)]
-    cpu_args, cpu_kwargs = tree_map(alias, (args, kwargs))
-    before = {key: _layout(one) for key, one in aliases.items()}
+    before = {key: _layout(one) for key, one in aliases.items()} if schema.is_mutable else {}
     with _own_random_numbers() if draws else contextlib.nullcontext():
-        results = operator(*cpu_args, **cpu_kwargs)
-    for value in tensors:  # an output that was resized has got other memory
-        found = aliases.get(id(value))
-        if found is not None and _layout(found) != before[id(value)]:
+        results = operator(
+            *_mapped(lambda one: aliases.get(id(one), one), args),
+            **{key: _mapped(lambda one: aliases.get(id(one), one), value) for key, value in kwargs.items()},
+        )
+    for value in originals.values() if before else ():  # an output that was resized has got other memory
+        found = aliases[id(value)]
+        if _layout(found) != before[id(value)]:
             _set(value, on_device(found).untyped_storage(), found)
     storages = {one.untyped_storage()._cdata for one in aliases.values()}
 
     def back(value):
-        if not isinstance(value, torch.Tensor):
-            return value
         if id(value) in originals:
             return originals[id(value)]
         if value.device.type == 'cpu' and value.untyped_storage()._cdata in storages and value.numel():
             raise NotImplementedError(f'pretend_device: {operator} returns a view.')
         return on_device(value)
 
-    return tree_map(back, results)
+    return _mapped(back, results)
+
+
+def _mapped(function, value):
+    """Apply a function to a tensor, or to those of a list, as operations take and return them."""
+    if isinstance(value, torch.Tensor):
+        return function(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_mapped(function, one) for one in value)
+    return value
+
+
+def _with_generator(operator, args, kwargs):
+    """Return the arguments with the device's generator where none is given, and whether numbers are drawn without."""
+    places = [place for place, one in enumerate(operator._schema.arguments) if one.name == 'generator']
+    if not places:
+        return args, kwargs, torch.Tag.nondeterministic_seeded in operator.tags
+    given = kwargs.get('generator') or (args[places[0]] if places[0] < len(args) else None)
+    _check_generator(given)
+    if given is None:
+        args, kwargs = args[: places[0]], {**kwargs, 'generator': torch.pretend.generator}
+    return args, kwargs, False
 
 
 def _as_tensor(kind, value, tensors):
@@ -362,21 +365,17 @@ def _operator(name):
 def _cast(operator, kind, *args, **kwargs):
     """Run an operation under autocast, its tensors in the dtype that autocast gives them on CUDA."""
     dtypes = []
-    tree_map(lambda one: dtypes.append(one.dtype) if _is_float(one) else None, (args, kwargs))
+    _mapped(lambda one: dtypes.append(one.dtype), [*args, *kwargs.values()])
     wanted = torch.get_autocast_dtype(NAME) if kind == 'low' else torch.float32
     if kind == 'widest' and torch.float32 not in dtypes:
         wanted = None
 
     def cast(one):
-        # A double stays one, and what is cast up is of the half precisions alone.
-        return one.to(wanted) if wanted is not None and _is_float(one) and one.dtype != torch.float64 else one
+        is_ours = one.is_floating_point() and one.device.type == NAME and one.dtype != torch.float64  # doubles stay
+        return one.to(wanted) if wanted is not None and is_ours else one
 
     with torch._C._ExcludeDispatchKeyGuard(DispatchKeySet(DispatchKey.AutocastPrivateUse1)):
-        return operator(*tree_map(cast, args), **tree_map(cast, kwargs))
-
-
-def _is_float(value):
-    return isinstance(value, torch.Tensor) and value.is_floating_point() and value.device.type == NAME
+        return operator(*_mapped(cast, args), **{key: _mapped(cast, value) for key, value in kwargs.items()})
 
 
 def _storage_methods(kind):

@@ -1,29 +1,49 @@
 """On a device that is not the CPU: nothing is left on the CPU, and nothing of the CPU's meets the device's.
 
-Each check runs in a process of its own, which has the device of ``pretend_device.py``.
+Each check runs in a process of its own, which has the device of ``pretend_device.py``: as CUDA is, or like MPS, which
+has no float64.
 """
 
 from copy import deepcopy
 
+import numpy as np
 import pretend_device
 import pytest
+import timm
 import torch
+from command_runs import run_command
+from exportable_models import CASES as MODELS_OF_ALL_KINDS
+from exportable_models import LINEAR, VIT, classifier
+from mmengine.registry import DefaultScope
+from mmpretrain.structures import DataSample
 from processes import run_process
+from safetensors.torch import save_file
 from test_levers import GROUPS, configs, plain, train, with_levers  # noqa: F401  (fixtures)
+from yapf.yapflib import yapf_api
 
+from hybridcls import load
+from hybridcls.apis.benchmark.candidate import NetworkRunner
 from hybridcls.apis.fidelity import Place, chosen_cases, compare
+from hybridcls.apis.inference_settings import InferenceSettings
 from hybridcls.compat.mmengine.default_device import set_device
+from hybridcls.engine.optim import ComposedOptimWrapper
+from hybridcls.functional.full_precision import WITHOUT_FLOAT64
+from hybridcls.registry import METRICS, MODELS
 
 
-def check_there(check, *arguments):
+def check_there(check, *arguments, like_mps=False):
     """Call ``check(device, *arguments)`` in a process that has the device, and fail with what it wrote."""
-    ended = run_process(_checked, check, *arguments)
+    ended = run_process(_checked, check, arguments, like_mps, timeout=600)
     assert ended.status == 0, ended.output[-6000:]
 
 
-def _checked(check, *arguments):
+def _checked(check, arguments, like_mps):
     device = pretend_device.set_up()
+    if like_mps:
+        pretend_device.refused_dtypes.add(torch.float64)
+        WITHOUT_FLOAT64.add(device.type)
     set_device(device.type)
+    yapf_api.FormatCode = lambda text, **style: (text, True)  # of configs; it takes as long as their training
     check(device, *arguments)
 
 
@@ -101,35 +121,137 @@ def trains(device, cfg, folder):
         assert torch.equal(value, other), name
 
 
-@pytest.mark.parametrize('check', [refuses_what_cuda_refuses, computes_what_the_cpu_computes])
+def predicts_and_trains(device, names):
+    """Models of all kinds: what they predict is what the CPU predicts, and a step of training goes through."""
+    for name in names:
+        with DefaultScope.overwrite_default_scope('hybridcls'):
+            torch.manual_seed(0)
+            model = MODELS.build(deepcopy(MODELS_OF_ALL_KINDS[name].model)).eval()
+            if getattr(model.head, 'needs_class_counts', False):
+                model.head.set_class_counts([8, 4, 2, 1], 15)
+            there = deepcopy(model).to(device)
+            with torch.no_grad():
+                expected, found = (one.test_step(batch_of(name)) for one in (model, there))
+                there.val_step(batch_of(name))
+            for one, other in zip(expected, found, strict=True):
+                for key, value in one.items():
+                    if isinstance(value, torch.Tensor) and value.is_floating_point() and 'MCDropout' not in name:
+                        torch.testing.assert_close(other.get(key), value, rtol=1e-3, atol=1e-4, msg=f'{name}: {key}')
+            if 'Ensemble' in name:  # which is not trained
+                continue
+            trained = [param for param in there.train().parameters() if param.requires_grad]
+            stages = dict(sam=dict(type='SAM'), gc=dict(type='GradientCentralization'))
+            losses = there.train_step(
+                batch_of(name), ComposedOptimWrapper(torch.optim.AdamW(trained, lr=1e-3), stages=stages)
+            )
+            assert losses['loss'].isfinite(), name
+            assert {value.device for value in there.state_dict().values()} == {device}, name
+
+
+def batch_of(name):
+    drawn = torch.Generator().manual_seed(1)
+    label = [0, 2] if name in ('MultiLabelHead', 'EnsembleClassifier of MultiLabelHead') else None
+    label = [0, 2] if 'MultiLabelLinear' in name else label
+    return dict(
+        inputs=[torch.randint(256, (3, 64, 64), generator=drawn, dtype=torch.uint8) for _ in range(4)],
+        data_samples=[DataSample().set_gt_label(number if label is None else label) for number in range(4)],
+    )
+
+
+def looks_at_images_without_waiting(device):
+    """A batch that is predicted and judged waits a few times, not once an image and metric."""
+    model = MODELS.build(dict(classifier(VIT, LINEAR), type='hybridcls.HybridClassifier')).to(device).eval()
+    metrics = [METRICS.build(dict(type=f'hybridcls.{name}')) for name in ('Accuracy', 'ClassReport', 'OODMetric')]
+    pretend_device.waits.clear()
+    with torch.no_grad():
+        samples = model.test_step(batch_of(''))
+    for metric in metrics:
+        metric.process(None, [sample.to_dict() for sample in samples])
+    assert sum(pretend_device.waits.values()) <= 4, pretend_device.waits
+
+
+def runs_commands(device, folder, images):
+    """From a folder of images to answers, by the commands; the answers are the CPU's."""
+
+    def run(*arguments):
+        assert run_command(*arguments) == 0, arguments
+
+    save_file(timm.create_model('test_vit').state_dict(), folder / 'vit.safetensors')
+    work_dir, val = folder / 'w', images / 'val'
+    run(
+        'train', 'finetune/full', '--data', images, '--model', 'test_vit', '--checkpoint', folder / 'vit.safetensors',
+        '--img-size', 32, '--epochs', 2, '--work-dir', work_dir,
+    )  # fmt: skip
+    run('test', work_dir)
+    run('test', work_dir, '--tta')
+    run('embed', work_dir, val, '--out', folder / 'index.npz')
+    run('search', folder / 'index.npz', val / 'one', '--checkpoint', work_dir)
+    run('report', work_dir, '--data', images, '--gallery', images / 'train', '--out', folder / 'report.html')
+    run('audit', work_dir, '--data', images, '--out', folder / 'audit.html')
+    run('doctor', work_dir / 'full.py')
+    run('export', work_dir, '--out', folder / 'artifact')
+    run('calibrate', work_dir, '--data', val, '--scale', 'temperature')
+    for amp in (False, True):
+        there, here = (load(work_dir, place, amp=amp and place != 'cpu') for place in (device, 'cpu'))
+        for one, other in zip(there(val), here(val), strict=True):
+            np.testing.assert_allclose(one.scores, other.scores, atol=0.05 if amp else 1e-4)
+    NetworkRunner(load(work_dir, device), InferenceSettings()).prepare(2)()
+
+
+@pytest.mark.parametrize(
+    'check', [refuses_what_cuda_refuses, computes_what_the_cpu_computes, looks_at_images_without_waiting]
+)
 def test_the_device_is_like_one(check):
     check_there(check)
 
 
 QUICK = ['margin', 'head', 'loss', 'module', 'stage', 'token merging', 'RetrievalMetric', 'KNNAccuracy', 'OODMetric']
+WITH_FLOAT64 = ['Evidential', 'Dirichlet', 'SupConLoss, streamed', 'Mixture', 'Effective', 'VerificationMetric']
+nightly = pytest.mark.nightly
 
 
 @pytest.mark.parametrize(
-    ('names', 'dtype'),
+    ('names', 'dtype', 'like_mps'),
     [
-        pytest.param(QUICK, torch.float32, id='most, float32'),
-        pytest.param([], torch.float32, marks=pytest.mark.nightly, id='all, float32'),
-        pytest.param([], torch.float64, marks=pytest.mark.nightly, id='all, float64'),
+        pytest.param(QUICK, torch.float32, False, id='most, float32'),
+        pytest.param(WITH_FLOAT64, torch.float32, True, id='like MPS, what has float64 elsewhere'),
+        pytest.param([], torch.float32, False, marks=nightly, id='all, float32'),
+        pytest.param([], torch.float64, False, marks=nightly, id='all, float64'),
+        pytest.param([], torch.float32, True, marks=nightly, id='like MPS, all'),
     ],
 )
-def test_fidelity_there(names, dtype):
-    check_there(agrees_with_the_papers, names, dtype)
+def test_fidelity_there(names, dtype, like_mps):
+    check_there(agrees_with_the_papers, names, dtype, like_mps=like_mps)
 
 
 MANY = ('cbam', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema', 'clipping', 'bfloat16', 'adaface')
 
 
 @pytest.mark.parametrize(
-    'levers',
+    ('levers', 'like_mps'),
     [
-        pytest.param(MANY, id='many'),
-        *(pytest.param(group, marks=pytest.mark.nightly, id=' + '.join(group)) for group in GROUPS),
+        pytest.param(MANY, True, id='many, like MPS'),
+        *(pytest.param(group, False, marks=nightly, id=' + '.join(group)) for group in GROUPS),
+        *(pytest.param(group, True, marks=nightly, id=f'like MPS, {" + ".join(group)}') for group in GROUPS),
     ],
 )
-def test_levers_there(levers, plain, configs, tmp_path):  # noqa: F811
-    check_there(trains, with_levers(plain, configs, levers), tmp_path)
+def test_levers_there(levers, like_mps, plain, configs, tmp_path):  # noqa: F811
+    cfg = with_levers(plain, configs, levers)
+    cfg.custom_hooks.append(dict(type='PreemptionHook'))
+    check_there(trains, cfg, tmp_path, like_mps=like_mps)
+
+
+# Sharding needs processes that talk to each other.
+KINDS = [name for name, case in MODELS_OF_ALL_KINDS.items() if not case.extra and 'shard_classes' not in name]
+
+
+@nightly
+@pytest.mark.parametrize('like_mps', [False, True])
+def test_models_of_all_kinds_there(like_mps):
+    check_there(predicts_and_trains, KINDS, like_mps=like_mps)
+
+
+@nightly
+@pytest.mark.parametrize('like_mps', [False, True])
+def test_commands_there(tmp_path, digit_folder, like_mps):
+    check_there(runs_commands, tmp_path, digit_folder, like_mps=like_mps)

@@ -9,6 +9,7 @@ import torch
 from mmpretrain.structures import DataSample
 
 from hybridcls.compat.torch_compiler import compilation_failure, compiler_counts
+from hybridcls.engine.runner.device_wait import wait_for_device
 from hybridcls.models.backbones.compiled_streams import compiled_parts
 
 from .compile_times import compile_key, note_seconds, noted_seconds
@@ -216,8 +217,7 @@ class CompilePlan:
     def _timed(self, packed: Sequence[Any]) -> tuple[list[Any], float]:
         began = time.perf_counter()
         answers = self._network.predict(packed)
-        if self._network.device.type == 'cuda':
-            torch.cuda.synchronize(self._network.device)
+        wait_for_device(self._network.device)
         return answers, time.perf_counter() - began
 
 

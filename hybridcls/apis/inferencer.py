@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.runner.amp import autocast
 from mmpretrain.apis import BaseInferencer
 
 from hybridcls.checks import check_choice, check_number
@@ -21,7 +20,7 @@ from hybridcls.datasets.dataset_parts import loaders_of, version_of
 from hybridcls.datasets.transforms.decoding import ImageDepthError
 from hybridcls.datasets.transforms.load_image import UnreadableImageError
 from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find_calibration
-from hybridcls.functional.full_precision import tf32_products
+from hybridcls.functional.full_precision import tf32_convolutions, tf32_products
 from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
 from hybridcls.models.classifiers.stream_skipping import skip_streams
 
@@ -258,13 +257,13 @@ class HybridInferencer(BaseInferencer):
     @torch.no_grad()
     def forward(self, inputs: Sequence[Any], plan: Optional[CompilePlan] = None, **kwargs: Any) -> list[Any]:
         """Predict a batch of packed samples, as a test does; with a plan, by what it decides."""
-        with autocast(enabled=self.amp), self._convolutions():
+        with torch.autocast(self.device.type, enabled=self.amp), self._convolutions():
             return (plan or self.network.predict)(inputs)
 
     @contextmanager
     def precision(self) -> Iterator[None]:
         """Compute in the block as precisely as answers are: by ``amp`` and the key ``inference``."""
-        with autocast(enabled=self.amp), self.network.precision(), self._convolutions():
+        with torch.autocast(self.device.type, enabled=self.amp), self.network.precision(), self._convolutions():
             yield
 
     def plan(self, batch_size: int, left: Optional[int]) -> Optional[CompilePlan]:
@@ -306,16 +305,11 @@ class HybridInferencer(BaseInferencer):
         wanted, now = self.config.get('env_cfg') or {}, torch.backends.cudnn
         tf32 = wanted.get('tf32')
         blocks = ExitStack()
-        blocks.enter_context(
-            now.flags(
-                now.enabled,
-                bool(wanted.get('cudnn_benchmark')),
-                deterministic=now.deterministic,
-                allow_tf32=now.allow_tf32 if tf32 is None else tf32,
-            )
-        )
+        blocks.callback(setattr, now, 'benchmark', now.benchmark)
+        now.benchmark = bool(wanted.get('cudnn_benchmark'))
         if tf32 is not None:
             blocks.enter_context(tf32_products(tf32, 'cuda'))
+            blocks.enter_context(tf32_convolutions(tf32, 'cuda'))
         return blocks
 
     def visualize(  # type: ignore[override]

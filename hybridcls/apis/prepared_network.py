@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.runner.amp import autocast
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
@@ -125,7 +124,7 @@ class PreparedNetwork:
         """Return a context of mixed precision; without one in the settings what holds around it stays."""
         if self.settings.dtype is None:
             return nullcontext()
-        return autocast(device_type=self.device.type, dtype=self.settings.dtype)
+        return torch.autocast(self.device.type, dtype=self.settings.dtype)
 
 
 def _backend(settings: InferenceSettings) -> str:

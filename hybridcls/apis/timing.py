@@ -12,6 +12,7 @@ from typing import Any, Optional
 import torch
 
 from hybridcls.checks import check_number
+from hybridcls.engine.runner.device_wait import wait_for_device
 
 __all__ = ['Timing', 'interleaved_seconds', 'interleaved_timings', 'timing_of', 'timing_table']
 
@@ -129,4 +130,6 @@ def _seconds_of(function: Callable[[], Any], clock: Callable[[], float]) -> floa
 
 def _wait_for_device() -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+        wait_for_device(torch.device('cuda'))
+    elif torch.backends.mps.is_available():
+        wait_for_device(torch.device('mps'))

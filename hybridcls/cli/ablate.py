@@ -15,7 +15,7 @@ from typing import Any
 from hybridcls.checks import counted
 
 from .config_options import ConfigOptions
-from .device import add_device_option, hide_gpus, use_device
+from .device import add_device_option, hide_gpus, use_device, visible_gpu
 from .find_config import find_config
 from .json_output import print_json, stdout_for_json, tell
 from .shared_options import SHARED_OPTIONS, add_shared_options, check_shared_paths, values_of_keys
@@ -81,7 +81,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     hide_gpus(args.device)
     use_device(args.device)
     if args.device.startswith('cuda:'):
-        os.environ['CUDA_VISIBLE_DEVICES'] = args.device.partition(':')[2]
+        os.environ['CUDA_VISIBLE_DEVICES'] = visible_gpu(int(args.device.partition(':')[2]))
     import torch
 
     from hybridcls.apis.ablation import (

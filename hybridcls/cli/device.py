@@ -5,7 +5,7 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Optional
 
-__all__ = ['add_device_option', 'hide_gpus', 'use_device']
+__all__ = ['add_device_option', 'hide_gpus', 'use_device', 'visible_gpu']
 
 
 def add_device_option(parser: ArgumentParser) -> None:
@@ -29,6 +29,12 @@ def hide_gpus(device: str) -> None:
     """Hide CUDA's GPUs from this process and its workers for ``cpu``; to be called before torch looks for them."""
     if device == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = '-1'
+
+
+def visible_gpu(number: int) -> str:
+    """Return what ``CUDA_VISIBLE_DEVICES`` names the GPU that this process knows as ``cuda:number``."""
+    names = os.environ.get('CUDA_VISIBLE_DEVICES')
+    return names.split(',')[number].strip() if names else str(number)
 
 
 def use_device(device: str, launcher: Optional[str] = None) -> None:

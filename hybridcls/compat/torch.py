@@ -29,9 +29,11 @@ __all__ = [
     'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator',
     'exclude_names_from_ddp', 'follow_fused_groups', 'is_dtensor', 'is_view', 'late_momentum', 'left_by_overflow',
     'parameters_in', 'Placeholder', 'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler',
-    'Uncompiled', 'version_of',
+    'Uncompiled', 'version_of', 'WITHOUT_FLOAT64',
 ]  # fmt: skip
 
+WITHOUT_FLOAT64 = {'mps'}
+"""The types of devices that have no float64."""
 _NUMERIC = re.compile(r'[<>=|]?[biufc]\d{1,2}|[<>=|]?[US]\d{1,6}')
 _ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
 

@@ -27,7 +27,7 @@ from .config.label_tables import has_label_tables, label_tables
 from .config.layers import ConfigError
 from .config.main_head import main_head
 from .config.memory_format import channels_last, set_memory_format
-from .config.mixed_precision import mixed_precision
+from .config.mixed_precision import evaluation_precision, mixed_precision
 from .config.num_classes import num_classes
 from .config.parts import check_parts
 from .config.portable import portable_types
@@ -185,6 +185,7 @@ def prepare_testing(
     apply(cfg, limit_dataloaders, options.pin_memory, options.persistent_workers)
     apply(cfg, default_hooks)
     apply(cfg, tf32)
+    apply(cfg, evaluation_precision)
     check_parts(cfg, is_test=True)
     if checkpoint is not None:
         apply(cfg, without_initial_weights)
@@ -271,6 +272,7 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (mixed_precision, lambda options: (options.amp,)),
     (fused_optimizer, lambda options: ()),
     (tf32, lambda options: ()),
+    (evaluation_precision, lambda options: ()),
     (compilation, lambda options: (options.compile,)),
     (channels_last, lambda options: ()),
     (scaled_lr, lambda options: (process_count(options.launcher), options.auto_scale_lr)),

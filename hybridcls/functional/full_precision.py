@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-__all__ = ['WITHOUT_FLOAT64', 'at_least_float32', 'outside_autocast', 'tf32_products', 'to_float64']
+from hybridcls.compat.torch import WITHOUT_FLOAT64
 
-WITHOUT_FLOAT64 = {'mps'}
-"""The types of devices that have no float64."""
+__all__ = [
+    'WITHOUT_FLOAT64', 'at_least_float32', 'outside_autocast', 'tf32_convolutions', 'tf32_products', 'to_float64',
+]  # fmt: skip
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -70,6 +71,33 @@ def tf32_products(enabled: bool, device: str) -> AbstractContextManager:
         True
     """
     return _tf32(enabled) if device == 'cuda' else nullcontext()
+
+
+def tf32_convolutions(enabled: bool, device: str) -> AbstractContextManager:
+    """A block in which cuDNN convolves float32 in TF32, or does not; as :func:`tf32_products`.
+
+    Example:
+        >>> with tf32_convolutions(False, 'cuda'):
+        ...     torch.backends.cudnn.allow_tf32
+        False
+    """
+    return _cudnn_tf32(enabled) if device == 'cuda' else nullcontext()
+
+
+@contextmanager
+def _cudnn_tf32(enabled: bool) -> Iterator[None]:
+    holder: Any = torch.backends.cudnn
+    name, wanted = 'allow_tf32', cast(Any, enabled)
+    try:
+        before = holder.allow_tf32
+    except RuntimeError:  # set by the keys of torch 2.9, as below
+        holder, name, wanted = holder.conv, 'fp32_precision', 'tf32' if enabled else 'ieee'
+        before = holder.fp32_precision
+    setattr(holder, name, wanted)
+    try:
+        yield
+    finally:
+        setattr(holder, name, before)
 
 
 @contextmanager

@@ -1,15 +1,16 @@
 """Write the predictions of a model to mmpretrain's DataSample."""
 
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
+from mmengine.structures import BaseDataElement
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from .views import count_views
 
-__all__ = ['predicted_labels', 'write_predictions']
+__all__ = ['move_to_cpu', 'predicted_labels', 'write_predictions']
 
 
 def write_predictions(
@@ -90,6 +91,33 @@ def predicted_labels(scores: Tensor, thresholds: Optional[Tensor] = None) -> Seq
         return list(scores.argmax(1, keepdim=True))
     chosen = scores >= thresholds
     return chosen.nonzero()[:, 1].split(chosen.sum(1).tolist())
+
+
+def move_to_cpu(samples: Sequence[BaseDataElement]) -> None:
+    """Move what samples hold to the CPU, in place: a copy a field of the batch, where each would wait for the device.
+
+    Args:
+        samples (Sequence[BaseDataElement]): Of a batch; also what lies below them (``heads``).
+    """
+    for name in dict.fromkeys(name for sample in samples for name in sample.keys()):  # noqa: SIM118  (no dicts)
+        found = [(sample, sample.get(name)) for sample in samples if name in sample]
+        below = [value for _, value in found if isinstance(value, BaseDataElement)]
+        if below:
+            move_to_cpu(below)
+        tensors: dict[int, Any] = {
+            id(value): value for _, value in found if isinstance(value, Tensor) and value.device.type != 'cpu'
+        }
+        if not tensors:
+            continue
+        sizes = [value.numel() for value in tensors.values()]
+        parts = torch.cat([value.detach().flatten() for value in tensors.values()]).cpu().split(sizes)
+        moved = {
+            key: part.view(value.shape).to(value.dtype)
+            for (key, value), part in zip(tensors.items(), parts, strict=True)
+        }
+        for sample, value in found:
+            if id(value) in moved:
+                sample.set_field(moved[id(value)], name, dtype=Tensor)
 
 
 def _mean_of_views(rows: Tensor, num_views: int) -> Tensor:

@@ -35,6 +35,14 @@ def test_cpu_on_a_machine_with_gpus(two_gpus):
     assert get_device() == 'cpu'
 
 
+@pytest.mark.parametrize(('visible', 'expected'), [(None, '1'), ('2,3', '3'), ('GPU-a, GPU-b', 'GPU-b'), ('', '1')])
+def test_a_gpu_has_another_name_outside(monkeypatch, visible, expected):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
+    if visible is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+    assert device.visible_gpu(1) == expected
+
+
 @pytest.mark.parametrize(('name', 'chosen'), [('auto', []), ('cuda', []), ('cuda:0', [0]), ('cuda:1', [1])])
 def test_a_gpu(two_gpus, name, chosen):
     visible = os.environ['CUDA_VISIBLE_DEVICES']

@@ -15,6 +15,7 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 
 from hybridcls.checkpoint_reading import trust_checkpoints
+from hybridcls.engine.runner.device_wait import wait_for_device
 
 from ..artifact.shipped.runtime import Model
 from ..inference_settings import InferenceSettings
@@ -75,8 +76,7 @@ class NetworkRunner:
 
         def run() -> None:
             self.model.forward(packed)
-            if self.device.type == 'cuda':
-                torch.cuda.synchronize(self.device)
+            wait_for_device(self.device)
 
         return run
 

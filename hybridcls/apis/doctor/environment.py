@@ -133,7 +133,8 @@ def _gpu() -> Iterator[Finding]:
         )  # fmt: skip
     memory = available_memory()
     free_memory = f', {memory / _GIB:.1f} GiB of memory free' if memory else ''
-    yield Finding(NOTE, 'environment', f'no GPU is used; {cpu_count()} processors{free_memory}.')
+    used = 'the GPU of the Mac (MPS)' if torch.backends.mps.is_available() else 'no GPU is used'
+    yield Finding(NOTE, 'environment', f'{used}; {cpu_count()} processors{free_memory}.')
 
 
 def _threads() -> Iterator[Finding]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from hybridcls.engine.runner.device_wait import wait_for_device
 
 __all__ = ['TrainStep', 'pick', 'size_of']
 
@@ -20,6 +21,7 @@ def pick(data: dict, numbers: Sequence[int]) -> dict:
     """Return the images of these numbers of a batch, of each view; of a batch of another form, the rows of all values.
 
     Example:
+        >>> import torch
         >>> pick(dict(inputs=torch.arange(3)[:, None], data_samples=['a', 'b', 'c']), [2, 0, 2])['data_samples']
         ['c', 'a', 'c']
     """
@@ -54,7 +56,6 @@ class TrainStep:
         began = time.perf_counter()
         losses = model.train_step(data, optim_wrapper=self.runner.optim_wrapper)
         loss = float(losses['loss'].detach()) if 'loss' in losses else float('nan')
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            torch.cuda.synchronize()
+        wait_for_device(next(model.parameters()).device)
         self.seconds = time.perf_counter() - began
         return loss

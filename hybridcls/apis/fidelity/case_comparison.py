@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from typing import Any, Optional
 
 import numpy as np
-import torch
 from mmengine.logging import MMLogger
+
+from hybridcls.functional.full_precision import tf32_convolutions, tf32_products
 
 from .fidelity_case import FidelityCase, Place, float_numbers
 from .stored_numbers import stored_numbers
@@ -102,12 +103,8 @@ def deviation(found: np.ndarray, expected: np.ndarray) -> float:
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Compute products and convolutions of float32 in float32 on GPUs, too, in the block."""
-    kept = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
+    with tf32_products(False, 'cuda'), tf32_convolutions(False, 'cuda'):
         yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = kept
 
 
 @contextmanager

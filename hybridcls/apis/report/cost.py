@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from hybridcls.engine.runner.device_wait import wait_for_device
+
 from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 from ..memory import peak_memory
@@ -56,14 +58,14 @@ def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str
         run(count)
         times = []
         for _ in range(_ROUNDS):
-            if device.type == 'cuda':
-                torch.cuda.synchronize()
+            wait_for_device(device)
             began = time.perf_counter()
             run(count)
-            if device.type == 'cuda':
-                torch.cuda.synchronize()
+            wait_for_device(device)
             times.append(time.perf_counter() - began)
         middle = statistics.median(times)
         rows.append((f'milliseconds a batch of {count} on {device.type}', f'{1e3 * middle:.1f}'))
-    rows.append(('MiB for activations of a batch of 32', f'{peak_memory(lambda: run(32), device) / 2**20:.0f}'))
+    if device.type in ('cpu', 'cuda'):  # torch tells the peak of no other
+        peak = peak_memory(lambda: run(32), device)
+        rows.append(('MiB for activations of a batch of 32', f'{peak / 2**20:.0f}'))
     return rows

@@ -10,7 +10,7 @@ from .change import Change, layer_of
 from .layers import ConfigError
 from .tree import ABSENT, class_of, is_a
 
-__all__ = ['is_shipped', 'mixed_precision']
+__all__ = ['evaluation_precision', 'is_shipped', 'mixed_precision']
 
 _AMP = ('optim_wrapper', 'amp')
 
@@ -80,6 +80,27 @@ def mixed_precision(cfg: Config, asked: bool) -> Iterator[Union[Change, str]]:
             f'--amp: expected optim_wrapper.type to be OptimWrapper, AmpOptimWrapper or ComposedOptimWrapper (or a '
             f'class of these), got {name!r}. Set its precision in the config.'
         )
+
+
+def evaluation_precision(cfg: Config) -> Iterator[str]:
+    """Check that the loops of mmengine can evaluate in mixed precision here, where a config or ``--amp`` asks for it.
+
+    Args:
+        cfg (Config): Read.
+
+    Raises:
+        ConfigError: If the device is neither a CPU nor a GPU of CUDA.
+    """
+    from mmengine.device import get_device
+
+    kind = get_device()
+    for key in ('val_cfg', 'test_cfg'):
+        if (cfg.get(key) or {}).get('fp16') and kind not in ('cpu', 'cuda'):
+            raise ConfigError(
+                f'{key}.fp16=True: mmengine evaluates in mixed precision on CPUs and CUDA, not on {kind}. Leave it (or '
+                '--amp) out, or add --device cpu.'
+            )
+    yield from ()
 
 
 def is_shipped(file: str) -> bool:

@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import collect_results, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, autocast
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from hybridcls.checks import listed
@@ -149,7 +149,7 @@ def embed_dataset(
     was_training = model.training
     model.eval()
     rows: list[tuple[Any, list[int]]] = []
-    with autocast(enabled=mixed_precision):
+    with torch.autocast(next(model.parameters()).device.type, enabled=mixed_precision):
         for data in track(dataloader, title):
             samples = model.test_step(data)
             for sample in samples:

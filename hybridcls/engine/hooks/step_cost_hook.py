@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from hybridcls.registry import HOOKS
 
 from ..checkpoints.files import atomic_write
+from ..runner.device_wait import wait_for_device
 
 __all__ = ['COST_FILE', 'StepCostHook']
 
@@ -27,8 +28,8 @@ class StepCostHook(Hook):
 
     ``seconds``: the median over the steps, of the processor's time (all threads) or, on a GPU, of the time until it
     is done; the first step, which allocates, is left out where there are others. ``steps``: how many were measured;
-    after a resume those since then. ``memory``: MiB that the process, or the GPU, held at most beyond what it held
-    before the first step.
+    after a resume those since then. ``memory``: MiB that the process, or the GPU of CUDA, held at most beyond what it
+    held before the first step.
 
     A GPU is waited for after each step, which costs a little itself: compare trainings that all have this hook.
     """
@@ -42,8 +43,8 @@ class StepCostHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Note the memory before the first step."""
-        self._on_gpu = next(runner.model.parameters()).is_cuda
-        if self._on_gpu:
+        self._device = next(runner.model.parameters()).device
+        if self._device.type == 'cuda':
             torch.cuda.reset_peak_memory_stats()
         self._memory_before = self._memory()
 
@@ -63,17 +64,17 @@ class StepCostHook(Hook):
                 seconds=seconds[len(seconds) // 2],
                 steps=len(self._seconds),
                 memory=max(0.0, self._memory() - self._memory_before),
-                clock='GPU' if self._on_gpu else 'processor',
+                clock='processor' if self._device.type == 'cpu' else 'GPU',
             )
             atomic_write(json.dumps(cost).encode(), Path(runner.work_dir) / COST_FILE)
 
     def _clock(self) -> float:
-        if self._on_gpu:
-            torch.cuda.synchronize()
-            return time.perf_counter()
-        return time.process_time()
+        if self._device.type == 'cpu':
+            return time.process_time()
+        wait_for_device(self._device)
+        return time.perf_counter()
 
     def _memory(self) -> float:
-        if self._on_gpu:
+        if self._device.type == 'cuda':
             return torch.cuda.max_memory_allocated() / 2**20
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 2**20

@@ -64,7 +64,8 @@ def kernels_work(device: torch.device) -> bool:
 @functools.cache
 def _tried(index: int) -> bool:
     try:
-        _compare_with_the_streamed_form(torch.device('cuda', index))
+        with torch.inference_mode(False), torch.enable_grad():  # wherever it is asked first
+            _compare_with_the_streamed_form(torch.device('cuda', index))
     except Exception as error:
         reason = format_exception_only(error)[0].split('\n')[0]  # CUDA adds advice of its own below
         warnings.warn(
@@ -89,9 +90,8 @@ def _compare_with_the_streamed_form(device: torch.device) -> None:
         found = []
         for form in (KernelSoftmax, StreamedSoftmax):
             leaves = units.clone().requires_grad_(), class_weights.clone().requires_grad_()
-            with torch.enable_grad():
-                statistics = form.apply(*leaves, labels, 16.0, None, False, 1, 2**20, None, None, precision)
-                gradients = torch.autograd.grad(statistics[1].sum() - statistics[0].sum(), leaves)
+            statistics = form.apply(*leaves, labels, 16.0, None, False, 1, 2**20, None, None, precision)
+            gradients = torch.autograd.grad(statistics[1].sum() - statistics[0].sum(), leaves)
             found.append((statistics[0].detach(), statistics[1].detach(), *gradients))
         for own, other in zip(*found, strict=True):
             if not bool((own - other).norm() <= 3e-3 * other.norm()):

@@ -14,7 +14,7 @@ from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.distributed.sharded_parameters import exclude_from_ddp
 from hybridcls.registry import MODELS
 from hybridcls.replay.gradient_cache import GradientCache
-from hybridcls.structures import known_rows
+from hybridcls.structures import known_rows, move_to_cpu
 
 from ..building.chain import as_features, build_chain
 from ..building.preprocessor import build_preprocessor
@@ -266,6 +266,13 @@ class HybridClassifier(BaseClassifier):
             values = {name: value.detach().float().mean().cpu() for name, value in losses.items()}
             for row in rows:
                 predictions[row].set_field(values, 'val_losses')
+        move_to_cpu(predictions)
+        return predictions
+
+    def test_step(self, data: Union[dict, tuple, list]) -> list[DataSample]:
+        """Predict a batch; the predictions come to the CPU at once, for metrics that look at them one by one."""
+        predictions = super().test_step(data)
+        move_to_cpu(predictions)
         return predictions
 
     def get_layer_depth(self, param_name: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from hybridcls import config_path
 from hybridcls.engine.config import ConfigError, load_config, provenance_of
-from hybridcls.engine.config.mixed_precision import mixed_precision
+from hybridcls.engine.config.mixed_precision import evaluation_precision, mixed_precision
 
 
 def wrapper_after(monkeypatch, cuda=False, bfloat16=True, **wrapper):
@@ -68,3 +68,15 @@ def test_several_wrappers_are_none_whose_precision_one_option_sets():
     wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
     with pytest.raises(ConfigError, match='--amp: expected one optimizer wrapper, got one for each of several'):
         applied(Config(dict(optim_wrapper=dict(constructor='C', cnn=wrapper, vit=wrapper))), mixed_precision, True)
+
+
+@pytest.mark.parametrize('key', ['val_cfg', 'test_cfg'])
+def test_loops_of_mmengine_evaluate_in_mixed_precision_on_few_devices(monkeypatch, key):
+    cfg = Config({key: dict(fp16=True)})
+    for kind in ('cpu', 'cuda'):
+        monkeypatch.setattr('mmengine.device.get_device', lambda kind=kind: kind)
+        applied(cfg, evaluation_precision)
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'mps')
+    applied(Config({key: dict()}), evaluation_precision)
+    with pytest.raises(ConfigError, match=rf'{key}\.fp16=True: .* not on mps'):
+        applied(cfg, evaluation_precision)

@@ -56,12 +56,14 @@ def fingerprint(params: list, shards: Shards) -> Optional[list[Optional[int]]]:
     """
     if shards.is_fsdp1 or any(is_dtensor(param) for param in params):
         return None
-    return [
-        None
-        if is_row_shard(param) or param.element_size() not in _BITS
-        else int(param.detach().view(_BITS[param.element_size()]).sum(dtype=torch.int64))
-        for param in params
+    whole = [not is_row_shard(param) and param.element_size() in _BITS for param in params]
+    sums = [
+        param.detach().view(_BITS[param.element_size()]).sum(dtype=torch.int64)
+        for param, is_whole in zip(params, whole, strict=True)
+        if is_whole
     ]
+    numbers = iter(torch.stack([one.to(sums[0].device) for one in sums]).tolist() if sums else ())  # one wait
+    return [next(numbers) if is_whole else None for is_whole in whole]
 
 
 def _differ(now: list, before: list) -> bool:
