@@ -247,7 +247,6 @@ IN_TWO = ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'cb
 
 def train_in_two(cfg, work_dir, *options):
     """Train in two processes; return the last checkpoint."""
-    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
     file = work_dir.with_suffix('.py')
     cfg.dump(str(file))
     run_tool('train.py', file, '--work-dir', work_dir, *options, count=2, timeout=900)
@@ -258,7 +257,9 @@ def train_in_two(cfg, work_dir, *options):
 @pytest.mark.dist
 def test_many_levers_in_two_processes(plain, configs, tmp_path):
     """Without find_unused_parameters; both processes end with the same weights (DDP would stop at a difference)."""
-    state = train_in_two(with_levers(plain, configs, IN_TWO), tmp_path / 'w')
+    cfg = with_levers(plain, configs, IN_TWO)
+    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
+    state = train_in_two(cfg, tmp_path / 'w')
     assert all(value.isfinite().all() for value in state.values())
     assert any('.lora_B.' in name and value.abs().sum() > 0 for name, value in state.items())
 
@@ -270,6 +271,7 @@ def test_compiled_levers_in_two_processes_end_as_uncompiled_ones_and_resume(plai
     if not COMPILES_THAWED_WEIGHTS or missing_for_inductor('cpu'):
         pytest.skip('streams cannot be compiled for a training here')
     cfg = with_levers(plain, configs, IN_TWO)
+    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
     cfg.model.backbone.vit.drop_path_rate = 0.0  # inductor draws its own random numbers
     cfg.train_cfg.max_epochs = 2
     states = []
@@ -283,3 +285,16 @@ def test_compiled_levers_in_two_processes_end_as_uncompiled_ones_and_resume(plai
         exact = dict(rtol=0, atol=0) if backend == 'eager' else dict(rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(compiled[name], value, **exact, msg=lambda text, name=name: f'{name}: {text}')
         assert torch.equal(resumed[name], compiled[name]), name
+
+
+@pytest.mark.nightly
+@pytest.mark.dist
+@pytest.mark.parametrize('ascent', ['msam', 'friendly sam'])
+def test_two_processes_resume_within_an_accumulation(plain, configs, tmp_path, ascent):
+    """An epoch has two iterations a process, an update takes three: the first epoch ends between two updates."""
+    cfg = with_levers(plain, configs, (ascent, 'bfloat16'))
+    cfg.optim_wrapper.accumulative_counts, cfg.train_cfg.max_epochs = 3, 3
+    straight = train_in_two(cfg, tmp_path / 'straight')
+    resumed = train_in_two(cfg, tmp_path / 'resumed', '--resume', tmp_path / 'straight' / 'epoch_1.pth')
+    for name, value in straight.items():
+        assert torch.equal(resumed[name], value), name
