@@ -339,9 +339,9 @@ def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
         if row is usable or (usable is None and not good):
             break
         speed = f'{row.speeds[size].images_per_second:.1f} images/s at batch {size}'
-        if row.verdict == 'within':
+        if row.verdict == 'within' and row is not result.rows[0]:  # there: an artifact alone
             result.notes.append(f'{row.name} is faster ({speed}): `hybridcls export` makes it.')
-        else:
+        elif row.verdict != 'within':
             result.notes.append(f'{row.name} is faster ({speed}), and not chosen: {row.why}.')
 
 
