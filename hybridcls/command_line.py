@@ -9,13 +9,13 @@ import linecache
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Optional
 
+from .ignored_warnings import ignore_useless_warnings
 from .old_modules import answer_old_names
 
 __all__ = ['run_tool', 'explain_error']
@@ -25,15 +25,6 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EBUSY)
 
 _PACKAGE = Path(__file__).resolve().parent
 TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
-
-# Warnings of dependencies that a user can do nothing about: how the text begins, and the module. The last one goes by
-# its text alone: what else its module warns of (where an anomaly was, what is not deterministic) must be seen.
-_OF_NO_USE = (
-    ('', r'mmcv\.'),  # compiled operations that are not installed, which nothing here uses
-    ('', r'mmengine\.utils\.dl_utils\.setup_env'),  # threads of a process, which it sets itself
-    ('', r'torch\.utils\.data\.dataloader'),  # the console says how many workers suit the machine
-    ('Grad strides do not match bucket view strides', ''),  # the layout that cuDNN and MKL-DNN choose
-)
 
 
 def run_tool(main: Callable[[], Any]) -> None:
@@ -49,8 +40,7 @@ def run_tool(main: Callable[[], Any]) -> None:
     # A plugin in the working folder is imported by name, as with `python -m`; last, so that it hides nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    for message, module in _OF_NO_USE:
-        warnings.filterwarnings('ignore', message, UserWarning, module)
+    ignore_useless_warnings()
     status: Any = 0
     try:
         main()

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from processes import run_tool
 
-from hybridcls.compat.torch_compiler import COMPILES_THAWED_WEIGHTS, compiler_counts
+from hybridcls.compat.torch_compiler import COMPILES_THAWED_WEIGHTS, compiler_counts, missing_for_inductor
 from hybridcls.engine import TrainOptions, build_runner, prepare_training, run_training
 from hybridcls.engine.config import load_config
 from hybridcls.engine.runner.global_instances import isolated_globals
@@ -242,17 +242,59 @@ def toy_plugin_of_engine(monkeypatch):
     return toy_plugin
 
 
+IN_TWO = ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'cbam', 'adaface')
+
+
+def train_in_two(cfg, work_dir, *options):
+    """Train in two processes; return the last checkpoint."""
+    file = work_dir.with_suffix('.py')
+    cfg.dump(str(file))
+    run_tool('train.py', file, '--work-dir', work_dir, *options, count=2, timeout=900)
+    return torch.load(work_dir / f'epoch_{cfg.train_cfg.max_epochs}.pth', weights_only=False)['state_dict']
+
+
 @pytest.mark.slow
 @pytest.mark.dist
-@pytest.mark.parametrize('compiled', [False, pytest.param(dict(backend='eager'), marks=pytest.mark.nightly)])
-def test_many_levers_in_two_processes(plain, configs, tmp_path, compiled):
+def test_many_levers_in_two_processes(plain, configs, tmp_path):
     """Without find_unused_parameters; both processes end with the same weights (DDP would stop at a difference)."""
-    levers = ('lora', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'cbam', 'adaface')
-    cfg = with_levers(plain, configs, levers)
+    cfg = with_levers(plain, configs, IN_TWO)
     cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
-    cfg.env_cfg.compile_streams = compiled
-    cfg.dump(str(tmp_path / 'many.py'))
-    run_tool('train.py', tmp_path / 'many.py', '--work-dir', tmp_path / 'w', count=2)
-    state = torch.load(tmp_path / 'w' / 'epoch_1.pth', weights_only=False)['state_dict']
+    state = train_in_two(cfg, tmp_path / 'w')
     assert all(value.isfinite().all() for value in state.values())
     assert any('.lora_B.' in name and value.abs().sum() > 0 for name, value in state.items())
+
+
+@pytest.mark.nightly
+@pytest.mark.dist
+@pytest.mark.parametrize('backend', ['eager', 'inductor'])
+def test_compiled_levers_in_two_processes_end_as_uncompiled_ones_and_resume(plain, configs, tmp_path, backend):
+    if not COMPILES_THAWED_WEIGHTS or missing_for_inductor('cpu'):
+        pytest.skip('streams cannot be compiled for a training here')
+    cfg = with_levers(plain, configs, IN_TWO)
+    cfg.optim_wrapper.optimizer = dict(type='SGD', lr=0.01)
+    cfg.model.backbone.vit.drop_path_rate = 0.0  # inductor draws its own random numbers
+    cfg.train_cfg.max_epochs = 2
+    states = []
+    for compiled in (False, dict(backend=backend)):
+        cfg.env_cfg.compile_streams = compiled
+        states.append(train_in_two(cfg, tmp_path / str(bool(compiled))))
+    states.append(train_in_two(cfg, tmp_path / 'resumed', '--resume', tmp_path / 'True' / 'epoch_1.pth'))
+    plainly, compiled, resumed = states
+    assert list(plainly) == list(compiled) == list(resumed)
+    for name, value in plainly.items():
+        exact = dict(rtol=0, atol=0) if backend == 'eager' else dict(rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(compiled[name], value, **exact, msg=lambda text, name=name: f'{name}: {text}')
+        assert torch.equal(resumed[name], compiled[name]), name
+
+
+@pytest.mark.nightly
+@pytest.mark.dist
+@pytest.mark.parametrize('ascent', ['msam', 'friendly sam'])
+def test_two_processes_resume_within_an_accumulation(plain, configs, tmp_path, ascent):
+    """An epoch has two iterations a process, an update takes three: the first epoch ends between two updates."""
+    cfg = with_levers(plain, configs, (ascent, 'bfloat16'))
+    cfg.optim_wrapper.accumulative_counts, cfg.train_cfg.max_epochs = 3, 3
+    straight = train_in_two(cfg, tmp_path / 'straight')
+    resumed = train_in_two(cfg, tmp_path / 'resumed', '--resume', tmp_path / 'straight' / 'epoch_1.pth')
+    for name, value in straight.items():
+        assert torch.equal(resumed[name], value), name

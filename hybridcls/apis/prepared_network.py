@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmpretrain.structures import DataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridcls.compat.torch_compiler import frozen_weights, is_compiled, uncompile
 from hybridcls.models.adapters import add_token_merging
@@ -41,6 +41,7 @@ class PreparedNetwork:
         self._shape: tuple[int, ...] = ()
         self._size = 0
         self._weights: list[Tensor] = []  # that compiled code has as constants, and their state when it was compiled
+        self._unmerged_state: list[tuple[int, int]] = []  # where LoRA is merged into them
         self._compiled_state: list[tuple[int, int]] = []
 
     @property
@@ -63,14 +64,16 @@ class PreparedNetwork:
         self.restore()
         if settings.token_merging_ratio is not None:
             self._undo.append(add_token_merging(self.model, settings.token_merging_ratio).undo)
-        if settings.compile and lora_layers(self.model):
+        parts = list(compiled_parts(self.model).values()) if settings.compile else []
+        self._unmerged_state = []
+        if parts and lora_layers(self.model):
+            self._unmerged_state = _state_of(_tensors_of(parts))  # what PEFT merges leaves no trace
             self._undo.append(merge_lora(self.model).undo)
         if settings.channels_last:
             self.model.to(memory_format=torch.channels_last)
             self._undo.append(lambda: self.model.to(memory_format=torch.contiguous_format))
-        if settings.compile:
-            parts = compiled_parts(self.model).values()
-            self._weights = [one for part in parts for one in (*part.parameters(), *part.buffers())]
+        if parts:
+            self._weights = _tensors_of(parts)
             self._undo += [partial(uncompile, part) for part in parts if not is_compiled(part)]
             compile_streams(self.model, share_variants=True, backend=_backend(settings), dynamic=False)
         self.settings, self._shape, self._size = settings, (), batch_size
@@ -115,7 +118,7 @@ class PreparedNetwork:
     def _drop_old_constants(self) -> None:
         """Compile again if weights were written to: compiled code would answer with the old ones."""
         if self._has_constants:
-            state = [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in self._weights]
+            state = self._unmerged_state + _state_of(self._weights)
             if self._compiled_state not in ([], state):
                 torch.compiler.reset()
             self._compiled_state = state
@@ -129,6 +132,15 @@ class PreparedNetwork:
 
 def _backend(settings: InferenceSettings) -> str:
     return settings.compile if isinstance(settings.compile, str) else 'inductor'
+
+
+def _tensors_of(parts: Sequence[nn.Module]) -> list[Tensor]:
+    return [one for part in parts for one in (*part.parameters(), *part.buffers())]
+
+
+def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Return what changes when a tensor is written to, or gets other memory."""
+    return [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in tensors]
 
 
 def shape_of(inputs: Any) -> tuple[int, ...]:

@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from .counted_flops import counted_flops
 from .inferencer import HybridInferencer
 from .timing import interleaved_timings
 
@@ -49,10 +49,6 @@ def stream_costs(model: HybridInferencer, size: tuple[int, int], names: tuple[st
         return parts
 
     with torch.no_grad(), model.precision():
-        operations = {}
-        for name, part in parts_of(1).items():
-            with FlopCounterMode(display=False) as counter:
-                part()
-            operations[name] = counter.get_total_flops() / 1e9
+        operations = {name: counted_flops(part) / 1e9 for name, part in parts_of(1).items()}
         timings = interleaved_timings(parts_of(_BATCH), rounds=_ROUNDS, warmup=1)
     return {name: StreamCost(operations[name], 1e3 * timings[name].seconds / _BATCH) for name in operations}

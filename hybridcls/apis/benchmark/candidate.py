@@ -18,6 +18,7 @@ from hybridcls.checkpoint_reading import trust_checkpoints
 from hybridcls.engine.runner.device_wait import wait_for_device
 
 from ..artifact.shipped.runtime import Model
+from ..counted_flops import counted_flops
 from ..inference_settings import InferenceSettings
 from ..inferencer import HybridInferencer
 from ..trained_model import Source
@@ -92,14 +93,11 @@ class NetworkRunner:
 
     def flops(self) -> int:
         """Count the operations of one image: two for a product and a sum."""
-        from torch.utils.flop_counter import FlopCounterMode
-
         network = self.model.network
         network.use(self.settings.uncompiled)
-        with FlopCounterMode(display=False) as counter:
-            self.model.forward([dict(inputs=self._image, data_samples=DataSample())])
+        found = counted_flops(lambda: self.model.forward([dict(inputs=self._image, data_samples=DataSample())]))
         network.use(self.settings)
-        return int(counter.get_total_flops())
+        return found
 
 
 class GraphRunner:

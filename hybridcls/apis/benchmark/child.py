@@ -3,6 +3,8 @@
 import multiprocessing
 from typing import Any
 
+from hybridcls import ignored_warnings
+
 from .candidate import Candidate, serve
 
 __all__ = ['Child', 'ChildError']
@@ -26,7 +28,7 @@ class Child:
         self.candidate = candidate
         context: Any = multiprocessing.get_context(_CONTEXT)
         if _CONTEXT == 'forkserver':
-            context.set_forkserver_preload([serve.__module__])
+            context.set_forkserver_preload([ignored_warnings.__name__, serve.__module__])
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(candidate, theirs), daemon=True)
         self._process.start()

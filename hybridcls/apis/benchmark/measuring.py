@@ -296,7 +296,7 @@ def _judge(
         return
     reference = running[0][0]
     found: dict[str, list[np.ndarray]] = {row.name: [] for row, _ in running}
-    tell(f'accuracy: {len(images)} images by {len(running)} settings.')
+    tell(f'accuracy: {counted(len(images), "image")} by {counted(len(running), "setting")}.')
 
     def ask(row: Row, one: Any, packed: Any) -> None:
         given = packed if row.settings is not None else images.for_graph(packed)
@@ -304,7 +304,7 @@ def _judge(
 
     for packed in images.batches(max(options.batch_sizes)):
         running = [(row, one) for row, one in running if _try(row, partial(ask, row, one, packed), tell)]
-    if reference.missing:
+    if reference.missing or not images.labels:  # none could be read, which a note says
         return
     found = {row.name: found[row.name] for row, _ in running}
     if any(part is None for parts in found.values() for part in parts):
@@ -316,6 +316,7 @@ def _judge(
         name: apply_scaling(scaling, torch.from_numpy(np.concatenate(parts))).numpy() for name, parts in found.items()
     }
     labels = np.array(images.labels)
+    images.note_unknown()
     threshold = None if calibration is None or calibration.risk is None else calibration.risk['threshold']
     for row, _ in running:
         row.accuracy = accuracy_of(scores[row.name], scores[reference.name], labels, threshold)
@@ -338,9 +339,9 @@ def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
         if row is usable or (usable is None and not good):
             break
         speed = f'{row.speeds[size].images_per_second:.1f} images/s at batch {size}'
-        if row.verdict == 'within':
+        if row.verdict == 'within' and row is not result.rows[0]:  # there: an artifact alone
             result.notes.append(f'{row.name} is faster ({speed}): `hybridcls export` makes it.')
-        else:
+        elif row.verdict != 'within':
             result.notes.append(f'{row.name} is faster ({speed}), and not chosen: {row.why}.')
 
 
@@ -352,6 +353,7 @@ class _Images:
     def __init__(self, model: Optional[HybridInferencer], source: Any, data: str, options: BenchmarkOptions) -> None:
         self._model, self._workers = model, options.workers
         self.labels: list[int] = []
+        self._unknown: dict[str, None] = {}  # labels that are no classes of the model, in order
         self.notes: list[str] = []
         if model is None:
             self._artifact = Model(source, check_files=False)
@@ -393,7 +395,7 @@ class _Images:
                 if len(read) < len(part):
                     self.notes.append(f'{len(part) - len(read)} images cannot be read.')
                 if read:
-                    self.labels += [self._number_of.get(str(item.label), -1) for item, _ in read]
+                    self._note_labels([item for item, _ in read], lambda label: label)
                     yield np.stack([image for _, image in read])
             return
         workers = min(8, os.cpu_count() or 1) if self._workers is None else self._workers
@@ -401,9 +403,27 @@ class _Images:
             if failed:
                 self.notes.append(f'{counted(len(failed), "image")} cannot be read, the first: {failed[0][0].path}.')
             if read:
-                labels = [self._model.class_of(item.label) for item, _ in read]
-                self.labels += [-1 if label is None else self._number_of.get(label, -1) for label in labels]
+                self._note_labels([item for item, _ in read], self._model.class_of)
                 yield [_arrays(sample['inputs']) for _, sample in read]
+
+    def _note_labels(self, items: Sequence[Item], class_of: Callable[[str], Optional[str]]) -> None:
+        for item in items:
+            name = None if item.label is None else class_of(item.label)
+            self.labels.append(-1 if name is None else self._number_of.get(name, -1))
+            if self.labels[-1] < 0 and item.label is not None:
+                self._unknown[item.label] = None
+
+    def note_unknown(self) -> None:
+        """Note how many of the images that were read are not in the accuracy."""
+        count = self.labels.count(-1)
+        which = f' (such as {next(iter(self._unknown))})' if self._unknown else ''
+        if count == len(self.labels):
+            self.notes.append(f'No image has a label that is a class of the model{which}: there is no accuracy.')
+        elif count:
+            self.notes.append(
+                f'{count} of {len(self.labels)} images have no label that is a class of the model{which}: they are not '
+                'in the accuracy.'
+            )
 
     def _prepared(self, item: Item) -> Optional[np.ndarray]:
         """Return an image as an artifact takes it; None if it cannot be read."""

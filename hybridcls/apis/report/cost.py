@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from hybridcls.engine.runner.device_wait import wait_for_device
 
+from ..counted_flops import counted_flops
 from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 from ..memory import peak_memory
@@ -27,10 +27,8 @@ def seen_size(model: HybridInferencer, items: Sequence[Item]) -> tuple[int, int]
 
 def gflops_of(model: HybridInferencer, size: tuple[int, int]) -> float:
     """Return the operations for one image of a size (height, width), in 1e9, by torch's counter."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model.model(torch.rand(1, 3, *size, device=model.device), mode='tensor')
-    return counter.get_total_flops() / 1e9
+    images = torch.rand(1, 3, *size, device=model.device)
+    return counted_flops(lambda: model.model(images, mode='tensor')) / 1e9
 
 
 def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str, str]]:

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from hybridcls.models.adapters import add_token_merging, merged_tokens
 from hybridcls.visualization.prediction_image import to_rgb_image
 from hybridcls.visualization.token_groups import draw_token_groups
 
+from ..counted_flops import counted_flops
 from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 
@@ -141,9 +141,7 @@ def _of_training(cfg: Mapping[str, Any]) -> Optional[dict[str, Any]]:
 
 
 def _gflops(network: Any, image: Tensor) -> float:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(image, mode='tensor')
-    return counter.get_total_flops() / 1e9
+    return counted_flops(lambda: network(image, mode='tensor')) / 1e9
 
 
 @contextmanager

@@ -65,8 +65,10 @@ def find_checkpoint(path: Union[str, Path]) -> FoundCheckpoint:
         return FoundCheckpoint(weights, f'Checkpoint {weights}{_weights_in(weights)}.')
     found = _in_work_dir(Path(path)) or _in_chain(Path(path))
     if found is None:
+        runtime = os.path.join(path, 'runtime.py')
+        advice = f' An artifact answers by itself: python {runtime} IMAGES.' if os.path.isfile(runtime) else ''
         raise FileNotFoundError(
-            f'find_checkpoint: expected a checkpoint or a work dir with one, got {path!r}, which has no valid one.'
+            f'find_checkpoint: expected a checkpoint or a work dir with one, got {path!r}, which has no valid one.{advice}'
             f'{_checkpoints_below(Path(path))}'
         )
     return found

@@ -18,6 +18,7 @@ __all__ = ['COMPILE_OPTIONS', 'check_compiler', 'compile_streams', 'compiled_par
 COMPILE_OPTIONS = ('mode', 'backend', 'dynamic', 'fullgraph', 'options', 'recompile_limit')
 """What :func:`compile_streams` takes: arguments of ``torch.compile``."""
 _CAN_ISOLATE = 'isolate_recompiles' in inspect.signature(torch.compile).parameters  # not in torch 2.6
+_SHARED_VARIANTS = 64  # members of an ensemble have one each
 _WITHOUT_COMPILER = ('eager', 'aot_eager')  # backends that build nothing
 
 
@@ -54,7 +55,9 @@ def compile_streams(model: nn.Module, share_variants: bool = False, **options: A
             "computes again, so gradients would be wrong. Take 'aot_eager', 'inductor', or with_cp=False."
         )
     tell_recompile_limit(_tell_limit)
-    if not share_variants and _CAN_ISOLATE:
+    if _CAN_ISOLATE and share_variants:
+        options.setdefault('recompile_limit', _SHARED_VARIANTS)
+    elif _CAN_ISOLATE:
         options['isolate_recompiles'] = True
     for part in parts.values():
         part.compile(**options)

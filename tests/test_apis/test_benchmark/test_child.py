@@ -1,5 +1,8 @@
 """A candidate in a process of its own."""
 
+import subprocess
+import sys
+
 import pytest
 from tiny_artifact import write_tiny_artifact
 
@@ -28,3 +31,16 @@ def test_it_answers_says_its_memory_and_why_it_cannot(tmp_path):
     finally:
         one.close()
         broken.close()
+
+
+@pytest.mark.nightly
+def test_a_child_imports_without_warnings(tmp_path):
+    """mmcv warns of operations that nothing here uses, in a process that has no console of its own to be quiet on."""
+    program = (
+        'from hybridcls.apis.benchmark.candidate import Candidate\n'
+        'from hybridcls.apis.benchmark.child import Child\n'
+        f'one = Child(Candidate("a", None, {str(write_tiny_artifact(tmp_path / "artifact"))!r}, 1))\n'
+        'one.wait()\none.close()\n'
+    )
+    quiet = [sys.executable, '-c', f'import hybridcls.ignored_warnings\n{program}']
+    assert subprocess.run(quiet, capture_output=True, text=True, check=True, cwd=tmp_path).stderr == ''

@@ -184,6 +184,26 @@ def test_by_default_what_is_compiled_is_timed_at_the_largest_batch_alone_and_tha
     assert 'alone' not in said[0]
 
 
+def test_images_of_unknown_classes_are_counted_and_named(found, tmp_path):
+    _, _, model, folder = found
+    paths = sorted((folder / 'val').rglob('*.png'))
+    options = BenchmarkOptions((2,), ('eager',), rounds=1)
+    for names, note in (
+        (('zero', 'zebra'), '1 of 2 images have no label that is a class of the model (such as zebra): they are not'),
+        (('zebra', ''), 'No image has a label that is a class of the model (such as zebra): there is no accuracy.'),
+    ):
+        table = tmp_path / 'images.csv'
+        table.write_text('\n'.join(['path,label', *(f'{path},{name}' for path, name in zip(paths, names, strict=False))]))
+        result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), str(table), child=InProcess)
+        assert [one for one in result.notes if note in one]
+    broken = tmp_path / 'zero' / 'broken.png'
+    broken.parent.mkdir()
+    broken.write_bytes(paths[0].read_bytes()[:40])
+    result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), str(tmp_path), child=InProcess)
+    assert '1 image cannot be read' in result.notes[-1]
+    assert result.rows[0].accuracy is None
+
+
 def test_an_artifact(tmp_path):
     folder = write_tiny_artifact(tmp_path / 'artifact')
     result = benchmark(str(folder), BenchmarkOptions((2,), rounds=3), child=InProcess)
@@ -201,6 +221,7 @@ def test_an_artifact_has_the_accuracy_of_its_own_runtime(tmp_path, digit_folder)
     right = [one['top'][0][0] == path.parent.name for one, path in zip(answers, paths, strict=True)]
     assert result.rows[0].accuracy.accuracy == pytest.approx(100 * np.mean(right))
     assert result.preprocess_ms > 0
+    assert not [note for note in result.notes if 'is faster' in note]  # than what?
 
 
 def test_a_setting_that_the_model_does_not_have(tmp_path, monkeypatch):
