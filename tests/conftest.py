@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -78,20 +79,35 @@ def _no_logs_of_other_files():
                 loggers.pop(name, None)
 
 
+def _leave_out(patch):
+    patch.setattr(yapf_api, 'FormatCode', lambda text, **options: (text, False))
+    if dataset := sys.modules.get('mmengine.dataset.base_dataset'):
+        patch.setattr(dataset, 'gc', SimpleNamespace(collect=lambda: 0))
+    if hook := sys.modules.get('hybridcls.engine.hooks.learning_curves_hook'):
+        patch.setattr(hook, 'draw_learning_curves', lambda *panels: b'not drawn')
+
+
 @pytest.fixture(scope='session', autouse=True)
-def _format_a_config_once():
-    """A Runner has its whole config formatted five times, which takes longer than an epoch of the toys."""
-    formatted, format_code = {}, yapf_api.FormatCode
+def _quick_trainings():
+    """Leave out what takes a training of the toys longer than its epochs, and changes none of its numbers.
 
-    def remember(text, **options):
-        key = text, repr(options)
-        if key not in formatted:
-            formatted[key] = format_code(text, **options)
-        return formatted[key]
-
+    The layout of the config's text (which is Python before it, too), the collection of garbage after each dataset, and
+    the picture of the curves.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yapf_api, 'FormatCode', remember)
-        yield
+        _leave_out(patch)
+        yield patch
+
+
+@pytest.fixture
+def whole_trainings(_quick_trainings):
+    """Leave nothing out."""
+    from hybridcls.compat.mmengine import config_text
+
+    config_text._laid_out.cache_clear()
+    _quick_trainings.undo()
+    yield
+    _leave_out(_quick_trainings)
 
 
 @pytest.fixture

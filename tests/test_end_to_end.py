@@ -30,6 +30,7 @@ SMALL = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('whole_trainings')
 def test_two_phases_on_the_digits(tmp_path, capsys):
     options = {
         'cfg_options': {'img_size': 32},
@@ -42,7 +43,9 @@ def test_two_phases_on_the_digits(tmp_path, capsys):
     assert second.metrics['test/accuracy/top1'] > 92
     printed = capsys.readouterr().out
     assert re.search(r'2 adaface +[\d.]+ +accuracy/top1 9[\d.]+ \(test\)', printed)
-    assert str(tmp_path / '1_supcon' / 'learning_curves.png') in printed
+    picture = tmp_path / '1_supcon' / 'learning_curves.png'
+    assert str(picture) in printed
+    assert picture.read_bytes()[1:4] == b'PNG'
     log = next((tmp_path / '2_adaface').glob('*/*.log')).read_text()
     assert re.search(
         r'Weights from .*1_supcon.*:\n +\d+ weights loaded \(backbone \d+, neck \d+\)\n +\d+ new.*\(head', log

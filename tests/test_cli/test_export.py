@@ -24,9 +24,9 @@ needs_onnx = pytest.mark.skipif(
 @pytest.fixture(scope='module')
 def work_dir(tmp_path_factory):
     """Two streams with CBAM, TokenLearner, token merging and two heads."""
-    levers = dict(use_cbam=True, token_learner_tokens=dict(num_tokens=4, after_block=2), token_merging_ratio=0.2)
+    levers = dict(use_cbam=True, token_learner_tokens=dict(num_tokens=4, after_block=1), token_merging_ratio=0.2)
     folder = tmp_path_factory.mktemp('w')
-    write_case(folder, Case(classifier(dict(BOTH, **levers), MULTI, DHA)))
+    write_case(folder, Case(classifier(dict(BOTH, vit=dict(model_name='test_vit', depth=2), **levers), MULTI, DHA)))
     (folder / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
     return folder
 

@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -121,10 +120,10 @@ def trained(folder):
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
 def test_help_and_wrong_paths_are_fast(folder, tool):
-    began = time.monotonic()
+    began = os.times()
     assert start(folder, tool, '--help').returncode == 0
     result = start(folder, tool, 'lenett.py', *(['x.pth'] if tool == 'test.py' else []))
-    assert time.monotonic() - began < 5, 'heavy imports: each took seconds'  # two processes, on a busy machine
+    assert os.times().children_user - began.children_user < 3, 'heavy imports: each took seconds'  # two processes
     assert result.returncode == 2
     assert "config='lenett.py' does not exist" in result.stderr
     assert "Did you mean 'lenet.py'?" in result.stderr

@@ -6,6 +6,8 @@ from mmengine.config import Config
 from hybridcls.compat.mmengine.config_text import TextOnce
 from hybridcls.engine import load_config
 
+pytestmark = pytest.mark.usefixtures('whole_trainings')
+
 VALUES = dict(model=dict(type='A', number=0.1, several=[dict(b=(1, 2)), None, 'x' * 90]), lr=1e-4, name="it's")
 
 

@@ -161,11 +161,13 @@ def test_a_signal_to_the_whole_group_spares_the_workers(toy_configs, tmp_path, n
     _, signalled = with_signal(toy_configs, iteration=4, name=name, group=True)
     workers = ['train_dataloader.num_workers=2', 'val_dataloader.num_workers=2']
     command = (tmp_path, signalled, '--work-dir', tmp_path / 'w', '--cfg-options', *workers)
-    begin = time.monotonic()
+    began = time.time()
     ended = run_process(train_tool, *command)
+    after = time.time()
     assert ended.status == 75, ended.output
     assert files(tmp_path / 'w') == ['epoch_1.pth', 'iter_5.pth']
-    assert time.monotonic() - begin < 20, 'workers are waited for'
+    saved = (tmp_path / 'w' / 'iter_5.pth').stat().st_mtime
+    assert after - saved < saved - began + 3, 'workers are waited for'  # a busy machine is slow before it saves, too
     assert 'Traceback' not in ended.output
 
 

@@ -65,7 +65,7 @@ def test_without_a_network_a_sentence_comes_soon(cache, monkeypatch, what):
             pretrained_weights('x', 'some', dict(hf_hub_id=REPO), cache)
         with pytest.raises(FileNotFoundError, match=why):
             hub_config('x', f'hf-hub:{REPO}', cache)
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 15  # two times 1.2 s, and not most of a minute
 
 
 def test_a_server_that_answers_is_asked_for_the_file(cache, monkeypatch):
