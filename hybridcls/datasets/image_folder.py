@@ -264,7 +264,8 @@ class ImageFolder(CustomDataset):
             )
         if named:
             print_log(
-                f'ImageFolder: {counted(len(named), "image", of=len(self.data_list))} cannot be read and {is_or_are(len(named))} left out:\n  '
+                f'ImageFolder: {counted(len(named), "image", of=len(self.data_list))} cannot be read and '
+                f'{is_or_are(len(named))} left out:\n  '
                 f'{_LINE.join(named)}',
                 logger='current',
                 level=logging.WARNING,

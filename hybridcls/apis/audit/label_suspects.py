@@ -31,7 +31,7 @@ class Suspects:
         signals (dict[str, np.ndarray]): Other numbers of each image, (N,).
         expected (float): How many labels are wrong, as estimated: the sum of the probabilities.
         listed (int): So many of the first in ``order`` are suspects: those that are rather wrong than right.
-        contradicted (float): Which share of the labels a classifier that has not seen them contradicts.
+        contradicted (float): Which share of the labels the first signal that says something of them contradicts.
         strictness (float): In [0, 1], high where the model, rather than the labels, may be at fault.
         listed_unstrictly (int): How many would be suspects at 0.
     """
@@ -112,9 +112,11 @@ def find_suspects(
         signals = _more_signals(record, num_classes)
     margins.update(zip(scores, evidence.margins, strict=True))
     names = list(scores) + ([] if record is None else ['training'])
-    judge = names.index('cross_validated') if 'cross_validated' in scores else 0
-    known = evidence.named[judge] >= 0
-    contradicted = float((evidence.named[judge] != labels)[known].mean()) if known.any() else 0.0
+    named = evidence.named[0]
+    for others in evidence.named[1 : len(names)]:  # where the first is silent, the next
+        named = np.where(named < 0, others, named)
+    known = named >= 0
+    contradicted = float((named != labels)[known].mean()) if known.any() else 0.0
 
     def estimate(logs: np.ndarray) -> np.ndarray:
         return wrong_label_probabilities([*logs], labels, evidence.classes, num_classes)

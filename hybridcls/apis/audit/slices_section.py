@@ -45,7 +45,10 @@ def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequen
         for one in search.found
     ]  # fmt: skip
     table = Table('Where it fails', _HEAD, rows, {2, 3, 4, 6, 7, 8, 9})
-    groups = [dict(title=one.name, pictures=_pictures(one, images, classes)) for one in search.found]
+    groups = [
+        dict(title=f'{one.name}: {OUTCOMES[one.outcome]}', pictures=_pictures(one, images, classes))
+        for one in search.found
+    ]
     return Section('slices', 'Where it fails', says, tables=[table] if rows else [], groups=groups)
 
 

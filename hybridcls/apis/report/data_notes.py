@@ -37,9 +37,7 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
         names = listed((f'{name} ({count})' for name, count in others.most_common()), 5)
         notes.append(
             f'{counted(others.total(), "image", of=len(images))} {is_or_are(others.total())} left out: the model has '
-            f'no '
-            f'class of their label: {names}. '
-            'Classes are matched by name.'
+            f'no class of their label: {names}. Classes are matched by name.'
         )
     if model.classes and not model.multi_label:
         counts = Counter(images.labels[images.known].tolist())

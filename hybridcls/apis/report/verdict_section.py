@@ -173,7 +173,7 @@ def embedding_verdict(
 
 def _last(warnings: Sequence[str], missing: Sequence[str]) -> list[Answer]:
     return [
-        ('What speaks against these numbers?', ' '.join(warnings) or 'Nothing that was looked for.'),
+        ('What speaks against these numbers?', '\n'.join(warnings) or 'Nothing that was looked for.'),
         ('What was not measured?', ' '.join([*missing, _ELSEWHERE])),
     ]
 

@@ -148,4 +148,7 @@ def test_a_silent_signal_does_not_speak_against_what_others_say_of_a_weak_model(
     found = find_suspects(labels, CLASSES, dict(cross_validated=weak, neighbours=silent), None, fitted)
     alone = find_suspects(labels, CLASSES, dict(cross_validated=weak), None, fitted)
     assert found.listed == alone.listed > 20
+    first = find_suspects(labels, CLASSES, dict(cross_validated=silent, neighbours=weak), None, fitted)
+    assert first.contradicted == alone.contradicted  # by the signal that says something
+    assert first.listed == alone.listed
     np.testing.assert_array_equal(found.order, alone.order)

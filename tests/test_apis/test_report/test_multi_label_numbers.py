@@ -47,8 +47,13 @@ def test_average_precision_of_resamples_is_that_of_scikit_learn(images):
 @pytest.mark.parametrize('kind', ['ties', 'equal', 'all wrong', 'nan', 'single'])
 def test_the_number_and_its_interval_count_alike(images, kind):
     truths = images.truths[:1] | True if kind == 'single' else images.truths
-    scores = {'ties': images.scores.round(1), 'equal': np.full_like(images.scores, 0.5), 'all wrong': 1.0 - truths,
-              'nan': np.where(images.scores > 0.6, np.nan, images.scores), 'single': images.scores[:1]}[kind]  # fmt: skip
+    scores = {
+        'ties': images.scores.round(1),
+        'equal': np.full_like(images.scores, 0.5),
+        'all wrong': 1.0 - truths,
+        'nan': np.where(images.scores > 0.6, np.nan, images.scores),
+        'single': images.scores[:1],
+    }[kind]
     metric = AveragePrecision(average=None)
     metric.process(None, [
         dict(pred_score=torch.from_numpy(score), gt_score=torch.from_numpy(truth).long())
