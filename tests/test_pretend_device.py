@@ -26,6 +26,7 @@ from hybridcls.apis.benchmark.candidate import NetworkRunner
 from hybridcls.apis.fidelity import Place, chosen_cases, compare
 from hybridcls.apis.inference_settings import InferenceSettings
 from hybridcls.compat.mmengine.default_device import set_device
+from hybridcls.engine.hooks import preemption_hook
 from hybridcls.engine.optim import ComposedOptimWrapper
 from hybridcls.functional.full_precision import WITHOUT_FLOAT64
 from hybridcls.registry import METRICS, MODELS
@@ -110,9 +111,11 @@ def agrees_with_the_papers(device, names, dtype):
 
 
 def trains(device, cfg, folder):
-    """Train, and again from the middle: to the same bits, all of it on the device."""
-    cfg.train_dataloader.dataset.indices = 16
-    straight = train(deepcopy(cfg), folder / 'straight', epochs=2).model.state_dict()
+    """Train, and again from the middle: to the same bits, all of it on the device, also with what hooks ask of it."""
+    cfg.train_dataloader.dataset.indices = 8  # an update an epoch
+    runner = train(deepcopy(cfg), folder / 'straight', epochs=2)
+    assert preemption_hook._fingerprint(runner.model).isfinite().all()
+    straight = runner.model.state_dict()
     assert {value.device for value in straight.values()} == {device}
     (folder / 'straight' / 'epoch_2.pth').unlink()
     resumed = train(deepcopy(cfg), folder / 'again', str(folder / 'straight' / 'epoch_1.pth'), epochs=2).model
@@ -127,7 +130,7 @@ def predicts_and_trains(device, names):
         with DefaultScope.overwrite_default_scope('hybridcls'):
             torch.manual_seed(0)
             model = MODELS.build(deepcopy(MODELS_OF_ALL_KINDS[name].model)).eval()
-            if getattr(model.head, 'needs_class_counts', False):
+            if getattr(getattr(model, 'head', None), 'needs_class_counts', False):
                 model.head.set_class_counts([8, 4, 2, 1], 15)
             there = deepcopy(model).to(device)
             with torch.no_grad():
@@ -168,6 +171,7 @@ def looks_at_images_without_waiting(device):
     for metric in metrics:
         metric.process(None, [sample.to_dict() for sample in samples])
     assert sum(pretend_device.waits.values()) <= 4, pretend_device.waits
+    assert {value.device.type for sample in samples for value in sample.values() if torch.is_tensor(value)} == {'cpu'}
 
 
 def runs_commands(device, folder, images):
@@ -190,7 +194,7 @@ def runs_commands(device, folder, images):
     run('audit', work_dir, '--data', images, '--out', folder / 'audit.html')
     run('doctor', work_dir / 'full.py')
     run('export', work_dir, '--out', folder / 'artifact')
-    run('calibrate', work_dir, '--data', val, '--scale', 'temperature')
+    run('calibrate', work_dir, '--data', images / 'train', '--scale', 'temperature')
     for amp in (False, True):
         there, here = (load(work_dir, place, amp=amp and place != 'cpu') for place in (device, 'cpu'))
         for one, other in zip(there(val), here(val), strict=True):
@@ -236,9 +240,7 @@ MANY = ('cbam', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema'
     ],
 )
 def test_levers_there(levers, like_mps, plain, configs, tmp_path):  # noqa: F811
-    cfg = with_levers(plain, configs, levers)
-    cfg.custom_hooks.append(dict(type='PreemptionHook'))
-    check_there(trains, cfg, tmp_path, like_mps=like_mps)
+    check_there(trains, with_levers(plain, configs, levers), tmp_path, like_mps=like_mps)
 
 
 # Sharding needs processes that talk to each other.
