@@ -16,6 +16,7 @@ from exportable_models import CASES as MODELS_OF_ALL_KINDS
 from exportable_models import LINEAR, VIT, classifier
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
+from PIL import Image
 from processes import run_process
 from safetensors.torch import save_file
 from test_levers import GROUPS, configs, plain, train, with_levers  # noqa: F401  (fixtures)
@@ -139,7 +140,9 @@ def predicts_and_trains(device, names):
             for one, other in zip(expected, found, strict=True):
                 for key, value in one.items():
                     if isinstance(value, torch.Tensor) and value.is_floating_point() and 'MCDropout' not in name:
-                        torch.testing.assert_close(other.get(key), value, rtol=1e-3, atol=1e-4, msg=f'{name}: {key}')
+                        torch.testing.assert_close(
+                            other.get(key).cpu(), value, rtol=1e-3, atol=1e-4, msg=f'{name}: {key}'
+                        )
             if 'Ensemble' in name:  # which is not trained
                 continue
             trained = [param for param in there.train().parameters() if param.requires_grad]
@@ -194,7 +197,12 @@ def runs_commands(device, folder, images):
     run('audit', work_dir, '--data', images, '--out', folder / 'audit.html')
     run('doctor', work_dir / 'full.py')
     run('export', work_dir, '--out', folder / 'artifact')
-    run('calibrate', work_dir, '--data', images / 'train', '--scale', 'temperature')
+    for path in val.rglob('*.png'):  # more of them: some upside down
+        for turned in (0, 180):
+            held_out = folder / 'held_out' / path.parent.name / f'{path.stem}_{turned}.png'
+            held_out.parent.mkdir(parents=True, exist_ok=True)
+            Image.open(path).rotate(turned).save(held_out)
+    run('calibrate', work_dir, '--data', folder / 'held_out', '--scale', 'temperature')
     for amp in (False, True):
         there, here = (load(work_dir, place, amp=amp and place != 'cpu') for place in (device, 'cpu'))
         for one, other in zip(there(val), here(val), strict=True):
