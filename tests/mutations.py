@@ -44,7 +44,7 @@ MUTATIONS = (
     ),
     Mutation('functional/margins/margin_combination.py', 'cosine - edge - 1', 'cosine - 1'),
     Mutation('functional/margins/class_margins.py', 'high * weight / weight.max()', 'high * weight / weight.sum()'),
-    Mutation('functional/margins/class_sampling.py', 'priority[labels[here]] = 2.0', 'priority[labels[here]] = 0.5'),
+    Mutation('functional/margins/class_sampling.py', 'torch.where(here, 2.0, 0.0)', 'torch.where(here, 0.5, 0.0)'),
     Mutation(
         'functional/margins/margin_softmax.py', 'labels < statistics.best_class', 'labels > statistics.best_class'
     ),
@@ -65,7 +65,7 @@ MUTATIONS = (
     ),
     Mutation('functional/product_precision.py', 'half = tensor.bfloat16()', 'half = tensor.half()'),
     # class imbalance, several labels
-    Mutation('functional/imbalance/class_weights.py', '(present.sum() * counts.double())', 'counts.double()'),
+    Mutation('functional/imbalance/class_weights.py', '(present.sum() * counts)', 'counts.double()'),
     Mutation('functional/imbalance/class_weights.py', 'present.sum() / weights.sum()', '1 / weights.sum()'),
     Mutation('functional/imbalance/logit_adjustment.py', '.clamp(min=1)', ''),
     Mutation('functional/multilabel/asymmetric_cross_entropy.py', '(logits.sigmoid() - clip)', 'logits.sigmoid()'),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hybridcls.checkpoint_reading import read_checkpoint, weights_of
 from hybridcls.checks import check_file, check_known_keys
 from hybridcls.registry import MODELS
-from hybridcls.structures import ClassNames, recorded_version
+from hybridcls.structures import ClassNames, move_to_cpu, recorded_version
 
 from ..data_preprocessors.image_range import range_after
 from ..weights.loaded_weights import differing_weights
@@ -125,6 +125,12 @@ class EnsembleClassifier(BaseClassifier):
                 'with one config and several seeds (--cfg-options randomness.seed=1).'
             )
         return self.predict(inputs, data_samples)
+
+    def test_step(self, data: Union[dict, tuple, list]) -> list[DataSample]:
+        """Predict a batch; the predictions come to the CPU at once, as those of a HybridClassifier."""
+        predictions = super().test_step(data)
+        move_to_cpu(predictions)
+        return predictions
 
     def predict(
         self, inputs: Tensor, data_samples: Optional[list[DataSample]] = None, **kwargs: Any
