@@ -207,8 +207,8 @@ def test_head_precision(loss):
     small = ('--classes', '20', '--batch', '200', '--dim', '16', '--steps', '3', '--device', 'cpu')
     output = run_tool('benchmark.py', 'head_precision', *loss, *small)
     rows = [line.strip('| ').split(' | ') for line in output.splitlines() if ' steps |' in line]
-    for float32, bfloat16 in zip(*([row for row in rows if name in row] for name in ('float32', 'bfloat16')), strict=True):
-        assert float(float32[-2]) < 1e-4 < float(bfloat16[-2]) < 0.1  # of the gradient
+    errors = {name: [float(row[-2]) for row in rows if name in row] for name in ('float32', 'bfloat16')}
+    assert max(errors['float32']) < 1e-4 < min(errors['bfloat16'])  # of the gradient
 
 
 def gpu(*options, timeout=240):

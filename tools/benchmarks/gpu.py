@@ -13,10 +13,10 @@ has lost one row at most. Peers are measured where they are installed:
 
 The heads compute loss and both gradients, from embeddings with cosines of about 0.7 to their class. The peers have no
 margin, and take L2-normalized bfloat16 inputs whose normalization is in their time. MiB are beyond the parameters and
-their gradients. Images per second are those of both streams of the pair, TFLOP/s its operations (three times those of an
-inference for a training step): over the card's products in bfloat16 they are the share of its peak. A ratio of times is
-that of the pair over its two timm models one after the other, by the same rounds: below 1 the pair is faster. `s` are
-seconds of a test or a command. Partial FC draws a tenth of the classes; of 29 million classes all rows need 178 GB.
+their gradients. Images per second are those of both streams of the pair, TFLOP/s its operations (a training step has
+three times those of an inference): divide by the card's products in bfloat16 for the share of its peak. A ratio of
+times is that of the pair over its two timm models one after the other, in the same rounds: below 1 the pair is faster.
+`s` are seconds of a test or a command. Partial FC draws a tenth of the classes; of 29 million classes all rows need 178 GB.
 
 The checks are ``pytest -m gpu``, `hybridcls fidelity`, `predict --fast` (made to compile, however few the images are)
 and the largest batch that `hybridcls doctor` finds, of a training of noise.
