@@ -16,7 +16,8 @@ margin, and take L2-normalized bfloat16 inputs whose normalization is in their t
 their gradients. Images per second are those of both streams of the pair, TFLOP/s its operations (a training step has
 three times those of an inference): divide by the card's products in bfloat16 for the share of its peak. A ratio of
 times is that of the pair over its two timm models one after the other, in the same rounds: below 1 the pair is faster.
-`s` are seconds of a test or a command. Partial FC draws a tenth of the classes; of 29 million classes all rows need 178 GB.
+`s` are seconds of a test or a command. Partial FC draws a tenth of the classes; of 29 million classes all rows need
+178 GB.
 
 The checks are ``pytest -m gpu``, `hybridcls fidelity`, `predict --fast` (made to compile, however few the images are)
 and the largest batch that `hybridcls doctor` finds, of a training of noise.
