@@ -48,7 +48,7 @@ def compiler_is_off() -> bool:
 
 
 def tell_recompile_limit(tell: Callable[[int, str], object]) -> None:
-    """Call ``tell`` with the limit and torch's last reason whenever torch stops to compile something anew.
+    """Call ``tell`` with the limit and torch's last reason whenever torch stops to compile variants.
 
     It says so itself in its own log, of five lines, and not in that of a training; these are left out.
 
