@@ -48,7 +48,7 @@ def compiler_is_off() -> bool:
 
 
 def tell_recompile_limit(tell: Callable[[int, str], object]) -> None:
-    """Call ``tell`` with the limit and torch's last reason whenever torch stops to compile something anew.
+    """Call ``tell`` with the limit and torch's last reason whenever torch stops to compile variants.
 
     It says so itself in its own log, of five lines, and not in that of a training; these are left out.
 
@@ -65,10 +65,11 @@ class _RecompileLimit(logging.Filter):
     tell: Callable[[int, str], object]
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not str(record.msg).startswith('torch._dynamo hit config.') or not isinstance(record.args, tuple):
+        known = isinstance(record.args, tuple) and len(record.args) > 3  # name, limit, function, reason
+        if not known or not str(record.msg).startswith('torch._dynamo hit config.'):
             return True
-        _, limit, _, reason, *_ = record.args
-        self.tell(int(str(limit)), str(reason).partition(': ')[2] or str(reason))
+        limit, reason = record.args[1], str(record.args[3])  # type: ignore[index]
+        self.tell(int(str(limit)), reason.partition(': ')[2] or reason)
         return False
 
 

@@ -139,14 +139,17 @@ def test_it_goes_back_where_compiling_fails(checkpoint, images, expected, monkey
 def test_what_is_missing_is_told_instead_of_compiling(checkpoint, images, expected, monkeypatch, off):
     where = 'hybridcls.models.backbones.compiled_streams'
     monkeypatch.setattr(f'{where}.missing_for_inductor', lambda device_type: 'a C++ compiler (`apt-get install g++`)')
-    if off == 'switched off':
-        monkeypatch.setattr('torch._dynamo.config.disable', True)
-    monkeypatch.setattr(inferencer, 'fast_settings', lambda device, flags: (InferenceSettings('bfloat16', False, True), ''))
+    monkeypatch.setattr(
+        inferencer, 'fast_settings', lambda device, flags: (InferenceSettings('bfloat16', False, True), '')
+    )
     monkeypatch.setattr(compile_plan, 'estimated_compile_seconds', lambda model: 0.0)
     said = []
     model = HybridInferencer(checkpoint, 'cpu', fast=True, tell=said.append)
-    np.testing.assert_array_equal(scores_of(model(images, workers=0, batch_size=4)), expected)
-    why = 'needs a C++ compiler (`apt-get install g++`)' if off == 'no compiler' else 'is switched off by TORCH_COMPILE_'
+    with torch._dynamo.config.patch(disable=off == 'switched off'):
+        np.testing.assert_array_equal(scores_of(model(images, workers=0, batch_size=4)), expected)
+    why = (
+        'needs a C++ compiler (`apt-get install g++`)' if off == 'no compiler' else 'is switched off by TORCH_COMPILE_'
+    )
     assert len(said) == 1
     assert said[0].startswith(f'fast: not compiled (eager): torch.compile {why}')
 

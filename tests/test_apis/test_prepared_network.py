@@ -24,12 +24,18 @@ def test_compiled_answers_are_the_same_and_other_sizes_run_without(tmp_path, bac
     images = list(np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8))
     expected = np.stack([one.scores for one in model(images, workers=0)])
     names = list(model.model.state_dict())
+    larger = [dict(inputs=torch.full((3, 96, 64), value, dtype=torch.uint8)) for value in (9, 200)]
+    of_larger = [
+        one.pred_score for one in model.network.predict([{**one, 'data_samples': DataSample()} for one in larger])
+    ]
     before = compiler_counts().graphs
     model.network.use(COMPILED, 4)
     assert is_compiled(model.model.backbone.cnn)
     for size in (4, 3, 1, 6):  # full, filled up, more than was compiled for
         found = np.stack([one.scores for one in model(images[:size], workers=0, batch_size=size)])
         np.testing.assert_allclose(found, expected[:size], atol=1e-5)
+    found = model.network.predict([{**one, 'data_samples': DataSample()} for one in larger])
+    torch.testing.assert_close([one.pred_score for one in found], of_larger)
     assert compiler_counts().graphs == before + 1
     model.network.restore()
     assert not is_compiled(model.model.backbone.cnn)

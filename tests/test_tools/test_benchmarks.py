@@ -203,6 +203,16 @@ def test_unseen_classes_trains_each_recipe(tmp_path):
     assert all(50 <= score['recall@1'] <= 100 for score in row.values())  # brightness alone tells the classes
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('loss', [(), ('--supcon',)])
+def test_head_precision(loss):
+    small = ('--classes', '20', '--batch', '200', '--dim', '16', '--steps', '3', '--device', 'cpu')
+    output = run_tool('benchmark.py', 'head_precision', *loss, *small)
+    rows = [line.strip('| ').split(' | ') for line in output.splitlines() if ' steps |' in line]
+    errors = {name: [float(row[-2]) for row in rows if name in row] for name in ('float32', 'bfloat16')}
+    assert max(errors['float32']) < 1e-4 < min(errors['bfloat16'])  # of the gradient
+
+
 def gpu(*options, timeout=240):
     environment = dict(os.environ, TRITON_INTERPRET='1', OMP_NUM_THREADS='1')
     command = [
@@ -251,6 +261,8 @@ def test_gpu_runs_every_section(tmp_path):
                   "Numbers of the papers' codes", 'Fast predictions', 'Largest batch'):  # fmt: skip
         assert rows_of(text, title)
         assert 'error' not in rows_of(text, title)[0] or 'float64' in rows_of(text, title)[0]['what']
+    assert float(rows_of(text, 'Reference pair: a training step')[0]['TFLOP/s, pair']) > 0
+    assert 'left out: needs' in rows_of(text, 'Update')[-1]['error']  # of 29 million classes
     assert rows_of(text, 'Fast predictions')[1]['settings'] == 'compiled+bf16'
     assert int(rows_of(text, 'Largest batch')[0]['largest'].replace(',', '')) > 4
 

@@ -13,7 +13,11 @@ has lost one row at most. Peers are measured where they are installed:
 
 The heads compute loss and both gradients, from embeddings with cosines of about 0.7 to their class. The peers have no
 margin, and take L2-normalized bfloat16 inputs whose normalization is in their time. MiB are beyond the parameters and
-their gradients. Images per second are those of both streams of the pair.
+their gradients. Images per second are those of both streams of the pair, TFLOP/s its operations (a training step has
+three times those of an inference): divide by the card's products in bfloat16 for the share of its peak. A ratio of
+times is that of the pair over its two timm models one after the other, in the same rounds: below 1 the pair is faster.
+`s` are seconds of a test or a command. Partial FC draws a tenth of the classes; of 29 million classes all rows need
+178 GB.
 
 The checks are ``pytest -m gpu``, `hybridcls fidelity`, `predict --fast` (made to compile, however few the images are)
 and the largest batch that `hybridcls doctor` finds, of a training of noise.
@@ -39,6 +43,7 @@ HERE = Path(__file__).resolve()
 BEGIN, END = '<!-- gpu benchmark: begin -->', '<!-- gpu benchmark: end -->'
 SCALE = 64.0
 PRECISIONS = ('float32', 'tf32', 'bfloat16')
+MANY_CLASSES = 29_000_000
 
 # Seconds for each section, its imports included, in the order of what they tell; the last ones have what others leave.
 LIMITS = dict(
@@ -176,6 +181,8 @@ def table(name, rows):
 
 def shown(value):
     """Format a number by three digits."""
+    if value is None:
+        return ''
     if not isinstance(value, float):
         return f'{value:,}' if isinstance(value, int) else str(value).replace('|', '/')
     return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
@@ -568,17 +575,23 @@ def updates(args):
 
         yield attempt(f'AdamW, {form}', measure)
         free_memory()
-    for num_classes in args.classes:
-        problem = trained_like(num_classes, args)
-        for drawn_only in (False, True):
+    memory = 0 if args.device == 'cpu' else torch.cuda.get_device_properties(args.device).total_memory
+    fits = memory > 2.2 * 4 * MANY_CLASSES * args.dim  # class weights and momentum
+    for num_classes in [*args.classes, MANY_CLASSES] if fits else args.classes:
+        for drawn_only in (True,) if num_classes == MANY_CLASSES else (False, True):
 
-            def drawn(drawn_only=drawn_only, problem=problem):
-                step = margins.sampled_update('SGD', drawn_only, problem[0].detach(), *problem[1:])
-                return dict(parameters=problem[1].numel(), ms=1e3 * seconds_of(step, args))
+            def drawn(drawn_only=drawn_only, num_classes=num_classes):
+                embeddings, class_weights, labels = trained_like(num_classes, args)
+                step = margins.sampled_update('SGD', drawn_only, embeddings.detach(), class_weights, labels)
+                del class_weights  # the step has a copy
+                return dict(parameters=num_classes * args.dim, ms=1e3 * seconds_of(step, args))
 
             rows = 'drawn rows' if drawn_only else 'all rows'
             yield attempt(f'Partial FC of {num_classes:,} classes, loss and SGD of {rows}', drawn)
             free_memory()
+    if not fits:
+        needed = 2.2 * 4 * MANY_CLASSES * args.dim / 2**30
+        yield dict(what=f'Partial FC of {MANY_CLASSES:,} classes', error=f'left out: needs {needed:.0f} GiB of a card')
 
 
 def pair(args, compiled, training, channels_last=False):
@@ -587,6 +600,7 @@ def pair(args, compiled, training, channels_last=False):
     from mmengine.optim import OptimWrapper
     from mmpretrain.structures import DataSample
 
+    from hybridcls.apis.counted_flops import counted_flops
     from hybridcls.apis.timing import interleaved_timings
     from hybridcls.models import HybridClassifier
     from hybridcls.models.backbones.channels_last import cnn_streams, set_channels_last
@@ -610,9 +624,6 @@ def pair(args, compiled, training, channels_last=False):
         set_channels_last(model, cnn_streams(model))
     streams = [model.backbone.cnn.model, model.backbone.vit.model]
     heads = [torch.nn.Linear(stream.num_features, 1000).to(args.device).train() for stream in streams]
-    if compiled:
-        for stream in streams:
-            stream.compile(backend='eager' if args.tiny else 'inductor')
     pixels = torch.randint(0, 256, (num, 3, args.img_size, args.img_size), dtype=torch.uint8, device=args.device)
     images = (pixels / 255.0 - 0.5) / 0.25
     labels = torch.randint(1000, (num,), device=args.device)
@@ -648,6 +659,10 @@ def pair(args, compiled, training, channels_last=False):
                 data = model.data_preprocessor(dict(inputs=pixels))
                 model(data['inputs'], mode='tensor')
 
+    flops = counted_flops(lambda: model(images[:1], mode='tensor')) * (3 if training else 1)
+    if compiled:
+        for stream in streams:
+            stream.compile(backend='eager' if args.tiny else 'inductor')
     began = time.perf_counter()
     bare()
     first = time.perf_counter() - began
@@ -657,6 +672,7 @@ def pair(args, compiled, training, channels_last=False):
         'batch': num,
         'images/s, pair': num / timings['pair'].seconds,
         'images/s, two timm models': num / timings['timm'].seconds,
+        'TFLOP/s, pair': flops * num / timings['pair'].seconds / 1e12,
         'ratio of times': timings['pair'].ratio,
         'first call, s': first,
     }

@@ -1,6 +1,7 @@
 """Gradients of a margin head in each precision against float64, on class weights before, during and after a training.
 
     python tools/benchmark.py head_precision [--classes 4000] [--batch 256] [--dim 512] [--steps 400] [--device cpu]
+    python tools/benchmark.py head_precision --supcon     # of streamed SupCon, on embeddings of a layer that it trains
 
 Class weights are trained by ArcFace (scale 64, margin 0.5) on embeddings around a prototype of each class. Compared are
 the gradients of fresh batches, as far from the prototypes as those of the training, or nearer. An error is the
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from hybridcls.functional import angular_margin_on_target, margin_cross_entropy
+from hybridcls.functional.contrastive import supervised_contrast
 from hybridcls.functional.product_precision import PRODUCT_PRECISIONS
 
 SCALE, MARGIN = 64.0, 0.5
@@ -76,6 +78,43 @@ def errors(problem, precision, exact):
     }
 
 
+def supcon(args):
+    """Print the errors of the gradient of embeddings, two views an image, of a layer before and after a training."""
+    identities = Identities(args.classes, args.batch, args.dim, args.device)
+    width = min(128, args.dim)
+    start = torch.randn(args.dim, width, generator=identities.generator) * args.dim**-0.5
+    layer = start.to(args.device).requires_grad_()
+    optimizer = torch.optim.Adam([layer], lr=2e-3)
+
+    def views(noise):
+        embeddings, labels = identities.draw(noise)
+        again = torch.randn(embeddings.shape, generator=identities.generator).to(embeddings)
+        again = embeddings + noise * args.dim**-0.5 * embeddings.norm(dim=1, keepdim=True) * again
+        return torch.stack([embeddings, again], 1), labels
+
+    def gradient(embeddings, labels, precision, dtype=torch.float32):
+        leaf = embeddings.to(dtype, copy=True).requires_grad_()
+        loss = supervised_contrast(leaf, labels, 0.1, precision=precision, streamed=True)
+        return loss.detach().double(), torch.autograd.grad(loss, leaf)[0].double()
+
+    print('| layer after | noise | loss | precision | loss error | embeddings | worst embedding |\n' + '|---' * 7 + '|')
+    for step in range(args.steps + 1):
+        for noise in {0: (1.0,), args.steps // 3: (1.0,), args.steps: (1.0, 0.5)}.get(step, ()):
+            batch, labels = views(noise)
+            embeddings = (batch @ layer).detach()
+            loss, exact = gradient(embeddings, labels, 'float32', torch.float64)
+            for precision in PRODUCT_PRECISIONS:
+                own, found = gradient(embeddings, labels, precision)
+                errors = (own - loss).abs() / loss, (found - exact).norm() / exact.norm()
+                worst = ((found - exact).norm(dim=2) / exact.norm(dim=2)).max()
+                numbers = ' | '.join(f'{float(error):.1e}' for error in (*errors, worst))
+                print(f'| {step} steps | {noise} | {loss:.2g} | {precision} | {numbers} |', flush=True)
+        batch, labels = views(1.0)
+        optimizer.zero_grad()
+        supervised_contrast(batch @ layer, labels, 0.1).backward()
+        optimizer.step()
+
+
 def main():
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,7 +123,11 @@ def main():
     parser.add_argument('--dim', type=int, default=512)
     parser.add_argument('--steps', type=int, default=400)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--supcon', action='store_true', help='of streamed SupCon instead of a margin head')
     args = parser.parse_args()
+    if args.supcon:
+        supcon(args)
+        return
     identities = Identities(args.classes, args.batch, args.dim, args.device)
     print(f'{args.classes:,} classes, B = {args.batch}, D = {args.dim}, {args.steps} steps, {args.device}\n')
     names = 'loss error', 'embeddings', 'class weights', 'worst embedding'

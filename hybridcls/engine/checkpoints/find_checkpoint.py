@@ -68,8 +68,8 @@ def find_checkpoint(path: Union[str, Path]) -> FoundCheckpoint:
         runtime = os.path.join(path, 'runtime.py')
         advice = f' An artifact answers by itself: python {runtime} IMAGES.' if os.path.isfile(runtime) else ''
         raise FileNotFoundError(
-            f'find_checkpoint: expected a checkpoint or a work dir with one, got {path!r}, which has no valid one.{advice}'
-            f'{_checkpoints_below(Path(path))}'
+            f'find_checkpoint: expected a checkpoint or a work dir with one, got {path!r}, which has no valid one.'
+            f'{advice}{_checkpoints_below(Path(path))}'
         )
     return found
 

@@ -193,7 +193,9 @@ def test_images_of_unknown_classes_are_counted_and_named(found, tmp_path):
         (('zebra', ''), 'No image has a label that is a class of the model (such as zebra): there is no accuracy.'),
     ):
         table = tmp_path / 'images.csv'
-        table.write_text('\n'.join(['path,label', *(f'{path},{name}' for path, name in zip(paths, names, strict=False))]))
+        table.write_text(
+            '\n'.join(['path,label', *(f'{path},{name}' for path, name in zip(paths, names, strict=False))])
+        )
         result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), str(table), child=InProcess)
         assert [one for one in result.notes if note in one]
     broken = tmp_path / 'zero' / 'broken.png'

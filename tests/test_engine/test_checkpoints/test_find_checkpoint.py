@@ -78,6 +78,12 @@ def test_an_unsaid_out_dir_is_found_by_the_note(tmp_path):
     assert find_checkpoint(work_dir).path == best
 
 
+def test_an_artifact_says_how_it_answers(tmp_path):
+    (tmp_path / 'runtime.py').touch()
+    with pytest.raises(FileNotFoundError, match=rf'answers by itself: python {tmp_path}/runtime\.py IMAGES'):
+        find_checkpoint(tmp_path)
+
+
 def test_a_folder_of_runs_names_them(tmp_path):
     save(tmp_path / 'full' / 'epoch_1.pth')
     with pytest.raises(

@@ -77,3 +77,11 @@ def test_streams_of_the_model_are_compiled_and_named():
     assert not is_compiled(model.backbone.cnn)
     assert compile_model(config(dict(backend='eager')), model).startswith('torch.compile: backbone.cnn. The first')
     assert is_compiled(model.backbone.cnn)
+
+
+def test_where_torch_is_told_to_compile_nothing_a_training_says_so():
+    model = HybridBackbone(cnn=dict(model_name='test_resnet'))
+    with torch._dynamo.config.patch(disable=True):
+        check_compilation(config(True))
+        assert 'TORCH_COMPILE_DISABLE is set' in compile_model(config(True), model)
+    assert not is_compiled(model.cnn)
