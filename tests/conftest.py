@@ -6,12 +6,11 @@ import logging
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import pytest
+from quick_trainings import leave_out
 from sklearn.datasets import load_digits
-from yapf.yapflib import yapf_api
 
 TOYS = Path(__file__).parent / 'test_engine'  # where toy_plugin.py lies
 
@@ -79,23 +78,11 @@ def _no_logs_of_other_files():
                 loggers.pop(name, None)
 
 
-def _leave_out(patch):
-    patch.setattr(yapf_api, 'FormatCode', lambda text, **options: (text, False))
-    if dataset := sys.modules.get('mmengine.dataset.base_dataset'):
-        patch.setattr(dataset, 'gc', SimpleNamespace(collect=lambda: 0))
-    if hook := sys.modules.get('hybridcls.engine.hooks.learning_curves_hook'):
-        patch.setattr(hook, 'draw_learning_curves', lambda *panels: b'not drawn')
-
-
 @pytest.fixture(scope='session', autouse=True)
 def _quick_trainings():
-    """Leave out what takes a training of the toys longer than its epochs, and changes none of its numbers.
-
-    The layout of the config's text (which is Python before it, too), the collection of garbage after each dataset, and
-    the picture of the curves.
-    """
+    """Those of quick_trainings.py, unless a test asks for whole ones."""
     with pytest.MonkeyPatch.context() as patch:
-        _leave_out(patch)
+        leave_out(patch)
         yield patch
 
 
@@ -107,7 +94,7 @@ def whole_trainings(_quick_trainings):
     config_text._laid_out.cache_clear()
     _quick_trainings.undo()
     yield
-    _leave_out(_quick_trainings)
+    leave_out(_quick_trainings)
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+from quick_trainings import leave_out
+
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 PROCESSES = multiprocessing.get_context('forkserver')
 PROCESSES.set_forkserver_preload(
@@ -119,6 +122,7 @@ def _child(work, rank, arguments, environment, output):
     os.environ.update(environment)
     if 'WORLD_SIZE' in environment:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    leave_out(pytest.MonkeyPatch())
     work(rank, *arguments)
 
 

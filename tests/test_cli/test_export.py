@@ -109,6 +109,7 @@ def test_what_cannot_be_is_a_sentence(arguments, sentence, work_dir, tmp_path, m
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.usefixtures('whole_trainings')  # the text of the config is looked at
 def test_an_image_size_that_the_model_does_not_take_is_named(tmp_path, capfd):
     path = write_case(tmp_path / 'w', CASES['LinearHead'])
     content = torch.load(path)
