@@ -52,7 +52,7 @@ from .trial import HeardWarnings, quiet, with_runner
 __all__ = ['Examination', 'Wishes', 'examine', 'examine_data']
 
 _RATE_SECONDS = 120.0
-_LENIENT = dict(empty_classes='warn')  # where a class without images is told, all others are looked at
+_LENIENT: dict[str, Any] = dict(empty_classes='warn')  # where a class without images is told, all others are looked at
 _SHEET_BATCHES = 4
 _BYTES_A_PARAMETER = 16  # weight, gradient and two moments of Adam, in float32
 
@@ -140,7 +140,7 @@ def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] =
     with _without_trace() as folder:
         found.add(check_environment())
         failed: list[Finding] = []
-        several = [dict(multi_label=True)] if root.lower().endswith(TABLES) else []
+        several: list[dict[str, Any]] = [dict(multi_label=True)] if root.lower().endswith(TABLES) else []
         for more in ({}, *several, _LENIENT):
             dataset = dict(type='ImageFolder', data_root=root, **more)
             loaders = {
