@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from hybridcls.checks import counted
+
 from .answer import Answer
 
 __all__ = ['AccuracyReport']
@@ -80,8 +82,8 @@ class AccuracyReport:
         if self.top1 is None:
             return 'no labelled image'
         width = max(len(name) for name in [*self.by_class(), 'accuracy'])
-        lines = [f'{"accuracy":<{width}}  {self.top1:6.1%}  of {self.labelled} images with a label']
+        lines = [f'{"accuracy":<{width}}  {self.top1:6.1%}  of {counted(self.labelled, "image")} with a label']
         lines += [f'{name:<{width}}  {share:6.1%}  of {self.images[name]}' for name, share in self.by_class().items()]
         if self.unlabelled:
-            lines.append(f'({self.unlabelled} images without a label that the model knows)')
+            lines.append(f'({counted(self.unlabelled, "image")} without a label that the model knows)')
         return '\n'.join(lines)

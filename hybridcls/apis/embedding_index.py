@@ -149,8 +149,7 @@ class EmbeddingIndex:
         if not kept.any():
             raise ValueError(
                 f'search: these are all the images of {self.path} ({len(self):,}), and an index without any finds '
-                f'nothing. '
-                'Delete the file instead.'
+                'nothing. Delete the file instead.'
             )
         write_index_file(self.path, self.about, self.parts(kept), int(kept.sum()))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from hybridcls.checks import near_files
+from hybridcls.checks import counted, near_files
 from hybridcls.datasets.annotation_file import TABLES, read_rows
 from hybridcls.datasets.class_folders import folders_in
 from hybridcls.datasets.split_file import SPLIT_FILE
@@ -84,7 +84,7 @@ def _without_training_rows(
     if split is None:
         return items, []
     kept = [item for item, of in zip(items, found, strict=True) if of == split]
-    return kept, [f'Of its splits the {len(kept)} images of {split} are taken.']
+    return kept, [f'Of its splits {split} is taken: {counted(len(kept), "image")}.']
 
 
 def _without_training_images(

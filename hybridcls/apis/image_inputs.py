@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from hybridcls.checks import listed, near_files
+from hybridcls.checks import counted, listed, near_files
 from hybridcls.datasets.annotation_file import TABLES, read_rows
 from hybridcls.datasets.image_files import files_below
 from hybridcls.datasets.image_formats import readable_extensions
@@ -117,7 +117,7 @@ def _of_path(path: str, caller: str, must_exist: bool = False) -> list[Item]:
         found = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
         kept = [name for name in found if name.lower().endswith(readable_extensions())]
         if not kept:
-            what = f'{len(found)} files that are no images' if found else 'no file'
+            what = f'{counted(len(found), "file")} without the extension of an image' if found else 'no file'
             raise FileNotFoundError(f'{caller}: expected images for the pattern {path!r}, got {what}.')
         return [Item(name, name) for name in kept]
     if must_exist and not is_there and '://' not in path:

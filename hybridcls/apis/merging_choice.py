@@ -6,7 +6,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_number, counted
 from hybridcls.models.adapters import add_token_merging
 
 from .timing import Timing, interleaved_timings
@@ -92,7 +92,8 @@ def choose_merging(
                 raise ValueError(
                     'choose_merging: expected to reach '
                     f'{f"{speedup:.2f} times" if speedup is not None else f"{(target_seconds or 0) * 1e3:.1f} ms"}, '
-                    f'got {timed[high].seconds * 1e3:.1f} ms for {len(images)} images, {timed[high].speedup:.2f} times '
+                    f'got {timed[high].seconds * 1e3:.1f} ms for {counted(len(images), "image")}, '
+                    f'{timed[high].speedup:.2f} times '
                     f'as fast, by merging half of the tokens in every block (r={high}). Lower the target, or take a '
                     'smaller model or larger batches (in small ones the matching of tokens weighs more).'
                 )

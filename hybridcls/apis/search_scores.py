@@ -56,7 +56,10 @@ class SearchScores:
 
     def __str__(self) -> str:
         if not self.queries:
-            return f'none of the {self.without_match} queries with a label has an image of its class in the index'
+            none = counted(self.without_match, 'query', 'queries')
+            return f'none of {none} with a label has an image of its class in the index'
         means = '  '.join(f'{name} {value:.2f} %' for name, value in list(self.as_dict().items())[2:])
-        left_out = f' ({self.without_match} more have no image of their class in the index)' * (self.without_match > 0)
+        left_out = f' ({counted(self.without_match, "more has", "more have")} no image of their class in the index)' * (
+            self.without_match > 0
+        )
         return f'{means}  of {counted(self.queries, "query", "queries")} with a label{left_out}'

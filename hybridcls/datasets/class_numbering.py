@@ -166,11 +166,12 @@ class ClassNumbering:
             return nameless
         total = len(self.model.names)
         if images:
+            none = ' None of the images is of the model: the share of right answers is 0, and says nothing.'
             return Remark(
                 logging.WARNING,
                 f"{what}: {len(images)} of {len(own.names)} class names are not among the model's {total}: "
                 f'{listed(images)} ({counted(sum(images.values()), "image")}); they count as unknown.'
-                f'{self._advice(own, images)}',
+                f'{none if len(images) == len(own.names) else ""}{self._advice(own, images)}',
                 has_unknown=True,
             )
         here = {number for number in self.model.find(own) if number is not None}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar, Optional
 
+import torch
 from mmpretrain.evaluation import ConfusionMatrix as _ConfusionMatrix
 from mmpretrain.evaluation import RetrievalAveragePrecision as _RetrievalAveragePrecision
 from mmpretrain.evaluation import RetrievalRecall as _RetrievalRecall
@@ -52,8 +53,27 @@ class SingleLabelled(Labelled):
         super().process(data_batch, data_samples)
 
 
+class _OfKnownClasses(SingleLabelled):
+    """The same for a metric that has no place for an image of another class than those of the model."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Check that each image has a class of the model, and process the batch."""
+        for sample in data_samples:
+            labels, scores = torch.as_tensor(sample.get('gt_label', ())), sample.get('pred_score')
+            if scores is not None and (labels >= len(scores)).any():
+                raise ValueError(
+                    f'{type(self).__name__}: expected images of the {len(scores)} classes of the model, got one of '
+                    'another class. Use ClassReport, which counts such images, or leave them out.'
+                )
+        super().process(data_batch, data_samples)
+
+    def compute_metrics(self, results: list) -> dict[str, Any]:
+        """Compute them. Runs in the main process, with each image once."""
+        return super().compute_metrics(results) if results else without_result(self, NO_IMAGE)  # type: ignore[misc]
+
+
 @METRICS.register_module()
-class SingleLabelMetric(SingleLabelled, _SingleLabelMetric):
+class SingleLabelMetric(_OfKnownClasses, _SingleLabelMetric):
     """mmpretrain's ``SingleLabelMetric``: precision, recall, F1 and support of classes."""
 
     directions = DIRECTIONS
@@ -61,7 +81,7 @@ class SingleLabelMetric(SingleLabelled, _SingleLabelMetric):
 
 
 @METRICS.register_module()
-class ConfusionMatrix(SingleLabelled, _ConfusionMatrix):
+class ConfusionMatrix(_OfKnownClasses, _ConfusionMatrix):
     """mmpretrain's ``ConfusionMatrix``, a tensor (C, C) of images by true and predicted class."""
 
     directions: ClassVar = {'result': None}

@@ -22,7 +22,7 @@ def test_counts_by_hand():
         'accuracy   75.0%  of 4 images with a label',
         'cat        66.7%  of 3',
         'dog       100.0%  of 1',
-        '(1 images without a label that the model knows)',
+        '(1 image without a label that the model knows)',
     ]
 
 

@@ -74,7 +74,7 @@ def test_a_table_may_have_a_column_of_the_split(data):
     table.write_text('path,label,split\n' + '\n'.join(lines))
     items, notes = held_out_images(str(table), 'w/a.pth', {})
     assert [(Path(item.path).name, item.label) for item in items] == [('val0.png', 'cat')]
-    assert notes == ['Of its splits the 1 images of val are taken.']
+    assert notes == ['Of its splits val is taken: 1 image.']
     table.write_text('path,label\n' + '\n'.join(line.rpartition(',')[0] for line in lines))
     assert held_out_images(str(table), 'w/a.pth', {})[1] == []
     assert len(held_out_images(str(table), 'w/a.pth', {})[0]) == 3

@@ -55,7 +55,7 @@ def test_no_image_is_a_sentence(folder):
     for inputs, sentence in (
         (folder / 'c.png', "the image '.*c.png' does not exist. Did you mean"),
         (folder / 'none.csv', 'the table .* does not exist'),
-        (f'{folder}/*.txt', 'got 1 files that are no images'),
+        (f'{folder}/*.txt', 'got 1 file without the extension of an image'),
         (f'{folder}/*.xyz', 'got no file'),
         ([], 'got an empty list'),
     ):

@@ -73,7 +73,7 @@ def test_inflection_is_passed_on(model, clock, speedup, r):
 def test_unreachable_target_is_an_error(model, clock):
     with pytest.raises(
         ValueError,
-        match=r'reach 10\.00 times, got .* 1 images, 5\.65 times as fast, .*r=8.*larger batches',
+        match=r'reach 10\.00 times, got .* 1 image, 5\.65 times as fast, .*r=8.*larger batches',
     ):
         choose_merging(model, torch.rand(1, 3, 64, 64), speedup=10.0)
     assert not hasattr(model, 'token_merging')

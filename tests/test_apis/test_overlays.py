@@ -66,7 +66,7 @@ def test_what_maps_are_worth_is_said(model, digit_folder):
         (good, good, '(10.0 [2.0, 20.0] points): they mark something that the answer rests on'),
         (good, bad, 'maps of other images do as well as those of the image (10.0 [-2.0, 20.0] points)'),
         (bad, good, 'moved at random (10.0 [-2.0, 20.0] points): do not read anything into these maps'),
-        ((0.1, nan, nan), (nan, nan, nan), '1 images are too few to tell'),
+        ((0.1, nan, nan), (nan, nan, nan), '1 image is too few to tell'),
     ]
     for moved, others, said in cases:
         score = DeletionScore(*(DeletionGain(gain, Interval(*ends)) for gain, *ends in (moved, others)))

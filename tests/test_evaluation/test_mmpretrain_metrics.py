@@ -81,3 +81,12 @@ def test_average_precision_of_a_retriever_counts_each_image_once():
     metric.process(None, [*samples, samples[0], samples[0]])
     assert metric.evaluate(12) == pytest.approx(expected)
     assert metric.compute_metrics([]) == {}
+
+
+@pytest.mark.parametrize('name', ['SingleLabelMetric', 'ConfusionMatrix'])
+def test_an_image_of_another_class_and_no_image_are_told(name):
+    metric = METRICS.build(dict(type=name))
+    sample = dict(pred_score=torch.tensor([0.7, 0.3]), pred_label=torch.tensor([0]), gt_label=torch.tensor([2]))
+    with pytest.raises(ValueError, match=f'{name}: expected images of the 2 classes of the model, got one of another'):
+        metric.process(None, [sample])
+    assert metric.evaluate(size=0) == {}

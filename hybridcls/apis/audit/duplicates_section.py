@@ -46,8 +46,7 @@ def duplicates_section(
         split = TRAINING if found.training else HELD_OUT
         says.append(
             f'{counted(images, f"{split} image")}, in {counted(len(contradicting), "group")}, show the same under '
-            f'several '
-            f'labels.'
+            f'several labels.'
         )
     if copies:
         says.append(f'Copies, to the byte, of others of their class: {counted(len(copies), "training image")}.')

@@ -63,9 +63,8 @@ def _between(part: DataPart, other: DataPart, scan: ImageScan, near: dict[str, i
     if told:
         yield Finding(
             PROBLEM, part.key,
-            f'{counted(len(told), "image", of=len(looks))} of {part.split} {is_or_are(len(told))} in {other.split} '
-            f'too: '
-            f'{named(f"{path} = {twin}" for path, twin in told)}.', advice,
+            f'{counted(len(told), "image", of=len(looks))} of {part.split} {is_or_are(len(told))} in '
+            f'{other.split} too: {named(f"{path} = {twin}" for path, twin in told)}.', advice,
         )  # fmt: skip
     groups = {near[path]: path for path, _, _ in scan.of(other) if path in near}
     known = {path for path, _, _ in copies}

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from hybridcls.compat.mmengine import bare_model
+from hybridcls.datasets import ImageFolder
 from hybridcls.datasets.annotation_file import TABLES
 from hybridcls.engine.checkpoints.weight_transfer import WeightMismatchError
 from hybridcls.engine.config import apply, load_config
@@ -23,6 +24,7 @@ from hybridcls.engine.config.data_splits import data_splits
 from hybridcls.engine.config.loading import is_chain
 from hybridcls.engine.config.num_classes import num_classes
 from hybridcls.engine.config.schedules import fractions
+from hybridcls.engine.config.tree import is_a, walk
 from hybridcls.engine.phases.plan import read_phases
 from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.engine.training import TrainOptions, choose_work_dir, complete, prepare_training
@@ -50,6 +52,7 @@ from .trial import HeardWarnings, quiet, with_runner
 __all__ = ['Examination', 'Wishes', 'examine', 'examine_data']
 
 _RATE_SECONDS = 120.0
+_LENIENT: dict[str, Any] = dict(empty_classes='warn')  # where a class without images is told, all others are looked at
 _SHEET_BATCHES = 4
 _BYTES_A_PARAMETER = 16  # weight, gradient and two moments of Adam, in float32
 
@@ -137,7 +140,8 @@ def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] =
     with _without_trace() as folder:
         found.add(check_environment())
         failed: list[Finding] = []
-        for more in ({}, dict(multi_label=True))[: 1 + root.lower().endswith(TABLES)]:
+        several: list[dict[str, Any]] = [dict(multi_label=True)] if root.lower().endswith(TABLES) else []
+        for more in ({}, *several, _LENIENT):
             dataset = dict(type='ImageFolder', data_root=root, **more)
             loaders = {
                 f'{split}_dataloader': dict(dataset=dict(dataset, split=split, test_mode=split != 'train'))
@@ -146,7 +150,7 @@ def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] =
             cfg = Config(dict(loaders, img_size=img_size))
             try:
                 apply(cfg, data_splits, folder)
-                failed.clear()
+                failed = failed if more is _LENIENT else []
                 break
             except Exception as error:  # its sentence is a finding
                 failed.append(of_error(error, '--data', cfg))
@@ -208,16 +212,21 @@ def _prepare(subject: Subject, options: TrainOptions, work_dir: str) -> Iterator
         for name in os.listdir(own):
             if name.startswith('split') and name.endswith('.csv'):
                 shutil.copy(os.path.join(own, name), folder)
-    whole = deepcopy(cfg)
-    try:
-        with quiet():
-            subject.cfg = prepare_training(whole, replace(options, launcher='none'), folder)
-        subject.is_complete = True
-        return
-    except Exception as error:  # of parts of any package
-        yield of_error(error, 'config', cfg)
-    subject.cfg = cfg
     alone = replace(options, launcher='none')
+    for is_lenient in (False, True):
+        whole = deepcopy(cfg)
+        for _, node in walk(whole) if is_lenient else ():
+            if isinstance(node, dict) and is_a('DATASETS', node, ImageFolder):
+                node.update(_LENIENT)
+        try:
+            with quiet():
+                subject.cfg = prepare_training(whole, alone, folder)
+            subject.is_complete = True
+            return
+        except Exception as error:  # of parts of any package
+            if not is_lenient:
+                yield of_error(error, 'config', cfg)
+    subject.cfg = cfg
     steps: list[Callable[[], Any]] = [partial(complete, cfg, alone), partial(apply, cfg, data_splits, folder)]
     steps += [partial(apply, cfg, one) for one in (data_defaults, fractions, num_classes)]
     for step in steps:

@@ -45,8 +45,7 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
         if empty:
             notes.append(
                 f'{counted(len(empty), "class", "classes", of=len(model.classes))} '
-                f'{"has" if len(empty) == 1 else "have"} no image here: '
-                f'{listed(empty, 5)}.'
+                f'{"has" if len(empty) == 1 else "have"} no image here: {listed(empty, 5)}.'
             )
     repeated = repeated_files(images.items)
     if repeated:
@@ -64,8 +63,7 @@ def _of_training(model: HybridInferencer, images: EvaluatedImages) -> Iterator[s
     if found:
         yield (
             f'{counted(len(found), "image", of=len(items))} {is_or_are(len(found))} also among those of the '
-            f'training, byte for byte, so that results '
-            f'are too good: {_pairs(found, "=")}.'
+            f'training, byte for byte, so that results are too good: {_pairs(found, "=")}.'
         )
     equal = dict(found)
     near = near_copies(items, trained)
@@ -73,17 +71,15 @@ def _of_training(model: HybridInferencer, images: EvaluatedImages) -> Iterator[s
     if alike:
         yield (
             f'{counted(len(alike), "image", of=len(items))} {"looks" if len(alike) == 1 else "look"} nearly like one '
-            f'of '
-            f'the training (of another size, format or '
-            f'brightness, or mirrored), which makes results too good: {_pairs(alike, "like")}.'
+            f'of the training (of another size, format or brightness, or mirrored), which makes results too good: '
+            f'{_pairs(alike, "like")}.'
         )
     if found or alike:
         yield from _without({*equal, *(path for path, _ in alike)}, images)
     if not near.is_whole:
         yield (
             f'Such copies were looked for among {counted(near.images, "image", of=near.of_images)}, and '
-            f'{near.trained} of '
-            f'{near.of_trained} of the training: hybridcls audit compares all.'
+            f'{near.trained} of {near.of_trained} of the training: hybridcls audit compares all.'
         )
 
 
@@ -99,8 +95,7 @@ def _without(copies: set[str], images: EvaluatedImages) -> Iterator[str]:
         low, high = share_interval(right, count)
         yield (
             f'Of {counted(count, "image")} without a copy {100 * right / count:.1f} % [{100 * low:.1f}, '
-            f'{100 * high:.1f}] are '
-            'right.'
+            f'{100 * high:.1f}] are right.'
         )
 
 

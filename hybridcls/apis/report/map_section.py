@@ -34,8 +34,7 @@ def map_section(known: EvaluatedImages, classes: Sequence[str]) -> Optional[Sect
             pictures.append(dict(at(int(place)), image=image))
     say = (
         f'{counted(len(chosen), "image", of=len(known))} by t-SNE of their embeddings: what lies near each other is '
-        f'alike for '
-        'the model; distances between groups mean nothing. Orange squares are wrong.'
+        f'alike for the model; distances between groups mean nothing. Orange squares are wrong.'
     )
     alt = f'Map of {counted(len(chosen), "image")} by their embeddings'
     dots = [at(place) for place in range(len(chosen))]

@@ -494,6 +494,14 @@ def marked(names, gate):
     return [name if name in gate else pytest.param(name, marks=pytest.mark.nightly) for name in names]
 
 
+def test_an_empty_class_folder_hides_no_other_mistake(setup):
+    setup.train('emu').mkdir()
+    setup.train('cat', 'broken.png').write_text('no image')
+    for examination in (examine_data(str(setup.root)), setup.examine()):
+        problems = told(examination, 'problem')
+        assert [('no image' in one, 'cannot be read' in one) for one in problems] == [(True, False), (False, True)]
+
+
 @pytest.mark.parametrize('name', marked(MISTAKES, IN_THE_GATE))
 def test_a_mistake_is_caught(setup, name):
     make, named, level, trial, data = MISTAKES[name]

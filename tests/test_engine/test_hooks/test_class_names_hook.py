@@ -246,7 +246,7 @@ def test_a_bank_with_one_more_class_at_its_top(run, images, checkpoint, tmp_path
     )
     assert scores['knn/top1'] == 100
     assert said('bank') == [
-        "bank: 1 of 4 class names are not among the model's 3: aardvark (1 images); they count as unknown."
+        "bank: 1 of 4 class names are not among the model's 3: aardvark (1 image); they count as unknown."
     ]
 
 
