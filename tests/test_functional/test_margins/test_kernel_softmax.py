@@ -199,3 +199,15 @@ def test_the_target_class_is_left_out_of_the_sum(precision):
         precision=precision,
     )
     assert loss.item() == pytest.approx(exact, abs=1e-2 if precision == 'bfloat16' else 1e-4)
+
+
+def test_the_comparison_has_gradients_wherever_it_is_asked_for(monkeypatch):
+    asked = []
+
+    def compare(device):
+        asked.append((str(device), torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+    monkeypatch.setattr(kernel_softmax, '_compare_with_the_streamed_form', compare)
+    with torch.inference_mode():
+        assert kernel_softmax._tried.__wrapped__(1)
+    assert asked == [('cuda:1', False, True)]
