@@ -180,7 +180,8 @@ def benchmark(
             running = [pair for pair in running if not pair[0].missing] if timed else []
         result = Benchmark(machine(device), rows, notes=exports.notes)
         for row in rows[1:]:
-            if row.settings is not None and row.settings.token_merging_ratio and row.gflops == rows[0].gflops:
+            merges = row.settings is not None and row.settings.token_merging_ratio
+            if merges and row.gflops is not None and row.gflops == rows[0].gflops:
                 result.notes.append(f'{row.name} merges no token: an image has too few for this ratio.')
         if load > _BUSY * (os.cpu_count() or 1):
             result.notes.append(
