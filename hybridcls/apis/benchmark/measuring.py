@@ -179,6 +179,10 @@ def benchmark(
             timed = _time(size, timed, options, tell)
             running = [pair for pair in running if not pair[0].missing] if timed else []
         result = Benchmark(machine(device), rows, notes=exports.notes)
+        for row in rows[1:]:
+            merges = row.settings is not None and row.settings.token_merging_ratio
+            if merges and row.gflops is not None and row.gflops == rows[0].gflops:
+                result.notes.append(f'{row.name} merges no token: an image has too few for this ratio.')
         if load > _BUSY * (os.cpu_count() or 1):
             result.notes.append(
                 f'The machine was busy before (load {load:.1f}, {os.cpu_count()} processors): all times are too long, '

@@ -198,10 +198,12 @@ def test_images_of_unknown_classes_are_counted_and_named(found, tmp_path):
         )
         result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), str(table), child=InProcess)
         assert [one for one in result.notes if note in one]
+    options = BenchmarkOptions((2,), ('eager', 'tome=0.01'), rounds=1)
     broken = tmp_path / 'zero' / 'broken.png'
     broken.parent.mkdir()
     broken.write_bytes(paths[0].read_bytes()[:40])
     result = benchmark(model.checkpoint_path, options, model, dict(device='cpu'), str(tmp_path), child=InProcess)
+    assert 'tome=0.01 merges no token: an image has too few for this ratio.' in result.notes
     assert '1 image cannot be read' in result.notes[-1]
     assert result.rows[0].accuracy is None
 
