@@ -48,8 +48,8 @@ class _MultiLabelled(Labelled):
         if absent and text != self._said:
             self._said = text
             print_log(
-                f'{type(self).__name__}: {counted(len(absent), "class", "classes", of=len(positives))} without an image '
-                f'among those evaluated ({text}); they {what}.',
+                f'{type(self).__name__}: {counted(len(absent), "class", "classes", of=len(positives))} without an '
+                f'image among those evaluated ({text}); they {what}.',
                 'current',
                 logging.WARNING,
             )
