@@ -10,7 +10,7 @@ from mmpretrain.evaluation import AveragePrecision as _AveragePrecision
 from mmpretrain.evaluation import MultiLabelMetric as _MultiLabelMetric
 from torch import Tensor
 
-from hybridcls.checks import check_choice, listed
+from hybridcls.checks import check_choice, counted, listed
 from hybridcls.functional.metrics import aupr
 from hybridcls.registry import METRICS
 
@@ -48,8 +48,8 @@ class _MultiLabelled(Labelled):
         if absent and text != self._said:
             self._said = text
             print_log(
-                f'{type(self).__name__}: {len(absent)} of {len(positives)} classes have no image among those evaluated '
-                f'({text}); they {what}.',
+                f'{type(self).__name__}: {counted(len(absent), "class", "classes", of=len(positives))} without an '
+                f'image among those evaluated ({text}); they {what}.',
                 'current',
                 logging.WARNING,
             )
@@ -114,9 +114,9 @@ class AveragePrecision(_MultiLabelled, _AveragePrecision):
     Example:
         >>> metric = AveragePrecision()
         >>> metric.process(None, [dict(pred_score=torch.tensor([score, 0.1]), gt_label=torch.tensor(labels))
-        ...                       for score, labels in [(0.9, [0]), (0.8, []), (0.3, [0])]])
-        >>> round(metric.evaluate(size=3)['multi-label/mAP'], 2)  # of the first class: the second has no image
-        83.33
+        ...                       for score, labels in [(0.9, [0]), (0.8, [1]), (0.3, [0])]])
+        >>> round(metric.evaluate(size=3)['multi-label/mAP'], 2)  # the mean of 5/6, and of 1/3 where all are equal
+        58.33
     """
 
     directions: ClassVar = {'mAP': 'greater', 'mAP_micro': 'greater', 'AP_classwise': None}

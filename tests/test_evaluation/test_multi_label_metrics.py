@@ -51,7 +51,7 @@ def test_a_class_without_images_is_named_in_one_warning(monkeypatch):
     metric = AveragePrecision()
     evaluated(metric)
     evaluated(metric)
-    assert said == ['AveragePrecision: 1 of 5 classes have no image among those evaluated (e); they are left out.']
+    assert said == ['AveragePrecision: 1 of 5 classes without an image among those evaluated (e); they are left out.']
 
 
 def test_f1_at_the_thresholds_of_the_head():

@@ -88,9 +88,9 @@ def find_suspects(
 
     A model that has learned too little contradicts right labels: hard images are not told from wrong labels. So there
     is a second, strict estimate, from all signals and the trained model itself, which halves the probability of a label
-    for which these do not name one same other class. From 25 to 40 % of labels that are contradicted although the
-    strict estimate does not take them for wrong, the strictness s rises from 0 to 1. Above any probability there
-    are ``(1 - s)`` times as many labels as by the first estimate, and s times as many as by the strict one.
+    for which these, two at least, do not name one same other class. From 25 to 40 % of labels that are contradicted
+    although the strict estimate does not take them for wrong, the strictness s rises from 0 to 1. Above any probability
+    there are ``(1 - s)`` times as many labels as by the first estimate, and s times as many as by the strict one.
 
     Args:
         labels (np.ndarray): Class numbers, int64 (N,).
@@ -126,8 +126,9 @@ def find_suspects(
     strictness, listed_unstrictly = 0.0, int((blind > 0.5).sum())
     if contradicted > _TRUSTED:  # what is contradicted without need is not more
         strict = estimate(_mean(evidence.logs)[None])
-        first = evidence.named.max(0)
-        strict[((evidence.named != first) & (evidence.named >= 0)).any(0) | (first == labels)] /= 2
+        first, says = evidence.named.max(0), evidence.named >= 0
+        agree = ((evidence.named == first) | ~says).all(0) & (says.sum(0) > 1) & (first != labels)
+        strict[~agree] /= 2
         strictness = float(np.clip((contradicted - (strict > 0.5).mean() - _TRUSTED) / (_DOUBTED - _TRUSTED), 0, 1))
         best = (1 - strictness) * best + strictness * strict
         blind = _between(blind, strict, strictness)

@@ -114,6 +114,14 @@ def test_the_list_gets_shorter_step_by_step_as_more_is_contradicted_without_need
     assert np.abs(np.diff(lengths)).max() < 0.45 * max(lengths)
 
 
+def test_one_signal_alone_is_no_agreement():
+    scores, labels, _, _ = world(0.0)
+    found = find_suspects(labels, CLASSES, {}, record(np.roll(scores, 1, axis=1), labels))  # nothing was learned
+    assert found.contradicted > 0.9
+    assert (found.listed, found.strictness) == (0, 1)
+    assert 'do not act on the list' in found.caution
+
+
 def test_of_a_good_model_a_third_of_the_labels_may_be_wrong():
     scores, labels, wrong, _ = world(0.35)
     found = find_suspects(labels, CLASSES, dict(cross_validated=scores), None, scores)
