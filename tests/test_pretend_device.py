@@ -15,6 +15,7 @@ from command_runs import run_command
 from exportable_models import CASES as MODELS_OF_ALL_KINDS
 from exportable_models import LINEAR, VIT, classifier
 from mmengine.registry import DefaultScope
+from mmengine.structures import BaseDataElement
 from mmpretrain.structures import DataSample
 from PIL import Image
 from processes import run_process
@@ -31,6 +32,7 @@ from hybridcls.engine.hooks import preemption_hook
 from hybridcls.engine.optim import ComposedOptimWrapper
 from hybridcls.functional.full_precision import WITHOUT_FLOAT64
 from hybridcls.registry import METRICS, MODELS
+from hybridcls.structures import move_to_cpu
 
 
 def check_there(check, *arguments, like_mps=False):
@@ -175,6 +177,10 @@ def looks_at_images_without_waiting(device):
         metric.process(None, [sample.to_dict() for sample in samples])
     assert sum(pretend_device.waits.values()) <= 4, pretend_device.waits
     assert {value.device.type for sample in samples for value in sample.values() if torch.is_tensor(value)} == {'cpu'}
+    odd = [torch.tensor([2**24 + 1]), torch.tensor([0.5])]  # no number type for both
+    samples = [BaseDataElement(odd=value.to(device)) for value in odd]
+    move_to_cpu(samples)
+    assert [sample.odd.tolist() for sample in samples] == [value.tolist() for value in odd]
 
 
 def runs_commands(device, folder, images):

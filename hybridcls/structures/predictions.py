@@ -1,7 +1,7 @@
 """Write the predictions of a model to mmpretrain's DataSample."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Optional
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -104,17 +104,16 @@ def move_to_cpu(samples: Sequence[BaseDataElement]) -> None:
         below = [value for _, value in found if isinstance(value, BaseDataElement)]
         if below:
             move_to_cpu(below)
-        tensors: dict[int, Any] = {
-            id(value): value for _, value in found if isinstance(value, Tensor) and value.device.type != 'cpu'
-        }
-        if not tensors:
-            continue
-        sizes = [value.numel() for value in tensors.values()]
-        parts = torch.cat([value.detach().flatten() for value in tensors.values()]).cpu().split(sizes)
-        moved = {
-            key: part.view(value.shape).to(value.dtype)
-            for (key, value), part in zip(tensors.items(), parts, strict=True)
-        }
+        kinds: dict[torch.dtype, dict[int, Tensor]] = {}
+        for _, value in found:
+            if isinstance(value, Tensor) and value.device.type != 'cpu':
+                kinds.setdefault(value.dtype, {})[id(value)] = value
+        moved: dict[int, Tensor] = {}
+        for tensors in kinds.values():
+            parts = torch.cat([one.detach().flatten() for one in tensors.values()]).cpu()
+            sizes = [one.numel() for one in tensors.values()]
+            for (key, one), part in zip(tensors.items(), parts.split(sizes), strict=True):
+                moved[key] = part.view(one.shape)
         for sample, value in found:
             if id(value) in moved:
                 sample.set_field(moved[id(value)], name, dtype=Tensor)
