@@ -397,7 +397,7 @@ class _Images:
                 part = [(item, self._prepared(item)) for item in self.items[begin : begin + size]]
                 read = [(item, image) for item, image in part if image is not None]
                 if len(read) < len(part):
-                    self.notes.append(f'{len(part) - len(read)} images cannot be read.')
+                    self.notes.append(f'{counted(len(part) - len(read), "image")} cannot be read.')
                 if read:
                     self._note_labels([item for item, _ in read], lambda label: label)
                     yield np.stack([image for _, image in read])
