@@ -425,8 +425,8 @@ class _Images:
             self.notes.append(f'No image has a label that is a class of the model{which}: there is no accuracy.')
         elif count:
             self.notes.append(
-                f'{count} of {len(self.labels)} images have no label that is a class of the model{which}: they are not '
-                'in the accuracy.'
+                f'Not in the accuracy: {counted(count, "image", of=len(self.labels))} without a label that is a class of '
+                f'the model{which}.'
             )
 
     def _prepared(self, item: Item) -> Optional[np.ndarray]:
