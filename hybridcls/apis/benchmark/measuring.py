@@ -425,8 +425,8 @@ class _Images:
             self.notes.append(f'No image has a label that is a class of the model{which}: there is no accuracy.')
         elif count:
             self.notes.append(
-                f'Not in the accuracy: {counted(count, "image", of=len(self.labels))} without a label that is a class of '
-                f'the model{which}.'
+                f'Not in the accuracy: {counted(count, "image", of=len(self.labels))} without a label that is a class '
+                f'of the model{which}.'
             )
 
     def _prepared(self, item: Item) -> Optional[np.ndarray]:
