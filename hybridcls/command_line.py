@@ -15,7 +15,6 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Optional
 
-from .ignored_warnings import ignore_useless_warnings
 from .old_modules import answer_old_names
 
 __all__ = ['run_tool', 'explain_error']
@@ -40,6 +39,8 @@ def run_tool(main: Callable[[], Any]) -> None:
     # A plugin in the working folder is imported by name, as with `python -m`; last, so that it hides nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    from .ignored_warnings import ignore_useless_warnings  # here: its import ignores them already
+
     ignore_useless_warnings()
     status: Any = 0
     try:

@@ -177,6 +177,10 @@ def looks_at_images_without_waiting(device):
         metric.process(None, [sample.to_dict() for sample in samples])
     assert sum(pretend_device.waits.values()) <= 4, pretend_device.waits
     assert {value.device.type for sample in samples for value in sample.values() if torch.is_tensor(value)} == {'cpu'}
+    sizes = {
+        value.untyped_storage().nbytes() for sample in samples for value in sample.values() if torch.is_tensor(value)
+    }
+    assert max(sizes) <= 4 * samples[0].embedding.numel(), 'each image alone is pickled, not its batch'
     odd = [torch.tensor([2**24 + 1]), torch.tensor([0.5])]  # no number type for both
     samples = [BaseDataElement(odd=value.to(device)) for value in odd]
     move_to_cpu(samples)

@@ -24,7 +24,8 @@ class PreparedNetwork:
     """Runs a model by :class:`InferenceSettings`.
 
     A compiled model meets batches of one size: a smaller one is filled up with copies of its last image, whose answers
-    are dropped; images of another size run uncompiled.
+    are dropped; images of another size run uncompiled. On a CPU its code has the weights as constants: after writing
+    to ``weight.data``, which nothing sees, call ``torch.compiler.reset()``.
 
     Args:
         model (nn.Module): In eval mode, on its device.
@@ -139,7 +140,7 @@ def _tensors_of(parts: Sequence[nn.Module]) -> list[Tensor]:
 
 
 def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """Return what changes when a tensor is written to, or gets other memory."""
+    """Return what changes when a tensor is written to, or gets other memory; ``tensor.data`` is written unseen."""
     return [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in tensors]
 
 

@@ -46,14 +46,18 @@ def set_random_state(state: dict[str, Any], device: Optional[torch.device] = Non
     np.random.set_state((name, words, *rest))  # noqa: NPY002
     torch.set_rng_state(state['torch'].cpu())
     for kind in state.keys() - {'python', 'numpy', 'torch'}:  # what another machine had may be absent here
-        if torch.get_device_module(kind).is_available():
-            torch.get_device_module(kind).set_rng_state(state[kind].cpu(), *_place(kind, device))
+        module = getattr(torch, kind, None)  # of a backend from elsewhere there may be none
+        if module is not None and module.is_available():
+            module.set_rng_state(state[kind].cpu(), *_place(kind, device))
 
 
 def _accelerator_in_use() -> Optional[str]:
     if torch.cuda.is_initialized():
         return 'cuda'
-    found = torch.accelerator.current_accelerator()
+    try:
+        found = torch.accelerator.current_accelerator()
+    except RuntimeError:  # how torch 2.6 says that it was built for none
+        return None
     return None if found is None or found.type == 'cuda' or not torch.accelerator.is_available() else found.type
 
 

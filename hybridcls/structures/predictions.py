@@ -113,7 +113,7 @@ def move_to_cpu(samples: Sequence[BaseDataElement]) -> None:
             parts = torch.cat([one.detach().flatten() for one in tensors.values()]).cpu()
             sizes = [one.numel() for one in tensors.values()]
             for (key, one), part in zip(tensors.items(), parts.split(sizes), strict=True):
-                moved[key] = part.view(one.shape)
+                moved[key] = part.view(one.shape).clone()  # a view would be pickled, or kept, with the whole batch
         for sample, value in found:
             if id(value) in moved:
                 sample.set_field(moved[id(value)], name, dtype=Tensor)

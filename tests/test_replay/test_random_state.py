@@ -25,9 +25,20 @@ def test_a_state_that_went_through_a_file_is_restored(tmp_path):
     torch.save(as_tensors(state), tmp_path / 'state.pth')
     expected = draw()
     draw()
-    for kept in (torch.load(tmp_path / 'state.pth', weights_only=True), state):
+    elsewhere = dict(state, npu=torch.get_rng_state(), mps=torch.get_rng_state(), cuda=torch.get_rng_state())
+    if torch.cuda.is_available():
+        elsewhere['cuda'] = torch.cuda.get_rng_state()
+    for kept in (torch.load(tmp_path / 'state.pth', weights_only=True), state, elsewhere):
         set_random_state(kept)
         assert draw() == expected
+
+
+def test_a_torch_that_was_built_for_no_accelerator_has_states(monkeypatch):
+    def refuse():
+        raise RuntimeError('Cannot access accelerator device when none is available.')
+
+    monkeypatch.setattr(torch.accelerator, 'current_accelerator', refuse)  # as torch 2.6 does
+    assert torch.cuda.is_initialized() or set(get_random_state()) == {'python', 'numpy', 'torch'}
 
 
 def test_seeds_are_kept_apart_and_repeat():

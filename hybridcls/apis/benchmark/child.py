@@ -3,8 +3,6 @@
 import multiprocessing
 from typing import Any
 
-from hybridcls import ignored_warnings
-
 from .candidate import Candidate, serve
 
 __all__ = ['Child', 'ChildError']
@@ -28,7 +26,8 @@ class Child:
         self.candidate = candidate
         context: Any = multiprocessing.get_context(_CONTEXT)
         if _CONTEXT == 'forkserver':
-            context.set_forkserver_preload([ignored_warnings.__name__, serve.__module__])
+            # By its name: imported here, it would ignore warnings of whoever imports hybridcls.apis.
+            context.set_forkserver_preload(['hybridcls.ignored_warnings', serve.__module__])
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(candidate, theirs), daemon=True)
         self._process.start()

@@ -397,7 +397,7 @@ class _Images:
                 part = [(item, self._prepared(item)) for item in self.items[begin : begin + size]]
                 read = [(item, image) for item, image in part if image is not None]
                 if len(read) < len(part):
-                    self.notes.append(f'{len(part) - len(read)} images cannot be read.')
+                    self.notes.append(f'{counted(len(part) - len(read), "image")} cannot be read.')
                 if read:
                     self._note_labels([item for item, _ in read], lambda label: label)
                     yield np.stack([image for _, image in read])
@@ -425,8 +425,8 @@ class _Images:
             self.notes.append(f'No image has a label that is a class of the model{which}: there is no accuracy.')
         elif count:
             self.notes.append(
-                f'{count} of {len(self.labels)} images have no label that is a class of the model{which}: they are not '
-                'in the accuracy.'
+                f'Not in the accuracy: {counted(count, "image", of=len(self.labels))} without a label that is a class '
+                f'of the model{which}.'
             )
 
     def _prepared(self, item: Item) -> Optional[np.ndarray]:

@@ -89,17 +89,22 @@ def evaluation_precision(cfg: Config) -> Iterator[str]:
         cfg (Config): Read.
 
     Raises:
-        ConfigError: If the device is neither a CPU nor a GPU of CUDA.
+        ConfigError: If it cannot on the device (MPS).
     """
     from mmengine.device import get_device
+    from mmengine.runner import autocast
 
-    kind = get_device()
     for key in ('val_cfg', 'test_cfg'):
-        if (cfg.get(key) or {}).get('fp16') and kind not in ('cpu', 'cuda'):
-            raise ConfigError(
-                f'{key}.fp16=True: mmengine evaluates in mixed precision on CPUs and CUDA, not on {kind}. Leave it (or '
-                '--amp) out, or add --device cpu.'
-            )
+        if (cfg.get(key) or {}).get('fp16'):
+            kind = get_device()
+            try:
+                with autocast(device_type=kind):
+                    pass
+            except ValueError as error:  # it has a list of its own
+                raise ConfigError(
+                    f'{key}.fp16=True: mmengine does not evaluate in mixed precision on {kind}. Leave it (or --amp) '
+                    'out, or add --device cpu.'
+                ) from error
     yield from ()
 
 
