@@ -83,7 +83,7 @@ check_disk() {
         "(of tools/oldest.sh: OLDEST_VENV) to a folder on another disk, or NEEDED_MB where PyTorch comes without CUDA."
     [ "$free" -ge $((need + wheels)) ] || echo "warning: ${here[*]} may need $((need + wheels)) MB of free disk for a" \
         "while, with what pip downloads, and there are $free MB." >&2
-    [ "${#others[@]}" -eq 0 ] || check_disk "${others[@]}"
+    [ -z "${others[*]-}" ] || check_disk "${others[@]}"
 }
 
 # What df says of the disk of a folder that may not be there yet. (Names of disks have spaces: columns are not counted.)
