@@ -230,7 +230,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_installation(tmp_path, free
 def test_only_what_is_missing_is_asked_of_each_disk(tmp_path):
     """Folders on two disks, none of them there yet, and an environment whose PyTorch is small."""
     program(
-        tmp_path / 'bin', 'df', '#!/bin/sh\ncase "$2" in */one*) disk=one;; *) disk=two;; esac\n'
+        tmp_path / 'bin', 'df', '#!/bin/sh\n[ -e "$2" ] || exit 1\ncase "$2" in */one*) disk=one;; *) disk=two;; esac\n'
         f'echo "//my server/$disk 9 9 {7000 * 1024} 9% /mnt/$disk of 2"\n',
     )  # fmt: skip
     path = program(tmp_path / 'bin', 'uname', '#!/bin/sh\necho Linux x86_64\n')
