@@ -3,13 +3,15 @@
 #   VENV      its folder                     (.venv in the repository)
 #   PYTHON    the interpreter                (python3)
 #   NEEDED_MB what an environment takes      (7000 where PyTorch brings CUDA: Linux on x86_64; else not asked)
+#   TMPDIR    pip's temporary files          ($VENV/.unfinished)
 #
 # make_environment NAME...  installs requirements/runtime.txt and the named further ones, unless they are there
-# already, and sets PYTHON to the environment's. pip's temporary files are in $VENV/tmp, which is there only until all is
-# installed: a call that finds it goes on where another was cut short.
+# already, and sets PYTHON to the environment's. The folder $VENV/.unfinished is there only until all is installed: a
+# call that finds it goes on where another was cut short.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="${VENV:-$ROOT/.venv}"
+case "$VENV" in /*) ;; *) VENV="$PWD/$VENV" ;; esac
 if [ -z "${NEEDED_MB:-}" ]; then
     NEEDED_MB=0
     [ "$(uname -sm)" != 'Linux x86_64' ] || NEEDED_MB=7000
@@ -39,48 +41,76 @@ make_environment() {
     fi
     PYTHON="$VENV/bin/python"
     export PYTHON
-    if [ -d "$VENV/tmp" ] || ! is_installed "${files[@]}"; then
-        rm -rf "$VENV/tmp"
-        check_disk "$VENV"
+    if [ -d "$VENV/.unfinished" ] || ! is_installed "${files[@]}"; then
+        rm -rf "$VENV/.unfinished"
         remove_unfinished
+        check_disk "$VENV"
         echo "Installing hybridcls and what it needs into $VENV (a few minutes, some GB the first time) ..."
         local arguments=(-e "$ROOT") file
         for file in "${files[@]:1}"; do
             arguments+=(-r "$file")
         done
-        mkdir "$VENV/tmp"
-        TMPDIR="$VENV/tmp" \
+        mkdir "$VENV/.unfinished"
+        TMPDIR="${TMPDIR:-$VENV/.unfinished}" \
             "$PYTHON" -m pip install --disable-pip-version-check --progress-bar off "${arguments[@]}" \
             || stop "the installation failed (see above). Without internet, point pip to a mirror with PIP_INDEX_URL."
     fi
     fix_opencv
-    rm -rf "$VENV/tmp"
+    rm -rf "$VENV/.unfinished"
 }
 
-# Stop where the disk cannot hold the environments in these folders of one disk, and say where it may not also hold the
-# wheels that pip downloads: until all of an environment is installed they lie beside it, and take half of its size.
+# Stop where a disk cannot hold the environments in these folders, and say where it may not also hold the wheels that
+# pip downloads: until all of an environment is installed they lie beside it, and take half of its size. An environment
+# with PyTorch has nearly all, of whichever size.
 check_disk() {
-    local folder free there missing need=0 wheels=0
+    local folder disk there missing free need=0 wheels=0 here=() others=()
+    disk="$(disk_of "$1")"
     for folder in "$@"; do
-        there="$({ du -sk "$folder" 2> /dev/null || true; } | awk '{ print int($1 / 1024) }')"
+        if [ "$(disk_of "$folder")" != "$disk" ]; then
+            others+=("$folder")
+            continue
+        fi
+        here+=("$folder")
+        there="$({ du -sk "$folder/." 2> /dev/null || true; } | awk '{ print int($1 / 1024) }')"
         missing=$((NEEDED_MB - ${there:-0}))
-        [ "$missing" -gt 0 ] || missing=0
+        if [ "$missing" -lt 0 ] || has_torch "$folder"; then missing=0; fi
         need=$((need + missing))
         [ "$wheels" -ge $((missing / 2)) ] || wheels=$((missing / 2))
     done
-    free="$(df -Pk "$(dirname "$1")" | awk 'END { print int($4 / 1024) }')"
-    [ "$free" -ge "$need" ] || stop "expected $need MB of free disk for $*, got $free MB: free some, set VENV (of" \
-        "tools/oldest.sh: OLDEST_VENV) to a folder on another disk, or NEEDED_MB where PyTorch comes without CUDA."
-    [ "$free" -ge $((need + wheels)) ] || echo "warning: $* may need $((need + wheels)) MB of free disk for a while, with" \
-        "what pip downloads, and there are $free MB." >&2
+    free="$(disk_line "$1" | awk 'match($0, /[0-9]+ +[0-9]+%/) { print int(substr($0, RSTART) / 1024) }')"
+    free="${free:-$((need + wheels))}" # not told
+    [ "$free" -ge "$need" ] || stop "expected $need MB of free disk for ${here[*]}, got $free MB: free some, set VENV" \
+        "(of tools/oldest.sh: OLDEST_VENV) to a folder on another disk, or NEEDED_MB where PyTorch comes without CUDA."
+    [ "$free" -ge $((need + wheels)) ] || echo "warning: ${here[*]} may need $((need + wheels)) MB of free disk for a" \
+        "while, with what pip downloads, and there are $free MB." >&2
+    [ -z "${others[*]-}" ] || check_disk "${others[@]}"
+}
+
+# What df says of the disk of a folder that may not be there yet. (Names of disks have spaces: columns are not counted.)
+disk_line() {
+    local folder="$1"
+    while [ ! -e "$folder" ]; do folder="$(dirname "$folder")"; done
+    df -Pk "$folder" 2> /dev/null | tail -n 1 || true
+}
+
+disk_of() { disk_line "$1" | sed 's/.*% *//'; }
+
+has_torch() {
+    local record
+    for record in "$1"/lib/python3*/site-packages/torch-*.dist-info/RECORD; do
+        [ ! -f "$record" ] || return 0
+    done
+    return 1
 }
 
 # Let pip install again what it was cut short in: it takes a package for installed as soon as its metadata are there,
-# which come before its last files, and names itself in RECORD at the end.
+# which come before its last files, and names itself in RECORD at the end. What others installed (conda) is theirs.
 remove_unfinished() {
     local folder
     for folder in "$VENV"/lib/python3*/site-packages/*.dist-info; do
-        [ ! -d "$folder" ] || grep -qs '/INSTALLER,' "$folder/RECORD" || rm -rf "$folder"
+        [ -d "$folder" ] || continue
+        if [ -f "$folder/INSTALLER" ] && ! grep -q '^pip' "$folder/INSTALLER"; then continue; fi
+        grep -qs '/INSTALLER,' "$folder/RECORD" || rm -rf "$folder"
     done
 }
 

@@ -219,12 +219,37 @@ def test_other_opencv_errors_are_raised(tmp_path):
 )
 def test_a_disk_that_is_too_small_is_said_before_the_installation(tmp_path, free, status, said):
     program(tmp_path / 'bin', 'df', f'#!/bin/sh\necho Filesystem\necho /dev/a 9 9 {free * 1024} 9% /\n')
-    path = program(tmp_path / 'bin', 'du', f'#!/bin/sh\n[ $2 = {tmp_path}/a ] && echo "{5000 * 1024} $2"\n')
+    path = program(tmp_path / 'bin', 'du', f'#!/bin/sh\n[ $2 = {tmp_path}/a/. ] && echo "{5000 * 1024} $2"\n')
     script = f'source {TOOLS}/environment.sh; check_disk {tmp_path}/a {tmp_path}/b'
     result = start('bash', '-euo', 'pipefail', '-c', script, PATH=path, NEEDED_MB='7000')
     assert result.returncode == status
     assert result.stderr.startswith(said)
     assert result.stderr.count('\n') == bool(said)
+
+
+def test_only_what_is_missing_is_asked_of_each_disk(tmp_path):
+    """Folders on two disks, none of them there yet, and an environment whose PyTorch is small."""
+    program(
+        tmp_path / 'bin', 'df', '#!/bin/sh\n[ -e "$2" ] || exit 1\ncase "$2" in */one*) disk=one;; *) disk=two;; esac\n'
+        f'echo "//my server/$disk 9 9 {7000 * 1024} 9% /mnt/$disk of 2"\n',
+    )  # fmt: skip
+    path = program(tmp_path / 'bin', 'uname', '#!/bin/sh\necho Linux x86_64\n')
+    (tmp_path / 'one').mkdir()
+    (tmp_path / 'two').mkdir()
+    script = f'source {TOOLS}/environment.sh; check_disk "$@"'
+    command = ('bash', '-euo', 'pipefail', '-c', script, 'bash')
+    result = start(*command, tmp_path / 'one/new folder/a', tmp_path / 'two/b', PATH=path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count('warning: ') == 2
+    same = (tmp_path / 'one/new folder/a', tmp_path / 'one/b')
+    result = start(*command, *same, PATH=path)
+    assert result.returncode == 2
+    assert 'expected 14000 MB' in result.stderr
+    torch = same[0] / 'lib/python3.11/site-packages/torch-2.9.0+cpu.dist-info'
+    torch.mkdir(parents=True)
+    (torch / 'RECORD').touch()
+    result = start(*command, *same, PATH=path)
+    assert result.returncode == 0, result.stderr
 
 
 def test_an_environment_that_was_cut_short_is_repaired(tmp_path):
@@ -235,15 +260,20 @@ def test_an_environment_that_was_cut_short_is_repaired(tmp_path):
         (packages / f'{name}.dist-info').mkdir(parents=True)
         if record:
             (packages / f'{name}.dist-info' / 'RECORD').write_text(record)
-    (venv / 'tmp' / 'pip-unpack-1').mkdir(parents=True)
+    (packages / 'other-1.dist-info').mkdir()
+    (packages / 'other-1.dist-info' / 'INSTALLER').write_text('conda\n')  # which may leave RECORD out
+    (packages / 'less-1.dist-info' / 'INSTALLER').write_text('pip\n')
+    (venv / 'tmp').mkdir()  # not ours
+    (venv / '.unfinished' / 'pip-unpack-1').mkdir(parents=True)
     program(venv / 'bin', 'pip', '')
     program(venv / 'bin', 'python', f'#!/bin/sh\necho "$*" >> {log}\n[ $2 != pip ] || ls -A $TMPDIR >> {log}\n')
-    script = f'source {TOOLS}/environment.sh; make_environment docs'
+    script = f'cd {tmp_path}; source {TOOLS}/environment.sh; make_environment docs'
     for _ in range(2):
-        result = start('bash', '-euc', script, VENV=str(venv), NEEDED_MB='0')
+        result = start('env', '-u', 'TMPDIR', 'bash', '-euc', script, VENV='venv', NEEDED_MB='0')
         assert result.returncode == 0, result.stderr
-    assert [path.name for path in packages.iterdir()] == ['whole-1.dist-info']
+    assert {path.name for path in packages.iterdir()} == {'whole-1.dist-info', 'other-1.dist-info'}
     lines = log.read_text().splitlines()
     (installed,) = (number for number, line in enumerate(lines) if ' pip install ' in line)
     assert not lines[installed + 1].startswith('pip-unpack'), 'it is given an empty folder'
-    assert not (venv / 'tmp').exists()
+    assert not (venv / '.unfinished').exists()
+    assert (venv / 'tmp').exists()

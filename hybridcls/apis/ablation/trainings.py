@@ -105,7 +105,8 @@ def run_trainings(
         if known is not None:
             done[one.arm, one.seed] = known
     if done:
-        tell(f'{counted(len(done), "training", of=len(waiting))} were done before.')
+        were = 'was' if len(done) == 1 else 'were'
+        tell(f'{counted(len(done), "training", of=len(waiting))} {were} done before.')
     order = [(one.arm, one.seed) for one in waiting]
     waiting = [one for one in waiting if (one.arm, one.seed) not in done]
     running: dict[Any, tuple[Training, float]] = {}

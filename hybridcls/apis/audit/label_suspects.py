@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from hybridcls.checks import is_or_are
 from hybridcls.structures.sample_record import SampleRecord
 
 from .label_noise import wrong_label_probabilities
@@ -56,8 +57,8 @@ class Suspects:
         act = ', and do not act on the list of suspects before' if self.strictness == 1 else ''
         return (
             f'The model contradicts {100 * self.contradicted:.0f} % of the labels. Unless you expect so many wrong '
-            f'ones, it has learned too little to judge them all: {self.listed} are listed instead of '
-            f'{self.listed_unstrictly}. Train it longer, larger or from pretrained weights first{act}.'
+            f'ones, it has learned too little to judge them all: {self.listed} {is_or_are(self.listed)} listed instead '
+            f'of {self.listed_unstrictly}. Train it longer, larger or from pretrained weights first{act}.'
         )
 
     def against(self, row: int) -> list[str]:

@@ -92,8 +92,9 @@ def suspects_table(
         label, suggested = images.classes[images.labels[row]], images.classes[suspects.suggested[row]]
         writer.writerow([names[row], label, suggested, decide if row in decided else '', '', '', *numbers(row)])
     decided_rows_before = images.decided_rows()
+    above = {*first, *decided_rows_before}
     for row, why in (duplicates or {}).items():
-        if row not in first and row not in decided_rows_before:
+        if row not in above:
             writer.writerow([names[row], images.classes[images.labels[row]], '', '', '', '', *numbers(row, why)])
     rows = {one.name: row for row, one in decided_rows_before.items()}
     again = suspect_again(images, suspects)

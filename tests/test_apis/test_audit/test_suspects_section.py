@@ -26,3 +26,5 @@ def test_a_list_that_is_not_strict_needs_no_caution():
     assert 'contradicts 67 % of the labels' in suspects.caution
     assert '2 are listed instead of 5' in suspects.caution
     assert 'do not act' not in suspects.caution
+    suspects.listed = 1
+    assert '1 is listed instead of 5' in suspects.caution
