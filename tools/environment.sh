@@ -2,7 +2,7 @@
 #
 #   VENV      its folder                     (.venv in the repository)
 #   PYTHON    the interpreter                (python3)
-#   NEEDED_MB what an environment takes      (7000 where PyTorch brings CUDA: Linux on x86_64; else not asked)
+#   NEEDED_MB what an environment takes at least (6200 where PyTorch brings CUDA: Linux on x86_64; else not asked)
 #   TMPDIR    pip's temporary files          ($VENV/.unfinished)
 #
 # make_environment NAME...  installs requirements/runtime.txt and the named further ones, unless they are there
@@ -14,7 +14,7 @@ VENV="${VENV:-$ROOT/.venv}"
 case "$VENV" in /*) ;; *) VENV="$PWD/$VENV" ;; esac
 if [ -z "${NEEDED_MB:-}" ]; then
     NEEDED_MB=0
-    [ "$(uname -sm)" != 'Linux x86_64' ] || NEEDED_MB=7000
+    [ "$(uname -sm)" != 'Linux x86_64' ] || NEEDED_MB=6200
 fi
 
 stop() {
