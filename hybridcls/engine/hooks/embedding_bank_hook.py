@@ -149,7 +149,8 @@ def embed_dataset(
     was_training = model.training
     model.eval()
     rows: list[tuple[Any, list[int]]] = []
-    with torch.autocast(next(model.parameters()).device.type, enabled=mixed_precision):
+    place = next(model.parameters(), torch.empty(0)).device.type
+    with torch.autocast(place, enabled=mixed_precision):
         for data in track(dataloader, title):
             samples = model.test_step(data)
             for sample in samples:
