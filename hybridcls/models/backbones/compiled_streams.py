@@ -40,7 +40,7 @@ def compile_streams(model: nn.Module, share_variants: bool = False, **options: A
         list[str]: The names of what is compiled.
 
     Raises:
-        ValueError: If there is no such part or option, or the backend gives wrong gradients.
+        ValueError: If there is no such part or option, this torch does not have it, or the backend gives wrong gradients.
     """
     for name in options:
         if name not in COMPILE_OPTIONS:
@@ -53,6 +53,11 @@ def compile_streams(model: nn.Module, share_variants: bool = False, **options: A
         raise ValueError(
             "compile_streams: backend='eager' draws other random numbers where activation checkpointing (with_cp=True) "
             "computes again, so gradients would be wrong. Take 'aot_eager', 'inductor', or with_cp=False."
+        )
+    if 'recompile_limit' in options and not _CAN_ISOLATE:
+        raise ValueError(
+            'compile_streams: expected a torch whose compile takes recompile_limit (2.14 does), got '
+            f'{torch.__version__}. Leave the key out, or pip install -U torch.'
         )
     tell_recompile_limit(_tell_limit)
     if _CAN_ISOLATE and share_variants:

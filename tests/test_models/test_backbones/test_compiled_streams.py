@@ -101,6 +101,10 @@ def test_what_is_compiled_again_and_what_is_not():
 
 def test_images_of_several_sizes(capsys, monkeypatch):
     """A CNN's graph takes any size; a transformer whose positions are resampled needs one each, up to the limit."""
+    if not COMPILES_THAWED_WEIGHTS:  # no training compiles there
+        with pytest.raises(ValueError, match='a torch whose compile takes recompile_limit'):
+            compile_streams(HybridBackbone(cnn=dict(model_name='test_resnet')), recompile_limit=3)
+        return
     said = []
     monkeypatch.setattr(compiled_streams, 'print_log', lambda text, *where: said.append(text))
     torch.manual_seed(0)
