@@ -40,7 +40,7 @@ def compile_streams(model: nn.Module, share_variants: bool = False, **options: A
         list[str]: The names of what is compiled.
 
     Raises:
-        ValueError: If there is no such part or option, this torch does not have it, or the backend gives wrong gradients.
+        ValueError: If there is no such part or option (in this torch), or the backend gives wrong gradients.
     """
     for name in options:
         if name not in COMPILE_OPTIONS:
