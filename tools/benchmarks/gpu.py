@@ -1,4 +1,4 @@
-"""A GPU in ten minutes: peaks, margin heads, the reference pair, SupCon, token merging; then what only a GPU can test.
+"""A GPU in ten minutes: peaks, margin heads, the pair, SupCon, token merging, search; then what only a GPU can test.
 
     python tools/benchmark.py gpu --out docs/performance.md     # the table goes between the marks of the page
     python tools/benchmark.py gpu --only head,kernels --classes 100000
@@ -47,7 +47,7 @@ MANY_CLASSES = 29_000_000
 
 # Seconds for each section, its imports included, in the order of what they tell; the last ones have what others leave.
 LIMITS = dict(
-    card=40, kernels=140, inference=105, training=125, supcon=40, merging=40,
+    card=40, kernels=140, inference=105, training=125, supcon=40, merging=40, search=25,
     tests=150, fidelity=60, fast=60, doctor=60, head=80, updates=30,
 )  # fmt: skip
 
@@ -428,6 +428,10 @@ OTHER_TILES = {
     'weights 128 x 128, 4 warps': ('_TILES_OF_WEIGHTS', (128, 128, 64, 4, 3)),
 }
 
+# `softmax_memory`, 128 MiB where it is not set: small blocks stay in the cache of the card from one kernel to the next,
+# large ones have fewer launches.
+BLOCKS = (None, 2**25, 2**26, 2**28)
+
 # Who multiplies: the logits, the gradient of class weights.
 KERNEL_FORMS = {
     'all products in kernels': ((True, True), ('bfloat16',)),
@@ -460,11 +464,12 @@ def kernel_heads(args, num_classes, problem):
     """Rows for one number of classes."""
     for what, (who, precisions) in KERNEL_FORMS.items():
         for precision in precisions:
-            for memory in (None, 2**28) if num_classes == 1_000_000 and precision == 'bfloat16' else (None,):
+            for memory in BLOCKS if num_classes == 1_000_000 and precision == 'bfloat16' else (None,):
                 with form(*who):
                     loss_of = ours(precision, softmax='streamed', memory=memory)
                     yield attempt(
-                        f'Triton, {what}, {precision}' + ('' if memory is None else ', blocks of 256 MiB'),
+                        f'Triton, {what}, {precision}'
+                        + ('' if memory is None else f', blocks of {memory // 2**20} MiB'),
                         partial(head_row, args, loss_of, num_classes, problem),
                     )
     if num_classes == 1_000_000:
@@ -556,6 +561,27 @@ def merging(args):
             )
 
         yield attempt(f'{args.merged}, bfloat16', measure)
+
+
+def search(args):
+    """Exact neighbours of many queries and of one, beside the float32 product that they need."""
+    import torch
+
+    from hybridcls.functional import nearest_neighbours
+
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    product, rows = siblings('search').product, 2000 if args.tiny else 1_000_000
+    bank = torch.nn.functional.normalize(torch.randn(rows, args.dim, device=args.device))
+    for num in (1,) if args.tiny else (4096, 1):
+        queries = torch.nn.functional.normalize(torch.randn(num, args.dim, device=args.device))
+
+        def measure(num=num, queries=queries):
+            found = seconds_of(lambda: nearest_neighbours(queries, bank, 20), args)
+            bare = seconds_of(product(bank, queries), args)
+            return {'queries': num, 'ms': 1e3 * found, 'ms, product alone': 1e3 * bare, 'ratio': found / bare}
+
+        yield attempt(f'20 neighbours among {rows:,} x {args.dim}', measure)
 
 
 def updates(args):
@@ -834,6 +860,7 @@ SECTIONS = dict(
     updates=updates,
     supcon=supcon,
     merging=merging,
+    search=search,
     inference=lambda args: both_modes(args, False),
     training=lambda args: both_modes(args, True),
     tests=tests,
@@ -848,6 +875,7 @@ TITLES = dict(
     updates='Update',
     supcon='SupCon: loss and gradient',
     merging='Token merging',
+    search='Exact search',
     inference='Reference pair: inference',
     training='Reference pair: a training step',
     tests='Tests of a GPU',
