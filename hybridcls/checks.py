@@ -230,9 +230,7 @@ def near_files(path: str) -> str:
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     if folder == target.parent or folder == target:
-        files = sorted(
-            p for p in folder.iterdir() if not p.name.startswith('.') and (p.is_file() or not target.suffix)
-        )
+        files = sorted(p for p in folder.iterdir() if not p.name.startswith('.') and (p.is_file() or not target.suffix))
     else:
         files = list(itertools.islice(_files_below(folder, target.suffix), _MOST_FILES_SEARCHED))
     names = {p.name: str(p) for p in reversed(files)}

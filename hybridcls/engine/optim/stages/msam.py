@@ -36,8 +36,8 @@ class MSAM(UpdateStage):
     moves by the momentum that the optimizer resumed. Costs one copy of the weights.
 
     Weight decay is the optimizer's own, with one exception: torch's SGD, which adds it to the gradient, decays
-    :math:`\tilde w_t`, as the authors' SGD does (which takes no heed of ``nesterov``; torch's does). Their AdamW decays after its step and torch's before it: a difference
-    of ``lr ** 2 * weight_decay``.
+    :math:`\tilde w_t`, as the authors' SGD does (which takes no heed of ``nesterov``; torch's does). Their AdamW decays
+    after its step and torch's before it: a difference of ``lr ** 2 * weight_decay``.
 
     Args:
         rho (float): Distance of the move, >= 0. The authors' runs on CIFAR-100 and ImageNet take 3. Defaults to 0.3,
