@@ -221,20 +221,23 @@ def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8',
 
 
 def near_files(path: str) -> str:
-    """Suggest files with a name close to ``path``, from its folder or below the nearest folder that exists."""
+    """Suggest files with a name close to ``path``, from its folder or below the nearest folder that exists.
+
+    Folders too, beside a ``path`` without an extension.
+    """
     target = Path(path)
     folder = target if target.is_dir() else target.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
     if folder == target.parent or folder == target:
-        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith('.'))
+        files = sorted(p for p in folder.iterdir() if not p.name.startswith('.') and (p.is_file() or not target.suffix))
     else:
         files = list(itertools.islice(_files_below(folder, target.suffix), _MOST_FILES_SEARCHED))
     names = {p.name: str(p) for p in reversed(files)}
     near = difflib.get_close_matches(target.name, names, n=3, cutoff=0.6)
     if near and folder != target:
         return ' Did you mean ' + ' or '.join(repr(names[name]) for name in near) + '?'
-    listed = sorted(name for name in names if Path(name).suffix == (target.suffix or '.py'))[:10]
+    listed = sorted(p.name for p in files if p.is_file() and p.suffix == (target.suffix or '.py'))[:10]
     if listed and folder in (target, target.parent):
         return f' In {folder} there are: {", ".join(listed)}.'
     return ''

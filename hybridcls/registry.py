@@ -21,7 +21,7 @@ from mmengine.utils import get_object_from_string
 
 from .checks import UnknownNameError, check_known_keys, explain_unknown_name, without_type
 from .compat.mmengine import add_to_root
-from .compat.mmpretrain import switch_off_broken_multimodal
+from .compat.mmpretrain import import_mmcv_quietly, switch_off_broken_multimodal
 from .signatures import arguments_of
 
 __all__ = [
@@ -33,10 +33,22 @@ __all__ = [
 
 # Here, since each import of mmpretrain's models by a name comes from a registry, and every part of ours from this file.
 switch_off_broken_multimodal()
+import_mmcv_quietly()
 
 
 # Keys that a registry's own function takes out of a config.
 _BUILDER_KEYS = ('type', '_scope_', 'convert_to_iter_based')
+
+
+_being_built: list[Any] = []  # the types of what is being built now, the outermost first
+
+
+def _without_type(registry: str, cfg: Any, outer: list[Any]) -> str:
+    sentence = without_type(f'registry {registry!r}', cfg)
+    if not outer or outer[0] is None:
+        return sentence
+    name = outer[0] if isinstance(outer[0], str) else getattr(outer[0], '__name__', outer[0])
+    return f'{name}: {sentence} A dict for a key of {name} replaces its default as a whole: write the type, too.'
 
 
 class HintingRegistry(Registry):
@@ -69,6 +81,9 @@ class HintingRegistry(Registry):
             TypeError: If its class takes no such key; names those that it takes.
             UnknownNameError: If the config has no ``type``, or nothing is registered under it.
         """
+        is_dict = isinstance(cfg, (dict, Config))
+        outer, around = _being_built[-1:], len(_being_built)
+        _being_built.append(cfg['type'] if is_dict and 'type' in cfg else None)
         with self._scope_of(cfg):
             try:
                 return super().build(cfg, *args, **kwargs)
@@ -76,9 +91,11 @@ class HintingRegistry(Registry):
                 self._check_keys(cfg)
                 raise
             except KeyError:
-                if isinstance(cfg, (dict, Config)) and not {'type', 'runner_type'} & {*cfg}:
-                    raise UnknownNameError(without_type(f'registry {self.name!r}', cfg)) from None
+                if is_dict and not {'type', 'runner_type'} & {*cfg}:
+                    raise UnknownNameError(_without_type(self.name, cfg, outer)) from None
                 raise
+            finally:
+                del _being_built[around:]
 
     def _check_keys(self, cfg: Any) -> None:
         """Raise a TypeError for a key that the class of a config does not take."""

@@ -142,7 +142,7 @@ MUTATIONS = (
     Mutation('engine/optim/stages/sam.py', 'update.count % self.every == 0', 'update.count % self.every == 1'),
     Mutation('engine/optim/stages/sam.py', 'norm / update.grad_scale)', 'norm)'),
     Mutation('engine/optim/stages/msam.py', 'norm + 1e-12)', '1)'),
-    Mutation('engine/optim/stages/msam.py', "factor * group['weight_decay']", 'factor * 0'),
+    Mutation('engine/optim/stages/msam.py', 'factor * decay', 'factor * 0'),
     Mutation('engine/optim/stages/friendly_sam.py', 'alpha=1 - self.lmbda', 'alpha=self.lmbda'),
     Mutation('engine/optim/stages/friendly_sam.py', '-self.sigma * update.grad_scale', '-self.sigma'),
     Mutation(

@@ -91,6 +91,8 @@ def test_near_files(tmp_path):
     assert near_files(str(tmp_path / 'configs/hybrid/two_phase.py')).endswith("digits/two_phase.py'?")  # another folder
     assert near_files(str(tmp_path / 'configs/digits/abc.py')).endswith('there are: two_phase.py.')
     assert near_files(str(tmp_path / 'configs/digits/abc.yml')) == ''
+    assert near_files(str(tmp_path / 'config')) == f" Did you mean '{tmp_path / 'configs'}'?"  # a folder
+    assert near_files(str(tmp_path / 'configs.py')) == ''
 
 
 def test_unregistered_definition_is_found(tmp_path, monkeypatch):

@@ -30,7 +30,9 @@ print(('Adafactor' in OPTIMIZERS) == bool(find_spec('transformers')))
 
 
 def test_a_start_imports_no_heavy_package_and_knows_adafactor_all_the_same():
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', START], capture_output=True, text=True, check=True)
+    shown = ['-W', 'ignore', '-W', 'always::UserWarning:mmcv.cnn.bricks.transformer']
+    done = subprocess.run([sys.executable, *shown, '-c', START], capture_output=True, text=True, check=True)
+    assert 'MultiScaleDeformableAttention' not in done.stderr  # `hybridcls.load` in Python, where nothing is ignored
     imported, knows_adafactor = done.stdout.splitlines()
     assert not imported, {name: HEAVY[name] for name in imported.split()}
     assert knows_adafactor == 'True'

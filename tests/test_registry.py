@@ -152,4 +152,17 @@ def test_another_type_error_of_a_constructor_stays_what_it_is():
 def test_a_dict_without_type_is_answered():
     with pytest.raises(KeyError) as raised:
         registry.MODELS.build(dict(depth=3))
-    assert str(raised.value) == "registry 'model' = {'depth': 3} has no 'type', so nothing can be built from it."
+    sentence = "registry 'model' = {'depth': 3} has no 'type', so nothing can be built from it."
+    assert str(raised.value) == sentence
+    with pytest.raises(KeyError) as raised:  # a config that changes one key of a constructor's default
+        registry.MODELS.build(dict(type=Builder, loss=dict(depth=3)))
+    advice = 'A dict for a key of Builder replaces its default as a whole: write the type, too.'
+    assert str(raised.value) == f'Builder: {sentence} {advice}'
+    with pytest.raises(KeyError) as raised:
+        registry.MODELS.build(dict(depth=3))
+    assert str(raised.value) == sentence  # what failed before is no longer being built
+
+
+class Builder:
+    def __init__(self, loss):
+        registry.MODELS.build(loss)

@@ -19,7 +19,12 @@ from hybridcls.datasets.dataset_parts import keep_version, loaders_of
 from hybridcls.datasets.transforms.load_image import LoadImage
 from hybridcls.engine.checkpoints.find_checkpoint import FoundCheckpoint, find_checkpoint
 from hybridcls.engine.checkpoints.weight_match import check_every_weight
-from hybridcls.engine.config.checkpoint_config import check_types, config_of_checkpoint, without_start
+from hybridcls.engine.config.checkpoint_config import (
+    check_types,
+    config_of_checkpoint,
+    follow_custom_imports,
+    without_start,
+)
 from hybridcls.engine.config.tree import is_a
 from hybridcls.models.adapters import add_token_merging
 from hybridcls.models.adapters.lora_files import adapters_meta, holds_adapters, load_adapters
@@ -33,6 +38,8 @@ from .random_init import without_random_init
 __all__ = ['Source', 'TrainedModel', 'class_names_of', 'read_trained_model']
 
 Source = Union[str, Path, Sequence[Union[str, Path]]]
+
+_ADVICE = 'Or name the config of your training, which imports it: --config FILE (in Python: config=...).'
 
 
 @dataclass
@@ -132,9 +139,9 @@ def _assemble(
     if not build_weights:
         model_cfg = without_start(model_cfg, has_members)
     if check:
-        check_types(
-            dict(default_scope=scope, model=model_cfg, pipeline=dataset['pipeline'], collate=collate), found.path
-        )
+        follow_custom_imports(cfg, found.path)
+        parts = dict(default_scope=scope, model=model_cfg, pipeline=dataset['pipeline'], collate=collate)
+        check_types(parts, found.path, advice=_ADVICE)
     with DefaultScope.overwrite_default_scope(scope):
         pipeline = Compose([TRANSFORMS.build(step) for step in dataset['pipeline']])
         with without_random_init(not build_weights):

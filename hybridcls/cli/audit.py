@@ -61,13 +61,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         'known; default: 0.05',
     )
     add_out_option(parser, 'the page; the table gets its name with .csv; default: audit.html in the work dir')
-    add_image_options(parser)
+    add_image_options(parser, on_unreadable=False)
 
 
 def run(args: Namespace) -> int:
     """Audit, and write page and table."""
     check_model('audit', args)
-    check_images('audit', [path for path in (args.data, args.held_out) if path is not None])
+    for option in ('data', 'held_out'):
+        if (path := getattr(args, option)) is not None:
+            check_images('audit', [path], f'--{option.replace("_", "-")}')
     for table in args.metadata:
         check_file('audit', '--metadata', table)
     check_number('audit', '--rate', args.rate, 0, 1, low_open=True, high_open=True)

@@ -58,7 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument('--threads', type=int, metavar='N', help="of the CPU; default: PyTorch's")
     add_out_option(parser, 'write the chosen settings as a config (.py), for --config of predict, report, calibrate')
-    add_image_options(parser)
+    add_image_options(parser, batch_size=False, on_unreadable=False)
 
 
 def run(args: Namespace) -> int:
@@ -66,7 +66,7 @@ def run(args: Namespace) -> int:
     is_artifact = os.path.isfile(os.path.join(args.checkpoint, 'model.json'))
     check_model('benchmark', args)
     if args.data is not None:
-        check_images('benchmark', [args.data])
+        check_images('benchmark', [args.data], '--data')
     check_out('benchmark', args.out, args.force, ('.py',))
     if args.out and (is_artifact or args.data is None):
         raise ValueError(

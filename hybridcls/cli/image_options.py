@@ -21,19 +21,31 @@ __all__ = ['add_image_options', 'check_images', 'check_model', 'open_model']
 _MORE_IMAGES = ('.heic', '.heif', '.hif', '.jxl', '.avif', '.qoi')  # of plugins of Pillow
 
 
-def add_image_options(parser: ArgumentParser) -> None:
-    """Add the options that say how a model is run over images."""
-    parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
-    parser.add_argument('--batch-size', type=_positive, metavar='N', help='images at once; default: as in a test')
+def add_image_options(parser: ArgumentParser, batch_size: bool = True, on_unreadable: bool = True) -> None:
+    """Add the options that say how a model is run over images.
+
+    Args:
+        parser (ArgumentParser): Of the subcommand.
+        batch_size (bool): Whether it has ``--batch-size``. Defaults to True.
+        on_unreadable (bool): Whether it has ``--on-unreadable``. Defaults to True.
+    """
+    parser.add_argument(
+        '--config',
+        help='config instead of that in the checkpoint: where it holds none (bare weights), names parts of your own '
+        'code, or as `hybridcls benchmark --out` wrote it',
+    )
+    if batch_size:
+        parser.add_argument('--batch-size', type=_positive, metavar='N', help='images at once; default: as in a test')
     parser.add_argument(
         '--workers', type=int, metavar='N', help='threads that read images ahead; default: one a processor, at most 8'
     )
-    parser.add_argument(
-        '--on-unreadable',
-        choices=['skip', 'error'],
-        default='skip',
-        help='an image that cannot be read is listed and skipped (the default), or ends the run',
-    )
+    if on_unreadable:
+        parser.add_argument(
+            '--on-unreadable',
+            choices=['skip', 'error'],
+            default='skip',
+            help='an image that cannot be read is listed and skipped (the default), or ends the run',
+        )
     parser.add_argument('--amp', action='store_true', help='mixed precision, as in test; default: as the config says')
     add_device_option(parser)
     parser.add_argument(

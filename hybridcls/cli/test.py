@@ -188,17 +188,15 @@ def _config_in(checkpoint: str, args: Namespace) -> 'Config':
     from hybridcls import registry
     from hybridcls.engine import ConfigError
     from hybridcls.engine.checkpoints.config_values import config_values
-    from hybridcls.engine.config.checkpoint_config import UnsafeConfigError, check_types
+    from hybridcls.engine.config.checkpoint_config import check_types
 
     values = config_values(checkpoint)
     if values is None:
         raise ValueError(f'test: {checkpoint} holds no config: no run of hybridcls has written it. Add --config.')
     if not args.trust_checkpoint:
         values.pop('custom_imports', None)
-    try:
-        check_types(values, checkpoint, [getattr(registry, name) for name in registry.__all__])
-    except UnsafeConfigError as error:
-        raise UnsafeConfigError(f'{error} Or name a config of your own: --config.') from error
+    registries = [getattr(registry, name) for name in registry.__all__]
+    check_types(values, checkpoint, registries, 'Or name the config of your training, which imports it: --config FILE.')
     with TemporaryDirectory() as folder:
         file = Path(folder, f'{Path(checkpoint).resolve().parent.name}.py')
         file.write_text(''.join(f'{key} = {value!r}\n' for key, value in values.items()), encoding='utf8')

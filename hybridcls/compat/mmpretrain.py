@@ -5,6 +5,7 @@ transformers no longer has what that code takes from it: run with 4.57.6, which 
 """
 
 import ast
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from mmpretrain.utils import dependency
 
-__all__ = ['multimodal_can_be_imported', 'note_config', 'switch_off_broken_multimodal']
+__all__ = ['import_mmcv_quietly', 'multimodal_can_be_imported', 'note_config', 'switch_off_broken_multimodal']
 
 
 def switch_off_broken_multimodal() -> None:
@@ -22,6 +23,16 @@ def switch_off_broken_multimodal() -> None:
     """
     if dependency.WITH_MULTIMODAL and not multimodal_can_be_imported():
         dependency.WITH_MULTIMODAL = False
+
+
+def import_mmcv_quietly() -> None:
+    """Import what mmpretrain's models need of mmcv, which warns of compiled operations that nothing here uses.
+
+    The filters of the process stay what they are.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)
+        import_module('mmcv.cnn.bricks.transformer')
 
 
 def multimodal_can_be_imported() -> bool:

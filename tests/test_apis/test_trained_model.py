@@ -10,9 +10,11 @@ from trained_checkpoints import CNN, LINEAR, VIT, config_of, write_checkpoint
 
 import hybridcls
 from hybridcls.apis.trained_model import read_trained_model
+from hybridcls.checkpoint_reading import trust_checkpoints
 from hybridcls.engine.checkpoints.weight_transfer import WeightMismatchError
 from hybridcls.engine.config.checkpoint_config import UnsafeConfigError
 from hybridcls.models.adapters import save_adapters
+from hybridcls.registry import MODELS
 
 
 def rewritten(path, **meta):
@@ -64,6 +66,30 @@ def test_code_in_the_config_is_not_run(tmp_path):
     finally:
         sys.path.remove(str(tmp_path))
     assert not canary.exists()
+
+
+def test_own_parts_are_imported_where_the_checkpoint_is_trusted(tmp_path, monkeypatch):
+    (tmp_path / 'parts_of_a_plugin.py').write_text(
+        'from hybridcls.models import LinearHead\nfrom hybridcls.registry import MODELS\n'
+        "MODELS.register_module('HeadOfAPlugin', module=type('HeadOfAPlugin', (LinearHead,), {}))\n"
+    )
+    imports = dict(imports=['parts_of_a_plugin'], allow_failed_imports=False)
+    path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, LINEAR))
+    head = dict(LINEAR, type='HeadOfAPlugin')
+    cfg = config_of(CNN, LINEAR, custom_imports=imports)
+    cfg['model']['head'] = head
+    rewritten(path, cfg=''.join(f'{key} = {value!r}\n' for key, value in cfg.items()))
+    with pytest.raises(UnsafeConfigError, match=r"got type='HeadOfAPlugin'.*--trust-checkpoint.*--config FILE"):
+        read_trained_model(path)
+    trust_checkpoints()
+    try:
+        with pytest.raises(ValueError, match=r'epoch_1.pth: custom_imports=.* cannot be imported: .*PYTHONPATH'):
+            read_trained_model(path)
+        monkeypatch.syspath_prepend(tmp_path)
+        assert type(read_trained_model(path).model.head).__name__ == 'HeadOfAPlugin'
+    finally:
+        trust_checkpoints(False)
+        MODELS.module_dict.pop('HeadOfAPlugin', None)
 
 
 def test_weights_of_another_model_are_a_sentence(tmp_path):

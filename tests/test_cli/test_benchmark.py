@@ -59,11 +59,20 @@ def test_nothing_good_enough_is_a_problem_that_was_found(checkpoint, digit_folde
         (['--settings', 'int4'], 'expected parts out of eager'),
         (['--threads', '0'], 'expected --threads of 1 or more, got 0'),
         (['--batch-sizes', '0'], 'batch_sizes'),
+        (['--data', 'nowhere'], "benchmark: --data 'nowhere' does not exist"),
     ],
 )
 def test_mistakes(checkpoint, arguments, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
         command('benchmark', checkpoint, *arguments)
+
+
+def test_there_is_no_option_that_nothing_reads(capsys):
+    assert parse_args(['benchmark', 'x.pth', '--batch-size', '8']).batch_sizes == [8]  # the beginning of --batch-sizes
+    for command in ('benchmark', 'audit'):
+        with pytest.raises(SystemExit):
+            parse_args([command, 'x.pth', '--on-unreadable', 'error'])
+        assert 'unrecognized arguments: --on-unreadable error' in capsys.readouterr().err
 
 
 def test_an_artifact_has_no_config(tmp_path):

@@ -187,7 +187,9 @@ CASES = [
     ),
     *(_case(name, 'FriendlySAM', 'Friendly SAM, arXiv 2403.12350', _FRIENDLY)
       for name in TRAININGS if name.startswith('FriendlySAM')),
-    _case('MSAM', 'MSAM', 'Momentum-SAM, arXiv 2401.12033', _msam('msam')),
+    _case('MSAM', 'MSAM', 'Momentum-SAM, arXiv 2401.12033', _msam('msam'),
+          'the code takes no heed of nesterov, which is that of torch here, refuses several groups of parameters, and '
+          'where rho changes restores by the new one, here by the old one (no switches)'),
     _case('MSAM, AdamW', 'MSAM', 'Momentum-SAM, arXiv 2401.12033', _msam('adamW_msam')),
     _case('MSAM, AdamW with decay', 'MSAM', 'Momentum-SAM, arXiv 2401.12033', _msam('adamW_msam'),
           "the code's AdamW decays after its step, that of torch before it (no switch; this case has an "

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import Registry
-from mmengine.utils import get_object_from_string
+from mmengine.utils import get_object_from_string, import_modules_from_strings
 from torch import nn
 
 from hybridcls.checkpoint_reading import checkpoints_are_trusted
@@ -18,7 +18,10 @@ from .change import Change
 from .renamed import with_new_spellings
 from .tree import ABSENT, Path, delete_at, value_at, walk
 
-__all__ = ['UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'without_initial_weights', 'without_start']
+__all__ = [
+    'UnsafeConfigError', 'check_types', 'config_of_checkpoint', 'follow_custom_imports', 'without_initial_weights',
+    'without_start',
+]  # fmt: skip
 
 # What a training starts from. The weights are in the checkpoint, so these files are not needed any more.
 _STARTS = ('pretrained', 'checkpoint_path', 'init_cfg')
@@ -54,6 +57,28 @@ def config_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> Config:
     if not isinstance(values.get('model'), dict):
         raise ValueError(f'{path}: the config in the checkpoint has no model that is written in literals. {advice}')
     return Config(values)
+
+
+def follow_custom_imports(cfg: Mapping[str, Any], path: str) -> None:
+    """Import what ``custom_imports`` of the config in a checkpoint names, if checkpoints are trusted.
+
+    Args:
+        cfg (Mapping): The config.
+        path (str): The checkpoint, for messages.
+
+    Raises:
+        ValueError: If it cannot be imported.
+    """
+    imports = cfg.get('custom_imports')
+    if not imports or not checkpoints_are_trusted():
+        return
+    try:
+        import_modules_from_strings(**imports)
+    except (ImportError, TypeError) as error:
+        raise ValueError(
+            f'{path}: custom_imports={dict(imports)} of its config cannot be imported: {error}. Modules are looked for '
+            'in the folder that the tool is started in, and in those of PYTHONPATH.'
+        ) from error
 
 
 def without_start(model: dict, has_members: bool = False) -> dict:
@@ -104,7 +129,9 @@ def _saves_adapters_only(lora_rank: Any, stream: str) -> bool:
     return settings.get('checkpoint') == 'adapters'
 
 
-def check_types(node: Any, path: str, registries: Iterable[Registry] = (MODELS, TRANSFORMS, FUNCTIONS)) -> None:
+def check_types(
+    node: Any, path: str, registries: Iterable[Registry] = (MODELS, TRANSFORMS, FUNCTIONS), advice: str = ''
+) -> None:
     """Raise unless every ``type`` in a config of a checkpoint is a registered class or function.
 
     mmengine builds anything that a dotted name leads to, ``'os.system'`` too.
@@ -113,6 +140,7 @@ def check_types(node: Any, path: str, registries: Iterable[Registry] = (MODELS, 
         node: The part of the config that is going to be built.
         path (str): The checkpoint, for messages.
         registries (Iterable[Registry]): Those that it is built from. Defaults to those of a model and its pipeline.
+        advice (str): What else the caller can be given, a sentence that ends each error. Defaults to ''.
 
     Raises:
         UnsafeConfigError: If one is not, or a part asks a hub for code. The modules of ``custom_imports`` that would
@@ -121,22 +149,23 @@ def check_types(node: Any, path: str, registries: Iterable[Registry] = (MODELS, 
     if checkpoints_are_trusted():
         return
     registered = _Registered(registries)
+    trust = f'{_TRUST} {advice}'.rstrip()
     for _, value in walk(node):
         if not isinstance(value, Mapping):
             continue
         if value.get('trust_remote_code'):
-            raise UnsafeConfigError(f'{path}: its config asks for trust_remote_code. {_TRUST}')
+            raise UnsafeConfigError(f'{path}: its config asks for trust_remote_code. {trust}')
         for key in ('default_scope', '_scope_'):  # mmengine imports the package of that name
             if value.get(key) is not None and value[key] not in registered.scopes:
                 raise UnsafeConfigError(
                     f'{path}: expected {key} among {listed(sorted(registered.scopes))} in its config, got '
-                    f'{value[key]!r}. If you use that package, import it before. {_TRUST}'
+                    f'{value[key]!r}. If you use that package, import it before. {trust}'
                 )
         kind = value.get('type')
         if kind is not None and not (isinstance(kind, str) and registered.knows(kind)):
             raise UnsafeConfigError(
                 f'{path}: expected registered classes in its config, got type={kind!r}. If it is of your own code, '
-                f'import that before: custom_imports of a checkpoint are not followed. {_TRUST}'
+                f'import that before: custom_imports of a checkpoint are not followed. {trust}'
             )
 
 

@@ -19,7 +19,7 @@ from ..checkpoints.files import check_checkpoint
 from ..checkpoints.find_checkpoint import find_checkpoint
 from ..checkpoints.weight_transfer import WeightMismatchError, check_taken, select_weights, shown_resized
 from ..config import classifying_head, load_config
-from ..config.checkpoint_config import check_types, config_of_checkpoint, without_start
+from ..config.checkpoint_config import check_types, config_of_checkpoint, follow_custom_imports, without_start
 
 __all__ = ['build_teacher', 'is_checkpoint', 'model_in_checkpoint', 'teacher_image_size']
 
@@ -124,9 +124,10 @@ def is_checkpoint(teacher: Any) -> bool:
 
 def model_in_checkpoint(path: str) -> dict:
     """Read the model in the config of a checkpoint, without what its training started from."""
-    model = config_of_checkpoint(read_checkpoint(path), path).model
-    check_types(model, path)
-    return without_start(model)
+    cfg = config_of_checkpoint(read_checkpoint(path), path)
+    follow_custom_imports(cfg, path)
+    check_types(cfg.model, path)
+    return without_start(cfg.model)
 
 
 def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Module, bool]:

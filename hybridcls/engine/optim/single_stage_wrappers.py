@@ -73,7 +73,7 @@ class MSAMOptimWrapper(_SingleStageWrapper):
     Example:
         >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
         >>> MSAMOptimWrapper(optimizer, rho=3.0).stages
-        {'msam': MSAM(rho=3.0)}
+        {'msam': MSAM(rho=3.0, start_epoch=0)}
     """
 
     stage_name = 'msam'

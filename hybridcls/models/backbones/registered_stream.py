@@ -94,7 +94,8 @@ class RegisteredStream(Stream):
             raise ValueError(
                 f'RegisteredStream: {type(self.model).__name__} does not tell in which order its '
                 'parameters come (it has no get_layer_depth), so layer-wise learning rates cannot be '
-                'used with it.'
+                'used with it. Set optim_wrapper.paramwise_cfg.layer_decay_rate=1, or give it '
+                'get_layer_depth(param_name, prefix) -> (depth, number of depths).'
             )
         return self.model.get_layer_depth(param_name, prefix=f'{prefix}model.')
 

@@ -280,7 +280,9 @@ class HybridClassifier(BaseClassifier):
         if not hasattr(self.backbone, 'get_layer_depth'):
             raise ValueError(
                 f'HybridClassifier: {type(self.backbone).__name__} does not tell in which order its '
-                'parameters come (it has no get_layer_depth).'
+                'parameters come (it has no get_layer_depth), so layer-wise learning rates cannot be used with it. '
+                'Set optim_wrapper.paramwise_cfg.layer_decay_rate=1, or give it get_layer_depth(param_name, prefix) -> '
+                '(depth, number of depths).'
             )
         return self.backbone.get_layer_depth(param_name, 'backbone.')
 

@@ -127,7 +127,7 @@ def test_a_backbone_without_a_meta_form_and_without_depths():
     assert stream.out_channels == 3
     assert stream.training
     assert stream.model.norm.running_mean.tolist() == [0, 0, 0]
-    with pytest.raises(ValueError, match='BackboneOfNonzeros does not tell in which order'):
+    with pytest.raises(ValueError, match=r'BackboneOfNonzeros does not tell in which order .*layer_decay_rate=1, or'):
         stream.get_layer_depth('model.norm.weight')
 
 

@@ -354,5 +354,7 @@ def test_a_label_out_of_range_names_the_number_of_classes():
 
 def test_a_backbone_that_does_not_tell_its_order():
     model = build(backbone=nn.Conv2d(3, 4, 3), neck=dict(type='GlobalAveragePooling'), head=None)
-    with pytest.raises(ValueError, match='Conv2d does not tell in which order its parameters come'):
+    with pytest.raises(
+        ValueError, match=r'Conv2d does not tell in which order its parameters come .*layer_decay_rate=1, or'
+    ):
         model.get_layer_depth('backbone.weight')

@@ -74,6 +74,15 @@ class FriendlySAM(UpdateStage):
         self.mean_gradient: dict[int, Tensor] = {}
         self.first_gradient: dict[int, Tensor] = {}  # of the update at hand, times the loss scale
 
+    @property
+    def rho(self) -> float:
+        """Radius of the neighbourhood; a hook may set it between updates."""
+        return self.sam.rho
+
+    @rho.setter
+    def rho(self, rho: float) -> None:
+        self.sam.rho = rho
+
     def start(self, update: Update) -> None:
         """See that there will be an ascent."""
         self.sam.start(update)

@@ -11,6 +11,7 @@ from hybridcls.registry import OPTIM_STAGES
 
 from ..update.update import Update
 from .momentum import MOMENTA, momenta_of
+from .start_epoch import check_start_epoch, has_begun
 from .update_stage import UpdateStage
 
 __all__ = ['MSAM']
@@ -35,38 +36,46 @@ class MSAM(UpdateStage):
     moves by the momentum that the optimizer resumed. Costs one copy of the weights.
 
     Weight decay is the optimizer's own, with one exception: torch's SGD, which adds it to the gradient, decays
-    :math:`\tilde w_t`, as the authors' SGD does. Their AdamW decays after its step and torch's before it: a difference
-    of ``lr ** 2 * weight_decay``.
+    :math:`\tilde w_t`, as the authors' SGD does (which takes no heed of ``nesterov``; torch's does). Their AdamW decays
+    after its step and torch's before it: a difference of ``lr ** 2 * weight_decay``.
 
     Args:
         rho (float): Distance of the move, >= 0. The authors' runs on CIFAR-100 and ImageNet take 3. Defaults to 0.3,
             that of their SGD.
+        start_epoch (int): No move before this epoch (counted from 0); the authors' settings for a ViT on ImageNet begin
+            after 8. Defaults to 0.
 
     Raises:
-        ValueError: For a negative ``rho``; at the start or the second update, if the optimizer has no momentum.
+        ValueError: For numbers out of range; at the start or the second update, if the optimizer has no momentum, or if
+            ``start_epoch`` never comes.
 
     Example:
         >>> MSAM(rho=3.0)
-        MSAM(rho=3.0)
+        MSAM(rho=3.0, start_epoch=0)
     """
 
     kind = 'sharpness'
 
-    def __init__(self, rho: float = 0.3) -> None:
+    def __init__(self, rho: float = 0.3, start_epoch: int = 0) -> None:
         check_number('MSAM', 'rho', rho, 0, advice="The authors' runs take 3.")
+        check_number('MSAM', 'start_epoch', start_epoch, 0, integer=True)
         self.rho = rho
+        self.start_epoch = start_epoch
         self._buffers: dict[int, Tensor] = {}  # the moved weights; while those are in place, the others
         self._moved: list[int] = []  # positions of the weights that are moved
         self._factor: Optional[Tensor] = None  # of the momentum, in the last move
 
     def start(self, update: Update) -> None:
-        """See that there will be a momentum."""
+        """See that there will be a momentum, and a move along it."""
+        check_start_epoch('MSAM', self.start_epoch)
         if all(group.get('momentum') == 0 for group in update.optimizer.param_groups):
             raise self._without_momentum(update)
 
     def before_forward(self, update: Update) -> None:
         """Move the weights against their momentum."""
         self.after_backward(update)  # from a forward pass whose loss was never stepped with
+        if not has_begun('MSAM', self.start_epoch, update):
+            return
         momenta = momenta_of(update, (i for i, param in enumerate(update.params) if param.requires_grad))
         if not momenta:
             if update.count:
@@ -114,7 +123,9 @@ class MSAM(UpdateStage):
             momenta = momenta_of(update, (i for i in update.with_gradient() if position <= i < end))
             if momenta and group['weight_decay']:
                 grads = local_parts(update.gradients(momenta))
-                _add(grads, local_parts(momenta.values()), factor * group['weight_decay'])
+                # Of maximize=True torch takes the negative of the gradient, before it adds the decay.
+                decay = -group['weight_decay'] if group.get('maximize') else group['weight_decay']
+                _add(grads, local_parts(momenta.values()), factor * decay)
             position = end
 
     @staticmethod

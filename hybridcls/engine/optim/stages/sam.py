@@ -3,7 +3,6 @@
 from typing import Optional, Union
 
 import torch
-from mmengine.logging import MessageHub
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
@@ -12,6 +11,7 @@ from hybridcls.registry import OPTIM_STAGES
 
 from ..update.update import Update
 from .look_sam import add_direction, add_gradient, orthogonal_direction
+from .start_epoch import check_start_epoch, has_begun
 from .update_stage import UpdateStage
 
 __all__ = ['SAM']
@@ -113,12 +113,7 @@ class SAM(UpdateStage):
 
     def start(self, update: Update) -> None:
         """See that there will be an ascent, and that this process can move its weights by itself if it has to."""
-        last = MessageHub.get_current_instance().runtime_info.get('max_epochs')
-        if self.start_epoch and last is not None and self.start_epoch >= last:
-            raise ValueError(
-                f'SAM: expected start_epoch to be at most {last - 1}, the last epoch (counted from 0; training by '
-                f'iterations is one epoch), got {self.start_epoch}: it would never ascend.'
-            )
+        check_start_epoch('SAM', self.start_epoch)
         if not self.sync and not update.shards.can_ascend_alone:
             raise ValueError(
                 'SAM: expected sync=True where processes hold only pieces of the weights (FSDP, tensor parallelism, '
@@ -127,7 +122,7 @@ class SAM(UpdateStage):
 
     def needs_second_pass(self, update: Update) -> bool:
         """Whether this micro-batch ascends."""
-        return update.count % self.every == 0 and self._has_begun(update)
+        return update.count % self.every == 0 and has_begun('SAM', self.start_epoch, update)
 
     def wants_sync(self) -> bool:
         """Whether the ascent is by the gradient of all processes."""
@@ -143,19 +138,8 @@ class SAM(UpdateStage):
             if self.reuse and update.is_last:
                 self.direction = orthogonal_direction(update, self.first_gradient)
                 self.first_gradient = {}
-        elif self.reuse and self.direction and update.is_last and self._has_begun(update):
+        elif self.reuse and self.direction and update.is_last and has_begun('SAM', self.start_epoch, update):
             add_direction(update, self.direction, self.reuse)
-
-    def _has_begun(self, update: Update) -> bool:
-        if not self.start_epoch:
-            return True
-        if update.epoch is None:
-            raise ValueError(
-                f"SAM: expected the epoch in mmengine's MessageHub, since start_epoch={self.start_epoch}, got none. "
-                'RuntimeInfoHook sets it; in a loop of your own call MessageHub.get_current_instance()'
-                ".update_info('epoch', epoch)."
-            )
-        return update.epoch >= self.start_epoch
 
     def _ascend_and_restore(self, update: Update) -> None:
         where = update.with_gradient()

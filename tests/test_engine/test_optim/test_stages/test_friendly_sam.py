@@ -35,6 +35,16 @@ def test_without_sigma_it_is_sam():
     assert_same(net, other)
 
 
+def test_a_hook_may_change_rho():
+    nets = make_net(**DRY), make_net(**DRY)
+    for net, first in zip(nets, (0.1, 0.3), strict=True):
+        wrapper = ComposedOptimWrapper(sgd(net), stages=dict(sam=dict(type='FriendlySAM', rho=first)))
+        wrapper.stages['sam'].rho = 0.3
+        assert wrapper.stages['sam'].rho == 0.3
+        train(net, wrapper, make_batches(3))
+    assert_same(*nets)
+
+
 @pytest.mark.parametrize(
     'options',
     [dict(), dict(dtype='float32', loss_scale=dict(init_scale=1024.0, growth_interval=2))],

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from fidelity_checks import assert_faithful
+from mmengine.logging import MessageHub
 from torch import nn
 from update_toys import assert_same, make_batches, make_net, sgd, train
 
@@ -139,6 +140,57 @@ def test_the_algorithm_written_out_with_all_levers(accumulation, amp):
                     value.lerp_(param, 0.5)
                     param.copy_(value)
     assert_same(net, other, atol=1e-6 if amp is None else 2e-3)
+
+
+@pytest.mark.parametrize(
+    'keys', [dict(nesterov=True), dict(maximize=True), dict(nesterov=True, maximize=True)], ids=str
+)
+def test_nesterov_and_maximize_are_those_of_sgd(keys):
+    """By hand, in one vector: the decay is that of the moved weights, whatever SGD makes of the gradient."""
+    rho, lr, decay = [0.3, 0.2, 0.4, 0.1, 0.3], 0.05, 0.1
+    batches = make_batches(len(rho))
+    net = make_net(**DRY)
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9, weight_decay=decay, **keys)
+    wrapper = ComposedOptimWrapper(optimizer, stages=dict(msam=dict(type='MSAM')))
+    wrapper.initialize_count_status(net, 0, len(rho))
+    for batch, radius in zip(batches, rho, strict=True):
+        wrapper.stages['msam'].rho = radius  # as a schedule does
+        net.train_step(batch, wrapper)
+
+    other = make_net(**DRY)
+    params = [param for name, param in other.named_parameters() if param.requires_grad and name != 'unused']
+    weights = nn.utils.parameters_to_vector(params).detach()
+    momentum = torch.zeros_like(weights)
+    for batch, radius in zip(batches, rho, strict=True):
+        moved = weights - radius * momentum / (momentum.norm() + 1e-12)
+        nn.utils.vector_to_parameters(moved, params)
+        loss = other.parse_losses(other(**batch))[0]
+        grad = torch.cat([one.flatten() for one in torch.autograd.grad(loss, params)])
+        grad = (-grad if keys.get('maximize') else grad) + decay * moved
+        momentum = 0.9 * momentum + grad
+        weights = weights - lr * (grad + 0.9 * momentum if keys.get('nesterov') else momentum)
+    nn.utils.vector_to_parameters(weights, params)
+    assert_same(net, other, atol=1e-6)
+
+
+def test_it_begins_at_its_epoch():
+    hub = MessageHub.get_current_instance()
+    net = make_net(**DRY)
+    optimizer, before_all = sgd(net), dict(hub.runtime_info)
+    hub.runtime_info.clear()  # of a Runner of another test
+    try:
+        hub.update_info('max_epochs', 2)
+        wrapper = ComposedOptimWrapper(optimizer, stages=dict(msam=dict(type='MSAM', start_epoch=1)))
+        for epoch, batch in zip((0, 0, 0, 1), make_batches(4), strict=True):
+            hub.update_info('epoch', epoch)
+            before = net.fc.weight.detach().clone()
+            train(net, wrapper, [batch])
+            assert torch.equal(net.seen[-1]['weight'], before) == (epoch == 0)
+        with pytest.raises(ValueError, match=r'MSAM: expected start_epoch to be at most 1'):
+            train(net, ComposedOptimWrapper(optimizer, stages=dict(msam=dict(type='MSAM', start_epoch=2))), [batch])
+    finally:
+        hub.runtime_info.clear()
+        hub.runtime_info.update(before_all)
 
 
 @pytest.mark.parametrize('make', [sgd, lambda net: torch.optim.AdamW(net.parameters(), lr=0.01)], ids=['sgd', 'adamw'])
