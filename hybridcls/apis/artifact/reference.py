@@ -53,6 +53,10 @@ def add_reference(folder: Path, items: Sequence[Item], alpha: float = 0.01) -> l
     )  # classes matter to one label an image alone
     if 'embedding' in outputs and max(rows, default=-1) >= 0:
         reference |= held_out(outputs, rows, model.decide(outputs), model.classes)
+        notes.append(
+            f'{REFERENCE} holds the embedding and the class of each of the {counted(len(kept), "held-out image")}, for '
+            '`enroll`: whoever gets the artifact gets these too.'
+        )
     write_reference(reference, folder)
     metrics = artifact_metrics(sidecar, outputs, [item.label for item in kept])
     write_sidecar(

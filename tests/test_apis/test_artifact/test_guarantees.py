@@ -93,7 +93,9 @@ def artifact(plain, tmp_path_factory):
     save(folder.parent / 'held_out', *drawn(200, 1))
     items = list(read_inputs(str(folder.parent / 'held_out')).items)
     names = 'brightness, color, detail, grain, least_confidence, norm, distance'
-    assert add_reference(folder, items)[-1] == f'The alarm compares with 200 held-out images in {names}.'
+    notes = add_reference(folder, items)
+    assert notes[-1] == f'The alarm compares with 200 held-out images in {names}.'
+    assert any('the embedding and the class of each of the 200 held-out images' in note for note in notes)
     return folder
 
 
