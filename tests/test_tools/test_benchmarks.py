@@ -256,8 +256,8 @@ def test_gpu_measures_and_keeps_the_page_around(tmp_path):
 def test_gpu_runs_every_section(tmp_path):
     gpu('--out', tmp_path / 'page.md', '--time-limit', 1200, timeout=900)
     text = (tmp_path / 'page.md').read_text()
-    for title in ("Margin head: Triton's kernels", 'Update', 'SupCon: loss and gradient', 'Token merging', 'Exact search',
-                  'Reference pair: inference', 'Reference pair: a training step', 'Tests of a GPU',
+    for title in ("Margin head: Triton's kernels", 'Update', 'SupCon: loss and gradient', 'Token merging',
+                  'Exact search', 'Reference pair: inference', 'Reference pair: a training step', 'Tests of a GPU',
                   "Numbers of the papers' codes", 'Fast predictions', 'Largest batch'):  # fmt: skip
         assert rows_of(text, title)
         assert 'error' not in rows_of(text, title)[0] or 'float64' in rows_of(text, title)[0]['what']
