@@ -15,7 +15,8 @@ from typing import Any, Optional
 
 __all__ = [
     'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'counted', 'is_or_are', 'check_number',
-    'check_choice', 'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'without_type',
+    'check_choice', 'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'verb_of',
+    'without_type',
 ]  # fmt: skip
 
 # Folders without plugins of the user, at any depth.
@@ -82,7 +83,12 @@ def counted(number: int, word: str, more: str = '', of: Optional[int] = None) ->
 
 def is_or_are(number: int) -> str:
     """Return the verb of so many."""
-    return 'is' if number == 1 else 'are'
+    return verb_of(number, 'is', 'are')
+
+
+def verb_of(number: int, one: str, many: str) -> str:
+    """Return the form of a verb that so many take: '1 of 3 images has', '2 of 3 images have'."""
+    return one if number == 1 else many
 
 
 def check_number(

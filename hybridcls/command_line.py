@@ -87,6 +87,11 @@ def explain_error(error: BaseException) -> Optional[str]:
         return None
     if _raised_by_us(frame):
         return str(error)
+    if isinstance(error, OSError) and _is_of_the_compiler(error, frame):
+        return (
+            f'torch: expected a folder that can be made for what torch.compile builds, got {error.filename} '
+            f'({error.strerror}). Set TORCHINDUCTOR_CACHE_DIR to another one.'
+        )
     if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
         return str(error) or None
     if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
@@ -100,6 +105,15 @@ def explain_error(error: BaseException) -> Optional[str]:
     if code.co_name == 'call_hook' and error.__context__ is not None:  # a TypeError of a hook, raised again
         return explain_error(error.__context__)
     return None
+
+
+def _is_of_the_compiler(error: OSError, frame: TracebackType) -> bool:
+    """Whether torch's folder cannot be made: it makes it when torchvision is imported, whatever is asked for (2.14)."""
+    folder = os.environ.get('TORCHINDUCTOR_CACHE_DIR')  # torch sets it before
+    if not folder or not error.filename or frame.tb_frame.f_code.co_name != 'makedirs':
+        return False
+    folder = os.path.abspath(folder)
+    return str(error.filename) in (folder, *map(str, Path(folder).parents))
 
 
 def _innermost(trace: Optional[TracebackType]) -> Optional[TracebackType]:

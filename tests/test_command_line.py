@@ -1,5 +1,6 @@
 """command_line: one line for user errors, a traceback for bugs, exit codes and the end of a process."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -31,6 +32,19 @@ def test_our_errors_are_one_line():
 def _write_on_a_full_disk():
     with open('/dev/full', 'wb', buffering=0) as file:
         file.write(b'x')
+
+
+@pytest.mark.parametrize('folder', ['file', 'file/below/it'])
+def test_the_folder_of_the_compiler_that_cannot_be_made(folder, tmp_path, monkeypatch):
+    """It is made at the import of torchvision, so that nothing of ours comes to say it."""
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / folder))
+    said = explain_error(caught(os.makedirs, tmp_path / folder, exist_ok=True))
+    assert said.startswith(f'torch: expected a folder that can be made for what torch.compile builds, got {tmp_path}')
+    assert said.endswith('Set TORCHINDUCTOR_CACHE_DIR to another one.')
+    other = caught(os.makedirs, tmp_path / 'file' / 'other')
+    monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR')
+    assert 'torch' not in explain_error(other)
 
 
 def test_bug_is_not_explained():

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any, Optional
 
-from hybridcls.checks import check_file, check_number, counted
+from hybridcls.checks import check_file, check_number, counted, verb_of
 
 from .image_options import add_image_options, check_images, check_model, open_model
 from .json_output import print_json, stdout_for_json, tell
@@ -104,7 +104,8 @@ def run(args: Namespace) -> int:
             tell(f'The images of the training are not there; slices and duplicates of the held-out ones: {out}')
             return 0
         known = f', {numbers["known"]} of them decided on before' if numbers['known'] else ''
-        tell(f'{numbers["suspects"]} of {counted(numbers["images"], "label")} look wrong{known}: {out}')
+        look = verb_of(numbers['suspects'], 'looks', 'look')
+        tell(f'{numbers["suspects"]} of {counted(numbers["images"], "label")} {look} wrong{known}: {out}')
         tell(_next(args.decide, numbers, table_out))
     return 0
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
-from hybridcls.checks import counted, listed
+from hybridcls.checks import counted, is_or_are, listed, verb_of
 from hybridcls.compat.mmengine import update_metainfo, whole_dataset
 from hybridcls.structures import UNKNOWN_LABEL, ClassNames, join_class_names
 
@@ -169,8 +169,9 @@ class ClassNumbering:
             none = ' None of the images is of the model: the share of right answers is 0, and says nothing.'
             return Remark(
                 logging.WARNING,
-                f"{what}: {len(images)} of {len(own.names)} class names are not among the model's {total}: "
-                f'{listed(images)} ({counted(sum(images.values()), "image")}); they count as unknown.'
+                f"{what}: {len(images)} of {len(own.names)} class names {is_or_are(len(images))} not among the model's "
+                f'{total}: {listed(images)} ({counted(sum(images.values()), "image")}); '
+                f'{verb_of(sum(images.values()), "it counts", "they count")} as unknown.'
                 f'{none if len(images) == len(own.names) else ""}{self._advice(own, images)}',
                 has_unknown=True,
             )
@@ -232,8 +233,9 @@ class ClassNumbering:
             write_labels(leaf, {**dict(zip(numbers, numbers, strict=True)), **self._numbers_of(beyond)}, what)
             return Remark(
                 logging.WARNING,
-                f'{what}: {len(beyond)} of {len(numbers)} labels are beyond the {self.first_unknown} classes of the '
-                f'model: {listed(map(str, beyond))}; they count as unknown.',
+                f'{what}: {len(beyond)} of {len(numbers)} labels {is_or_are(len(beyond))} beyond the '
+                f'{self.first_unknown} classes of the model: {listed(map(str, beyond))}; '
+                f'{verb_of(len(beyond), "it counts", "they count")} as unknown.',
                 has_unknown=True,
             )
         if self.model.numbers_only:

@@ -10,7 +10,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from hybridcls.checks import check_choice, check_number
+from hybridcls.checks import check_choice, check_number, verb_of
 from hybridcls.functional.metrics import (
     classwise_calibration_error,
     equal_mass_calibration_error,
@@ -136,7 +136,8 @@ class CalibrationMetric(BaseMetric):
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)
         broken = sum(row == _NAN for row in rows)
         if broken:
-            return without_result(self, f'{broken} of {len(rows)} images have a score that is NaN: no probability.')
+            has = verb_of(broken, 'has', 'have')
+            return without_result(self, f'{broken} of {len(rows)} images {has} a score that is NaN: no probability.')
         confidence, right, brier, nll = torch.tensor([row[:4] for row in rows], dtype=torch.float64).T.contiguous()
         groups = [row[4] for row in rows]
         scores = {}

@@ -8,7 +8,7 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from hybridcls.checks import check_number, listed
+from hybridcls.checks import check_number, listed, verb_of
 from hybridcls.functional.metrics import ClassCounts, class_counts, fewest_units, share_interval_by_group
 from hybridcls.registry import METRICS
 
@@ -128,7 +128,8 @@ class ClassReport(BaseMetric):
         names = self._names(classes)
         absent = [names[number] for number in (counts.images[:classes] == 0).nonzero().flatten().tolist()]
         if absent:
-            why = f'{len(absent)} of {classes} classes have no image among those evaluated: {listed(absent)}.'
+            has = verb_of(len(absent), 'has', 'have')
+            why = f'{len(absent)} of {classes} classes {has} no image among those evaluated: {listed(absent)}.'
             without_result(self, why, ['recall of these classes'])
         scores['table'] = Rows(self._table(labels, predicted, groups, names, counts))
         scores['confusions'] = Rows(self._confusions(labels, predicted, groups, [*names, '(no class: NaN)'], counts))

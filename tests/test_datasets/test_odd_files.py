@@ -109,7 +109,7 @@ def _(root):
     save(picture(77), root, 'cow', '1.png')
     found, log = divided(root)
     assert found['cow/1.png'] == ('train', 'cow')
-    assert '1 of 3 classes have too few images for one in the validation: cow.' in log
+    assert '1 of 3 classes has too few images for one in the validation: cow.' in log
 
 
 @row('links to images and folders')

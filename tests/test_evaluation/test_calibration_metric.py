@@ -90,7 +90,7 @@ def test_nan_has_no_result_and_stops_no_other_metric():
     samples = [dict(pred_score=score, gt_label=label.view(1)) for score, label in zip(scores, labels, strict=True)]
     metric.process(None, samples)
     assert metric.evaluate(3) == {}
-    assert metric.no_result == '1 of 2 images have a score that is NaN: no probability.'
+    assert metric.no_result == '1 of 2 images has a score that is NaN: no probability.'
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_number, verb_of
 
 __all__ = ['Quantization', 'quantize']
 
@@ -148,7 +148,8 @@ def _keep_worst_float(
     alone: dict[str, float] = {}
     for name in products:
         if time.monotonic() > end:
-            found.notes.append(f'{len(alone)} of {len(products)} products were tried alone: the time is over.')
+            were = verb_of(len(alone), 'was', 'were')
+            found.notes.append(f'{len(alone)} of {len(products)} products {were} tried alone: the time is over.')
             break
         alone[name] = trial.moved(method, bits, [other for other in products if other != name])
     worst = sorted(alone, key=lambda name: -alone[name])

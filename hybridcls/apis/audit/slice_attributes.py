@@ -12,6 +12,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from hybridcls.checks import is_or_are
 from hybridcls.datasets.image_measures import ImageMeasures
 
 __all__ = [
@@ -176,7 +177,7 @@ def cluster_attributes(embeddings: np.ndarray, labels: np.ndarray, classes: Sequ
         for cluster in range(number):
             inside = labels[of == cluster]
             label, count = Counter(inside.tolist()).most_common(1)[0]
-            names.append(f'{cluster + 1} of {number} ({count} of {len(inside)} are {classes[label]})')
+            names.append(f'{cluster + 1} of {number} ({count} of {len(inside)} {is_or_are(count)} {classes[label]})')
         found.append(Attribute('cluster', np.array([names[one] for one in of], dtype=object), inner=True))
     return found
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from hybridcls.checks import verb_of
+
 from ..artifact import export
 from ..artifact.quantized_artifact import check_images, quantize_graph
 from ..artifact.shipped.runtime import Model, with_digests
@@ -76,8 +78,8 @@ class Exports:
         sidecar = with_digests(model.sidecar | dict(model=about))
         (folder / 'model.json').write_text(json.dumps(sidecar), encoding='utf8')
         self.notes += [
-            f'onnxruntime_int8: {done}. {len(images)} of {len(images) + len(others)} images have set the ranges, '
-            'without their labels, and are counted in its accuracy too.',
+            f'onnxruntime_int8: {done}. {len(images)} of {len(images) + len(others)} images '
+            f'{verb_of(len(images), "has", "have")} set the ranges, without labels, and count in its accuracy too.',
             *done.notes,
         ]
         return folder

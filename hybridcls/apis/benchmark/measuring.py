@@ -169,7 +169,7 @@ def benchmark(
             running.append((row, one))
         running = [pair for pair in running if _try(pair[0], pair[1].wait, tell)]
         if not running or running[0][0] is not rows[0]:
-            raise ValueError(f'benchmark: {rows[0].name} cannot be run: {rows[0].missing}')
+            raise _cannot_be_run(rows[0])
         for row, one in running:
             with suppress(ChildError):  # the speeds do not depend on a count
                 flops = one.ask('flops')
@@ -178,6 +178,8 @@ def benchmark(
             timed = [pair for pair in running if options.times(pair[0].settings, size)]
             timed = _time(size, timed, options, tell)
             running = [pair for pair in running if not pair[0].missing] if timed else []
+            if not rows[0].speeds:  # not even at the smallest batch, so there is nothing to compare with
+                raise _cannot_be_run(rows[0])
         result = Benchmark(machine(device), rows, notes=exports.notes)
         for row in rows[1:]:
             merges = row.settings is not None and row.settings.token_merging_ratio
@@ -194,6 +196,10 @@ def benchmark(
             result.notes += images.notes
     _choose(result, options)
     return result
+
+
+def _cannot_be_run(row: Row) -> ValueError:
+    return ValueError(f'benchmark: {row.name} cannot be run: {row.missing}')
 
 
 def _names(model: Optional[HybridInferencer], device: torch.device, options: BenchmarkOptions) -> list[str]:

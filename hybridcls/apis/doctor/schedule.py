@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Optional
 
+from hybridcls.checks import verb_of
 from hybridcls.engine.config.change import provenance_of
 from hybridcls.engine.config.schedules import scheduler_groups
 from hybridcls.engine.config.timm_streams import timm_streams_in
@@ -146,7 +147,10 @@ def _scheduler(path: Path, scheduler: dict, total: int, unit: str) -> Iterator[F
             )  # fmt: skip
     late = [one for one in scheduler.get('milestones') or () if one >= total]
     if late:
-        what = f'{len(late)} of {len(scheduler["milestones"])} milestones come after the end of {total} {unit}: {late}.'
+        come = verb_of(len(late), 'comes', 'come')
+        what = (
+            f'{len(late)} of {len(scheduler["milestones"])} milestones {come} after the end of {total} {unit}: {late}.'
+        )
         yield Finding(WARNING, f'{where}.milestones', what, f'{where}.milestones')
 
 

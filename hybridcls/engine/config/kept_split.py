@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from mmengine.logging import print_log
 
-from hybridcls.checks import counted, listed
+from hybridcls.checks import counted, listed, verb_of
 from hybridcls.datasets.annotation_file import Annotation, read_rows
 from hybridcls.datasets.data_split import divide, folds_of
 from hybridcls.datasets.near_duplicates import groups_of_near_duplicates
@@ -210,9 +210,10 @@ def _remarks(rows: Rows, multi_label: bool) -> list[str]:
         name for row, names in zip(rows, labels, strict=True) if row.split not in ('train', 'test') for name in names
     }
     if classes > validated:
+        few = sorted(classes - validated)
         remarks.append(
-            f'{len(classes - validated)} of {len(classes)} classes have too few images for one in the validation: '
-            f'{listed(sorted(classes - validated), 5)}.'
+            f'{len(few)} of {len(classes)} classes {verb_of(len(few), "has", "have")} too few images for one in the '
+            f'validation: {listed(few, 5)}.'
         )
     names_of: dict[str, set] = {}
     for row, names in zip(rows, labels, strict=True):

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from hybridcls.checks import listed
+from hybridcls.checks import is_or_are, listed, verb_of
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.compat.torch import drop_iterator
 from hybridcls.registry import HOOKS
@@ -121,7 +121,8 @@ class GalleryHook(EmbeddingBankHook):
         both = _files(dataset) & _files(evaluated)
         if both:
             runner.logger.warning(
-                f'GalleryHook: {len(both)} of {len(evaluated)} queries are in the gallery too, and find themselves: '
+                f'GalleryHook: {len(both)} of {len(evaluated)} queries {is_or_are(len(both))} in the gallery too, and '
+                f'{verb_of(len(both), "finds itself", "find themselves")}: '
                 f'{listed(sorted(both), 3)}. Leave them out of one of the two.'
             )
 

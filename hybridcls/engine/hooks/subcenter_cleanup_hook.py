@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_number, is_or_are
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.functional.margins.subcenter_cleanup import subcenter_cleanup
 from hybridcls.models.heads.margin_head import MarginHead
@@ -98,9 +98,10 @@ class SubcenterCleanupHook(Hook):
         torch.save(dict(meta=dict(dataset_meta=dict(classes=names)), state_dict=state), content)
         self._write(runner, 'dominant.pth', content.getvalue())
         runner.logger.info(
-            f'SubcenterCleanupHook: {int(kept.sum())} of {len(kept)} images are within {self.max_angle:g} degrees of '
-            f'the dominant sub-center of their class: {os.path.join(runner.work_dir, "clean.csv")}. The others are in '
-            'subcenters.csv, and dominant.pth has one sub-center a class.'
+            f'SubcenterCleanupHook: {int(kept.sum())} of {len(kept)} images {is_or_are(int(kept.sum()))} within '
+            f'{self.max_angle:g} degrees of the dominant sub-center of their class: '
+            f'{os.path.join(runner.work_dir, "clean.csv")}. The others are in subcenters.csv, and dominant.pth has one '
+            'sub-center a class.'
         )
 
     @staticmethod

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_number, is_or_are
 from hybridcls.structures import count_views, write_predictions
 
 from .head import Features
@@ -76,9 +76,9 @@ class EmbeddingHead(BaseModule):
         rows = (~embedding.detach().isfinite().all(1)).nonzero().flatten().tolist()
         first = data_samples[rows[0] % len(data_samples)].get('img_path', None) or f'row {rows[0]}'
         print_log(
-            f'{self._name}: {len(rows)} of {len(embedding)} embeddings are NaN or infinite, first that of '
-            f'{first}. The loss of this batch will be non-finite, too. Look at the image, the learning rate, and half '
-            'precision.',
+            f'{self._name}: {len(rows)} of {len(embedding)} embeddings {is_or_are(len(rows))} NaN or infinite, first '
+            f'that of {first}. The loss of this batch will be non-finite, too. Look at the image, the learning rate, '
+            'and half precision.',
             'current',
             level=logging.WARNING,
         )

@@ -231,6 +231,27 @@ def test_an_artifact_has_the_accuracy_of_its_own_runtime(tmp_path, digit_folder)
     assert not [note for note in result.notes if 'is faster' in note]  # than what?
 
 
+class FailingFrom(InProcess):
+    """Its first setting fails in batches of this size and more."""
+
+    size = 1
+
+    def ask(self, name, *arguments):
+        if name == 'prepare' and self.candidate.name == 'eager' and arguments[0] >= self.size:
+            raise ChildError('RuntimeError: expected 1 channel')
+        return super().ask(name, *arguments)
+
+
+def test_without_a_first_row_there_is_nothing_to_compare_with(found, monkeypatch):
+    _, _, model, _ = found
+    options = BenchmarkOptions((1, 2), ('bf16',), rounds=1)
+    arguments = (model.checkpoint_path, options, model, dict(device='cpu'))
+    with pytest.raises(ValueError, match='benchmark: eager cannot be run: RuntimeError: expected 1 channel'):
+        benchmark(*arguments, child=FailingFrom)
+    monkeypatch.setattr(FailingFrom, 'size', 2)
+    assert [sorted(row.speeds) for row in benchmark(*arguments, child=FailingFrom).rows] == [[1], [1]]
+
+
 def test_a_setting_that_the_model_does_not_have(tmp_path, monkeypatch):
     from trained_checkpoints import CNN
 

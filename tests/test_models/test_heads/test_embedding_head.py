@@ -176,4 +176,4 @@ def test_an_embedding_that_is_not_finite_is_named_and_the_loss_is_not_finite(hea
     given[2].set_metainfo(dict(img_path='cat/7.jpg'))
     assert not head.loss((feats,), given)['loss'].isfinite()
     assert len(said) == 1
-    assert f'{head_name}: 1 of 4 embeddings are NaN or infinite, first that of cat/7.jpg' in said[0]
+    assert f'{head_name}: 1 of 4 embeddings is NaN or infinite, first that of cat/7.jpg' in said[0]

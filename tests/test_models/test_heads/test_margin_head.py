@@ -221,7 +221,7 @@ def test_bad_embeddings_are_named_and_left_to_the_guard():
         head.loss((feats,), data_samples)
         head.loss((feats[:2],), data_samples)
     first, second = (call.args[0] for call in log.mock_calls)
-    assert '1 of 4 embeddings are NaN or infinite, first that of row 3' in first
+    assert '1 of 4 embeddings is NaN or infinite, first that of row 3' in first
     assert 'first that of cats/7.png' in second
 
 

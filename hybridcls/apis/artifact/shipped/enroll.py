@@ -430,7 +430,10 @@ def _warnings(name: str, answers: list[Json]) -> list[str]:
         is_sure = answer.get('probability') is None or answer['probability'] >= _SURE
         if answer.get('class') not in (None, '', 'unknown', name) and is_sure:
             known[answer['class']] = known.get(answer['class'], 0) + 1
-    return [f'{count} of {len(answers)} images of {name!r} are {old!r} for the model' for old, count in known.items()]
+    return [
+        f'{count} of {len(answers)} images of {name!r} {"is" if count == 1 else "are"} {old!r} for the model'
+        for old, count in known.items()
+    ]
 
 
 # In a shell

@@ -427,8 +427,9 @@ def _explain_scores(comparison: _Comparison, scored: Sequence[str], stages: dict
     if not explained:
         count = int((~comparison.fits(names, right[0])).sum())
         far = max(comparison.distance(name, row) for name, row in zip(names, right[0].scores))
-        yield Finding('unexplained', f'{count} of {len(names)} answers differ from those of the artifact, by up to '
-                      f'{far:.3g}, and no known mistake explains them. Compare the input first: --pipeline.',
+        yield Finding('unexplained', f'{count} of {len(names)} answers {"differs" if count == 1 else "differ"} from '
+                      f'{"that" if count == 1 else "those"} of the artifact, by up to {far:.3g}, and no known mistake '
+                      'explains them. Compare the input first: --pipeline.',
                       tuple(names), far)  # fmt: skip
         return
     _, cause, special = min(explained, key=lambda one: one[0] + weak * len(one[2]))
