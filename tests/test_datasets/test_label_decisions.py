@@ -144,5 +144,5 @@ def test_a_name_that_is_not_utf8_is_dropped_by_its_bytes(folder, tmp_path):
 def test_a_table_in_another_encoding_is_named_although_names_may_be_bytes(folder, tmp_path, line):
     table = tmp_path / 'audit.csv'
     table.write_bytes(f'path,label,suggested,decision\n{line}\n'.encode('cp1252'))
-    with pytest.raises(ValueError, match='as utf-8 text, got the byte 0xfc in line 2.*iconv -f CP1252'):
+    with pytest.raises(ValueError, match=r'as utf-8 text, got the byte 0xfc in line 2.*iconv -f CP1252'):
         ImageFolder(data_root=str(folder), relabel=str(table))
