@@ -158,8 +158,8 @@ def lever_of(text: str) -> Lever:
         place = next((place for place, part in enumerate(path) if isinstance(part, int)), None)
         if place is not None:  # an arm is a config that inherits, and no config changes a part of another one's list
             raise ValueError(
-                f'ablate: expected a key without numbers in the lever {name!r}, got {key.strip()!r}, which is in a list. '
-                f'Set the whole list: {dotted(path[:place])}=[...].'
+                f'ablate: expected a key without numbers in the lever {name!r}, got {key.strip()!r}, which is in '
+                f'a list. Set the whole list: {dotted(path[:place])}=[...].'
             )
         merge_changes(changes, changes_at(key.strip(), _literal(value.strip())))
     return Lever(name, lambda cfg: changes, lambda cfg: {})
