@@ -1,5 +1,6 @@
 """Levers: what one line of a config switches on, and what takes it off."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -192,12 +193,12 @@ def _literal(text: str) -> Any:
 
 
 def merge_changes(changes: Changes, more: Changes) -> None:
-    """Let changes also write ``more``, which wins, in place."""
+    """Let changes also write ``more``, which wins, in place; ``more`` stays as it is, whatever is merged later."""
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(changes.get(key), dict):
             merge_changes(changes[key], value)
         else:
-            changes[key] = value
+            changes[key] = copy.deepcopy(value)
 
 
 def contradiction(one: Changes, other: Changes) -> str:
