@@ -11,12 +11,12 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 __all__ = [
     'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'counted', 'is_or_are', 'check_number',
-    'check_choice', 'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'near_files', 'verb_of',
-    'without_type',
+    'check_choice', 'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'has_raw_bytes', 'near_files',
+    'verb_of', 'without_type',
 ]  # fmt: skip
 
 # Folders without plugins of the user, at any depth.
@@ -191,7 +191,9 @@ def check_file(caller: str, name: str, path: str, advice: str = '') -> None:
         )
 
 
-def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8', other: str = '') -> str:
+def decode_text(
+    caller: str, path: str, content: bytes, encoding: str = 'utf-8', other: str = '', file_names: bool = False
+) -> str:
     """Return the text of a file; a byte order mark (UTF-8, UTF-16, UTF-32) overrides ``encoding``.
 
     Excel writes UTF-16 with such a mark ("Unicode text"), or the code page of the machine, which no file names.
@@ -202,20 +204,33 @@ def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8',
         content (bytes): Its bytes.
         encoding (str): Its encoding.
         other (str): The setting that chooses another encoding, for the message.
+        file_names (bool): Whether names of files may stand in it as bytes that are not UTF-8, as in the tables that
+            are written here. These are kept as :func:`os.fsdecode` does. Whether they name a file, or the text has
+            another encoding, is then to be found out by the caller, by :func:`has_raw_bytes`. Defaults to False.
 
     Raises:
         ValueError: If the bytes are not text in this encoding (with the line), or Python does not know the encoding.
     """
-    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), encoding)
+    marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    encoding = marked or encoding
     try:
         text = content.decode(encoding)
-        if '\0' not in text:
+        zero = text.find('\0')
+        if zero < 0:
             return text
+        if marked:
+            _refuse_marked(caller, path, encoding, 'the character U+0000', text.count('\n', 0, zero) + 1)
         place = content.index(b'\0')  # UTF-16 without a mark, or no text
     except LookupError:
         raise ValueError(f'{caller}: expected the name of an encoding, got {encoding!r}.') from None
     except UnicodeDecodeError as error:
+        if marked:
+            before = content[: len(content) - len(error.object) + error.start]  # without the mark, in UTF-8
+            line = before.decode(encoding, 'ignore').count('\n') + 1
+            _refuse_marked(caller, path, encoding, error.reason, line)
         place = error.start
+        if file_names and codecs.lookup(encoding).name == 'utf-8' and b'\0' not in content:
+            return content.decode(encoding, 'surrogateescape')
     line = content.count(b'\n', 0, place) + 1
     zero = content[:2].find(b'\0')  # UTF-16 of a Latin text has one in each character
     name = 'CP1252' if zero < 0 else ('UTF-16BE', 'UTF-16LE')[zero]
@@ -224,6 +239,24 @@ def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8',
         f'UTF-8 (in Excel as "CSV UTF-8"; or, of {name}: iconv -f {name} -t UTF-8 {shlex.quote(path)} > NEW.csv)'
         f'{f", or set {other} if it has another encoding" if other and zero < 0 else ""}.'
     )
+
+
+def _refuse_marked(caller: str, path: str, encoding: str, found: str, line: int) -> NoReturn:
+    """Raise for a file whose first bytes name the encoding: no other one is meant, the file is damaged."""
+    raise ValueError(
+        f'{caller}: expected {path} as {encoding.removesuffix("-sig")} text, as its first bytes say, got {found} in '
+        f'line {line}. It is cut off or damaged: save it again, as UTF-8 (in Excel as "CSV UTF-8").'
+    )
+
+
+def has_raw_bytes(text: str) -> bool:
+    """Whether a text has bytes that are not UTF-8, as :func:`os.fsdecode` keeps them in the name of a file.
+
+    Example:
+        >>> has_raw_bytes(os.fsdecode(b'K\\xfcken.png')), has_raw_bytes('Küken.png')
+        (True, False)
+    """
+    return any('\udc80' <= letter <= '\udcff' for letter in text)
 
 
 def near_files(path: str) -> str:

@@ -1,6 +1,7 @@
 """checks.py: arguments and files that pass, and the message of each error."""
 
 import math
+import os
 import re
 
 import pytest
@@ -14,6 +15,7 @@ from hybridcls.checks import (
     decode_text,
     did_you_mean,
     explain_unknown_name,
+    has_raw_bytes,
     near_files,
 )
 from hybridcls.registry import MODELS
@@ -169,3 +171,29 @@ def test_text_in_another_encoding_is_named_with_its_line():
     for name in ('UTF-16LE', 'UTF-16BE'):  # without a mark; of these letters valid UTF-8
         with pytest.raises(ValueError, match=rf"got the byte 0x00 in line 1\. .*iconv -f {name} -t UTF-8 'a b.csv' "):
             decode_text('Me', 'a b.csv', 'path,label\n'.encode(name))
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('a,b\nc,d\n'.encode('utf-16')[:-1], r'as utf-16 text, as its first bytes say, got truncated data in line 2'),
+        ('a\nb\nc'.encode('utf-32')[:-2], r'as utf-32 text, as its first bytes say, got truncated data in line 3'),
+        (b'\xef\xbb\xbfa\n\xfc', r'as utf-8 text, as its first bytes say, got invalid start byte in line 2'),
+        ('a\nb\0'.encode('utf-16'), r'as utf-16 text, .* got the character U\+0000 in line 2'),
+    ],
+)
+def test_a_file_with_a_mark_that_is_cut_off_is_said_to_be_so(content, message):
+    for file_names in (False, True):
+        with pytest.raises(ValueError, match=f'^Me: expected a.csv {message}. It is cut off or damaged: save it ') as e:
+            decode_text('Me', 'a.csv', content, file_names=file_names)
+        assert 'CP1252' not in str(e.value)
+
+
+def test_names_of_files_keep_their_bytes():
+    name = b'a,K\xfcken.png\n'
+    text = decode_text('Me', 'a.csv', name, file_names=True)
+    assert text == 'a,' + os.fsdecode(b'K\xfcken.png') + '\n'
+    assert has_raw_bytes(text)
+    assert not has_raw_bytes('Küken')
+    with pytest.raises(ValueError, match='iconv -f UTF-16LE'):  # without a mark: no name
+        decode_text('Me', 'a.csv', 'Küken\n'.encode('utf-16-le'), file_names=True)

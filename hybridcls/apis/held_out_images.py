@@ -78,7 +78,7 @@ def held_out_images(
 def _without_training_rows(
     table: str, items: list[Item], caller: str, wanted: Sequence[str]
 ) -> tuple[list[Item], list[str]]:
-    rows, _ = read_rows(caller, table, with_label=False)
+    rows, _ = read_rows(caller, table, with_label=False, folder=os.path.dirname(table))
     found = [split_named(row.split) for row in rows]
     split = next((name for name in wanted if name in found), None)
     if split is None:

@@ -146,13 +146,12 @@ def _of_folder(folder: str, caller: str) -> list[Item]:
 def _of_table(path: str, caller: str) -> list[Item]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f'{caller}: the table {path!r} does not exist.{near_files(path)}')
-    has_labels = True
+    has_labels, folder = True, os.path.dirname(path)
     try:
-        rows, _ = read_rows(caller, path, with_label=True, multi_label=True)
+        rows, _ = read_rows(caller, path, with_label=True, multi_label=True, folder=folder)
     except ValueError:  # it has no column of labels
         has_labels = False
-        rows, _ = read_rows(caller, path, with_label=False)
-    folder = os.path.dirname(path)
+        rows, _ = read_rows(caller, path, with_label=False, folder=folder)
     return [
         Item(
             row.path,

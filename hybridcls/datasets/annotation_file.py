@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 from mmengine import fileio
 
-from hybridcls.checks import decode_text, did_you_mean
+from hybridcls.checks import decode_text, did_you_mean, has_raw_bytes
 
 from .image_formats import readable_extensions
 
@@ -104,6 +104,7 @@ def read_rows(
     delimiter: Optional[str] = None,
     columns: Optional[Sequence[Column]] = None,
     labels: Optional[str] = None,
+    folder: Optional[str] = None,
 ) -> tuple[list[Annotation], Optional[list[str]]]:
     """Read an annotation file with the columns ``split`` and ``group``, and with several labels an image.
 
@@ -118,6 +119,8 @@ def read_rows(
         columns (Sequence[str | int], optional): Columns of path and label.
         labels (str, optional): ``'names'``: a label is the name of a class to the letter, also if it is a number or
             contains ``|``. Defaults to None: see :func:`number_labels`.
+        folder (str, optional): Where the paths begin. Names of files that are there and are not UTF-8 may stand in the
+            list as their bytes. Defaults to None: all of it is text.
 
     Returns:
         tuple[list[Annotation], list[str] | None]: The lines, and the class names where columns of 0 and 1 have them.
@@ -127,7 +130,33 @@ def read_rows(
             neither 0 nor 1.
     """
     where = os.path.abspath(path)
-    text = decode_text(caller, where, fileio.get(path), encoding, "ann_format=dict(encoding='cp1252')")
+    content, other = fileio.get(path), "ann_format=dict(encoding='cp1252')"
+    text = decode_text(caller, where, content, encoding, other, file_names=folder is not None)
+    raw = has_raw_bytes(text)
+    try:
+        entries, classes = _rows_of(caller, path, where, text, with_label, multi_label, delimiter, columns, labels)
+    except ValueError:
+        if raw:  # of headings, say, which are text: this raises
+            decode_text(caller, where, content, encoding, other)
+        raise
+    for row in entries if raw else ():
+        there = os.path.lexists(os.path.join(folder or '', row.path))
+        if has_raw_bytes(''.join(row[2:])) or (has_raw_bytes(row.path) and not there):
+            decode_text(caller, where, content, encoding, other)  # names no file, so it is text: this raises
+    return entries, classes
+
+
+def _rows_of(
+    caller: str,
+    path: str,
+    where: str,
+    text: str,
+    with_label: bool,
+    multi_label: bool,
+    delimiter: Optional[str],
+    columns: Optional[Sequence[Column]],
+    labels: Optional[str],
+) -> tuple[list[Annotation], Optional[list[str]]]:
     lines = [(number, line) for number, line in enumerate(re.split('\r\n|\r|\n', text), 1) if line.strip()]
     if not lines:
         raise ValueError(f'{caller}: {where} lists no image.')
@@ -180,13 +209,15 @@ def read_columns(caller: str, path: str) -> tuple[list[str], dict[str, list[str]
         path (str): The table; its delimiter is found as by :func:`read_annotations`.
 
     Returns:
-        tuple[list[str], dict[str, list[str]]]: The paths, and by heading the cells of every other column.
+        tuple[list[str], dict[str, list[str]]]: The paths, which may have bytes that are not UTF-8
+            (:func:`~hybridcls.checks.has_raw_bytes`), and by heading the cells of every other column.
 
     Raises:
         ValueError: If there is no column of paths, or a line lacks its path.
     """
     where = os.path.abspath(path)
-    text = decode_text(caller, where, fileio.get(path))
+    content = fileio.get(path)
+    text = decode_text(caller, where, content, file_names=True)
     lines = [(number, line) for number, line in enumerate(re.split('\r\n|\r|\n', text), 1) if line.strip()]
     rows = _table(caller, where, lines, None, 1, to_the_letter=False) if lines else []
     words = _words(rows[0][1]) if rows else []
@@ -201,6 +232,8 @@ def read_columns(caller: str, path: str) -> tuple[list[str], dict[str, list[str]
     columns = {
         rows[0][1][at]: [_cell(row, at) for _, row in rows[1:]] for at, word in enumerate(words) if word not in known
     }
+    if has_raw_bytes(''.join([*columns, *(cell for cells in columns.values() for cell in cells)])):
+        decode_text(caller, where, content)  # only names of files are no text: this raises
     return [_cell(row, place) for _, row in rows[1:]], columns
 
 

@@ -10,11 +10,21 @@ from typing import Any, Optional, Union
 
 import numpy as np
 import torch
-from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.fileio import LocalBackend, get, get_file_backend
 from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 
-from hybridcls.checks import check_choice, check_file, check_known_keys, counted, did_you_mean, is_or_are, listed
+from hybridcls.checks import (
+    check_choice,
+    check_file,
+    check_known_keys,
+    counted,
+    decode_text,
+    did_you_mean,
+    has_raw_bytes,
+    is_or_are,
+    listed,
+)
 from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
 
@@ -363,7 +373,7 @@ class ImageFolder(CustomDataset):
 
     def _from_list(self) -> list[dict]:
         settings = dict(self.ann_format, multi_label=self.multi_label)
-        rows, classes = read_rows('ImageFolder', self.ann_file, self.with_label, **settings)
+        rows, classes = read_rows('ImageFolder', self.ann_file, self.with_label, folder=self.img_prefix, **settings)
         data_list: list[dict] = [dict(img_path=self._path_of(row.path)) for row in rows]
         if self.with_label:
             for info, label in zip(data_list, self._number(rows, classes), strict=True):
@@ -528,6 +538,8 @@ class ImageFolder(CustomDataset):
         above = os.path.join(os.path.abspath(self.data_root or self.img_prefix), '')
         if any(one.startswith(above) and os.path.isfile(one) for one in others):
             return
+        if has_raw_bytes(path):  # of no file: the table has another encoding, and this says so
+            decode_text('ImageFolder', decisions.file, get(decisions.file))
         every = [*decisions.drop, *decisions.relabel]
         if len(every) > 1 and not any(_place(self._path_of(one)) in rows for one in every):
             raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any, Union
 
 from mmengine import fileio
 
-from hybridcls.checks import check_file, check_known_keys, decode_text, did_you_mean
+from hybridcls.checks import check_file, check_known_keys, decode_text, did_you_mean, has_raw_bytes
 
 __all__ = ['DECISIONS', 'LabelDecisions', 'read_decisions']
 
@@ -44,14 +44,17 @@ class LabelDecisions:
         return hashlib.sha256(content.encode('utf8', 'surrogatepass')).hexdigest()[:16]
 
     def content(self) -> bytes:
-        """Return a table of these decisions, UTF-8, which :func:`read_decisions` reads as the same."""
+        """Return a table of these decisions, UTF-8, which :func:`read_decisions` reads as the same.
+
+        Names of files that are not UTF-8 have their own bytes in it.
+        """
         text = io.StringIO(newline='')
         writer = csv.writer(text)
         writer.writerow(['path', 'label', 'suggested', 'decision'])
         writer.writerows([path, label, '', 'drop'] for path, label in self.drop.items())
         writer.writerows([path, label, new, 'relabel'] for path, (label, new) in self.relabel.items())
         writer.writerows([path, label, '', 'keep'] for path, label in self.keep.items())
-        return text.getvalue().encode()
+        return text.getvalue().encode('utf8', 'surrogateescape')
 
 
 def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str) -> LabelDecisions:
@@ -122,15 +125,18 @@ def _rows(caller: str, file: str) -> tuple[list[str], list[tuple[int, dict[str, 
     content = fileio.get(file)
     if content.startswith(b'PK'):  # a zip file
         raise ValueError(f'{caller}: expected a table as text, got the spreadsheet {file}. Save it as CSV, in UTF-8.')
-    text = decode_text(caller, file, content)
+    text = decode_text(caller, file, content, file_names=True)
     lines = text.splitlines()
     if not text.strip():
         raise ValueError(f'{caller}: expected a table with the columns path and decision, got the empty file {file}.')
     delimiter = max(',;\t', key=lines[0].count)
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)  # names may have other ends of lines
     heading = [cell.strip().lower() for cell in next(reader)]
-    return heading, [
+    rows = [
         (reader.line_num, dict(itertools.zip_longest(heading, row[: len(heading)], fillvalue='')))
         for row in reader
         if any(row)
     ]
+    if any(has_raw_bytes(cell) for _, row in rows for name, cell in row.items() if name != 'path'):
+        decode_text(caller, file, content)  # names of classes are text: this raises
+    return heading, rows

@@ -1,5 +1,7 @@
 """What names or holds images becomes items in order; what does not is a sentence."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,9 @@ def test_patterns_lists_and_tables(folder):
     ]
     table.write_text('path\nb.png\n')
     assert [item.label for item in read_inputs(table).items] == [None]
+    (folder / 'b.png').rename(os.fsdecode(os.fsencode(folder) + b'/\xfc.png'))
+    table.write_bytes(b'path\n\xfc.png\n')  # as a table of answers names it
+    assert [item.path for item in read_inputs(table).items] == ['\udcfc.png']
 
 
 def test_no_image_is_a_sentence(folder):

@@ -1,5 +1,7 @@
 """Annotation files: delimiters, headings, encodings and labels, against lists written by hand."""
 
+import os
+
 import pytest
 
 from hybridcls.datasets import read_annotations
@@ -179,3 +181,19 @@ def test_numbers_of_several_labels():
         number_label_sets('Me', 'a.csv', rows, ['dog'])
     with pytest.raises(ValueError, match=r'no image in .*a\.csv has a label'):
         number_label_sets('Me', 'a.csv', [Annotation(2, 'a', '')], None)
+
+
+def test_names_that_are_not_utf8_may_stand_as_their_bytes_where_the_file_is_there(tmp_path):
+    open(os.fsencode(tmp_path) + b'/gr\xfcn.png', 'wb').close()
+    table = tmp_path / 'a.csv'
+    table.write_bytes(b'path,label\ngr\xfcn.png,ant\n')
+    rows, _ = read_rows('Me', str(table), True, folder=str(tmp_path))
+    assert [row[1:3] for row in rows] == [('gr\udcfcn.png', 'ant')]
+    text = 'as utf-8 text, got the byte 0xfc in line .*iconv -f CP1252'
+    for content in (b'path,label\nK\xfcken.png,ant\n', b'path,label\ngr\xfcn.png,K\xfcken\n', b'Gr\xfcn;b\na;b\n'):
+        table.write_bytes(content)
+        with pytest.raises(ValueError, match=text):
+            read_rows('Me', str(table), True, folder=str(tmp_path))
+    table.write_bytes(b'path,label\ngr\xfcn.png,ant\n')
+    with pytest.raises(ValueError, match=text):
+        read_rows('Me', str(table), True)

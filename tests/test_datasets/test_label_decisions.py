@@ -1,5 +1,7 @@
 """Tables of decisions: what is dropped, what is relabelled, and what is refused."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -125,3 +127,22 @@ def test_two_decisions_on_an_image_are_refused_with_the_line_as_an_editor_counts
 
 def test_a_name_may_have_a_line_separator(table):
     assert read_decisions('X', table('path,decision\nant/\u2028.png,drop\n'), 'drop').drop == {'ant/\u2028.png': ''}
+
+
+def test_a_name_that_is_not_utf8_is_dropped_by_its_bytes(folder, tmp_path):
+    os.rename(folder / 'ant/0.png', os.fsencode(folder) + b'/ant/gr\xfcn.png')
+    table = tmp_path / 'audit.csv'
+    table.write_bytes('path,label,decision\nant/gr\udcfcn.png,ant,drop\n'.encode('utf8', 'surrogateescape'))
+    assert 'ant/gr\udcfcn.png' not in shown(ImageFolder(data_root=str(folder), drop=str(table)))
+    decisions = read_decisions('X', str(table), 'drop')
+    copy = tmp_path / 'drop.csv'
+    copy.write_bytes(decisions.content())
+    assert read_decisions('X', str(copy), 'drop').digest == decisions.digest
+
+
+@pytest.mark.parametrize('line', ['ant/K\u00fcken.png,ant,bee,relabel', 'ant/0.png,ant,K\u00fcken,relabel'])
+def test_a_table_in_another_encoding_is_named_although_names_may_be_bytes(folder, tmp_path, line):
+    table = tmp_path / 'audit.csv'
+    table.write_bytes(f'path,label,suggested,decision\n{line}\n'.encode('cp1252'))
+    with pytest.raises(ValueError, match=r'as utf-8 text, got the byte 0xfc in line 2.*iconv -f CP1252'):
+        ImageFolder(data_root=str(folder), relabel=str(table))

@@ -154,3 +154,13 @@ def test_padded_images_are_dropped():
     padded = evaluated(torch.cat([scores, scores[:7]]), torch.cat([labels, labels[:7]]), size=50)
     assert padded == evaluated(scores, labels)
     assert np.isfinite(padded['classes/macro_f1'])
+
+
+def test_a_mean_over_classes_of_one_image_has_no_interval():
+    scores = torch.eye(40)[torch.arange(40).roll(1).where(torch.arange(40) < 9, torch.arange(40))]
+    one = evaluated(scores, torch.arange(40))
+    assert one['classes/macro_recall'] == pytest.approx(100 * 31 / 40)
+    assert 'classes/macro_recall_low' not in one
+    assert 'classes/macro_f1_high' not in one
+    three = evaluated(scores.repeat(3, 1), torch.arange(40).repeat(3))  # 5 % of the classes are lacking
+    assert three['classes/macro_recall_low'] < three['classes/macro_recall'] < three['classes/macro_recall_high']

@@ -73,7 +73,7 @@ def effects_of(
     A lever is worth it if one metric is better and none worse, harmful if one is worse and none better, mixed if some
     are better and some worse, each at ``level`` after Holm's correction over all arms and metrics; else it is within
     the noise. An arm that failed with more seeds than that which it is compared with is harmful: no mean speaks for one
-    that may fail.
+    that may fail. So is a lever without which all others fail with fewer seeds than with it.
 
     Args:
         arms (Sequence[Arm]): All arms.
@@ -147,6 +147,13 @@ def _judge(effect: ArmEffect, metrics: Sequence[Metric], level: float) -> None:
         effect.verdict = HARMFUL
         effect.sentence = f'{what} {verb} harmful here: {it} failed ({_shortened(effect.failed)}).'
         return
+    if len(effect.against_failed) > len(effect.failed) and effect.arm.is_loss:  # what is left out made it fail
+        effect.verdict = HARMFUL
+        effect.sentence = (
+            f'{what} {verb} harmful here: {effect.arm.against} failed ({_shortened(effect.against_failed)}), and '
+            f'without {it} {f"fewer seeds did ({_shortened(effect.failed)})" if effect.failed else "none did"}.'
+        )
+        return
     effect.verdict = MIXED if better and worse else WORTH if better else HARMFUL if worse else NOISE
     told = sure or [metric for metric in metrics if metric.key in effect.gains]
     numbers = ' and '.join(_gain(effect, metric) for metric in told)
@@ -155,13 +162,16 @@ def _judge(effect: ArmEffect, metrics: Sequence[Metric], level: float) -> None:
     elif effect.verdict != NOISE:
         effect.sentence = f'{what} {verb} {effect.verdict} here: {numbers}.'
     elif all(effect.gains[metric.key].mean == effect.gains[metric.key].sd == 0 for metric in told):
+        ended = ' with which both ended well' if effect.failed or effect.against_failed else ''
         effect.sentence = (
-            f'{what} {verb} within the noise: the numbers are those of {effect.arm.against}, with every seed.'
+            f'{what} {verb} within the noise: the numbers are those of {effect.arm.against}, with every seed{ended}.'
         )
     else:
         effect.sentence = f'{what} {verb} within the noise ({numbers}). {_could_show(effect, told)}'
     if effect.against_failed:
         effect.sentence += f' {effect.arm.against} itself failed ({_shortened(effect.against_failed)}).'
+    if effect.failed and effect.arm.is_loss:
+        effect.sentence += f' Without {it} {effect.arm.name} failed ({_shortened(effect.failed)}).'
 
 
 def _shortened(failed: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ _LOOK = {
     NOISE: ('s', '#767676'),
 }
 
+_APART = 80, 16  # pixels that a name takes
+
 
 def draw_gain_and_cost(effects: Sequence[ArmEffect], metrics: Sequence[Metric], title: str, confidence: float) -> bytes:
     """Draw a panel for each metric: gain with its interval, upwards is better, over the time of the steps.
@@ -46,17 +48,34 @@ def draw_gain_and_cost(effects: Sequence[ArmEffect], metrics: Sequence[Metric], 
                     [one.step_ratio for one in own], [gain.mean for gain in gains], yerr=ends, fmt=marker,
                     color=colour, label=verdict, capsize=2, markersize=6, linewidth=1.2,
                 )  # fmt: skip
-        for side, one in enumerate(sorted(drawn, key=lambda one: one.gains[metric.key].mean)):
+        axes.margins(x=0.2)
+        axes.autoscale_view()
+        points = axes.transData.transform([(one.step_ratio, one.gains[metric.key].mean) for one in drawn] or [(1, 0)])
+        for side, rows in enumerate(_together(points) if drawn else ()):
+            first = drawn[rows[0]]
             axes.annotate(
-                one.arm.name, (one.step_ratio, one.gains[metric.key].mean), fontsize=8,
-                textcoords='offset points', xytext=(6, 4) if side % 2 else (6, -10),
+                '\n'.join(drawn[row].arm.name for row in rows), (first.step_ratio, first.gains[metric.key].mean),
+                fontsize=8, textcoords='offset points', xytext=(6, 4) if side % 2 else (6, -4),
+                va='bottom' if side % 2 else 'top',
             )  # fmt: skip
         axes.set_xlabel('time of all steps, ratio')
         axes.set_ylabel(f'gain in {metric.name}, {metric.unit} (up is better)')
-        axes.margins(x=0.2)
         if drawn:
             axes.legend(fontsize=8, loc='best')
     figure.suptitle(f'{title}\n(intervals of {confidence:.0%})', fontsize=10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=110)
     return buffer.getvalue()
+
+
+def _together(points: Sequence[Sequence[float]]) -> list[list[int]]:
+    """Group points (x, y), in pixels, whose names would lie on each other; from the lowest to the highest."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(points)), key=lambda row: points[row][1]):
+        for group in groups:
+            if all(abs(points[row][axis] - points[group[0]][axis]) < _APART[axis] for axis in (0, 1)):
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    return groups

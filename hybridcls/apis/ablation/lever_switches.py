@@ -1,5 +1,6 @@
 """Levers: what one line of a config switches on, and what takes it off."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -154,6 +155,13 @@ def lever_of(text: str) -> Lever:
         key, equals, value = option.partition('=')
         if not equals or not key.strip():
             raise ValueError(f'ablate: expected NAME:KEY=VALUE, separated by commas, got {option!r} in {text!r}.')
+        path = path_of(key.strip())
+        place = next((place for place, part in enumerate(path) if isinstance(part, int)), None)
+        if place is not None:  # an arm is a config that inherits, and no config changes a part of another one's list
+            raise ValueError(
+                f'ablate: expected a key without numbers in the lever {name!r}, got {key.strip()!r}, which is in '
+                f'a list. Set the whole list: {dotted(path[:place])}=[...].'
+            )
         merge_changes(changes, changes_at(key.strip(), _literal(value.strip())))
     return Lever(name, lambda cfg: changes, lambda cfg: {})
 
@@ -185,12 +193,12 @@ def _literal(text: str) -> Any:
 
 
 def merge_changes(changes: Changes, more: Changes) -> None:
-    """Let changes also write ``more``, which wins, in place."""
+    """Let changes also write ``more``, which wins, in place; ``more`` stays as it is, whatever is merged later."""
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(changes.get(key), dict):
             merge_changes(changes[key], value)
         else:
-            changes[key] = value
+            changes[key] = copy.deepcopy(value)
 
 
 def contradiction(one: Changes, other: Changes) -> str:

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Optional
 
-from hybridcls.checks import counted
+from hybridcls.checks import counted, decode_text, has_raw_bytes
 from hybridcls.datasets.annotation_file import read_columns
 
 from .slice_attributes import Attribute, column_attribute
@@ -49,6 +50,9 @@ def metadata_attributes(table: str, paths: Sequence[Optional[str]]) -> tuple[lis
             if written
             else f'audit: expected lines in {table}, got none.'
         )
+    read = set(lines)
+    if any(has_raw_bytes(path) and number not in read for number, path in enumerate(written)):
+        decode_text('audit', table, Path(table).read_bytes())  # of no image: the table has another encoding
     missing = lines.count(None)
     notes = [f'Without a line in {table}: {missing} of {counted(len(lines), "image")}.'] if missing else []
     found = [

@@ -1,7 +1,7 @@
 """A row a class."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from .html_page import Section, Table, percent
 
@@ -12,12 +12,19 @@ def classes_section(table: Sequence[dict[str, Any]]) -> Section:
     """Show the rows of :func:`~hybridcls.apis.report.numbers.class_numbers` as a table."""
     rows = []
     for row in table:
-        ends = (row.get('recall_percent_low'), row.get('recall_percent_high'))
-        interval = None if ends[0] is None else f'{ends[0]:.1f} to {ends[1]:.1f}'
+        few = row.get('insufficient_data') or ()
+        notes = [f'few {what}' for score, what in (('recall', 'images'), ('precision', 'answers')) if score in few]
         rows.append([
-            row['class'], row['images'], percent(row['recall_percent']), interval,
-            percent(row['precision_percent']), percent(row['f1_percent']), row['predictions'],
-            'few images' if row.get('insufficient_data') else '',
+            row['class'], row['images'], percent(row['recall_percent']), _interval(row, 'recall'), row['predictions'],
+            percent(row['precision_percent']), _interval(row, 'precision'), percent(row['f1_percent']),
+            ', '.join(notes),
         ])  # fmt: skip
-    head = ['class', 'images', 'recall, %', '95 % interval', 'precision, %', 'F1, %', 'predictions', 'note']
-    return Section('classes', 'Class by class', tables=[Table('Classes', head, rows, {1, 2, 3, 4, 5, 6})])
+    head = [
+        'class', 'images', 'recall, %', '95 % interval', 'answers', 'precision, %', '95 % interval', 'F1, %', 'note',
+    ]  # fmt: skip
+    return Section('classes', 'Class by class', tables=[Table('Classes', head, rows, {1, 2, 3, 4, 5, 6, 7})])
+
+
+def _interval(row: dict[str, Any], score: str) -> Optional[str]:
+    low, high = row.get(f'{score}_percent_low'), row.get(f'{score}_percent_high')
+    return None if low is None or high is None else f'{low:.1f} to {high:.1f}'

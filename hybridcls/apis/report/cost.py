@@ -3,10 +3,11 @@
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from hybridcls.checks import counted
 from hybridcls.engine.runner.device_wait import wait_for_device
 
 from ..counted_flops import counted_flops
@@ -14,7 +15,7 @@ from ..image_inputs import Item
 from ..inferencer import HybridInferencer
 from ..memory import peak_memory
 
-__all__ = ['gflops_of', 'model_cost', 'seen_size']
+__all__ = ['ModelCost', 'gflops_of', 'model_cost', 'seen_size']
 
 _ROUNDS = 5
 
@@ -31,8 +32,22 @@ def gflops_of(model: HybridInferencer, size: tuple[int, int]) -> float:
     return counted_flops(lambda: model.model(images, mode='tensor')) / 1e9
 
 
-def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str, str]]:
-    """Measure it on random images of a size (height, width); rows of a table.
+class ModelCost(NamedTuple):
+    """What a model costs.
+
+    Args:
+        rows (list[tuple[str, str]]): What, and how much of it, as the page shows it.
+        numbers (dict[str, Any]): The same as numbers: ``parameters`` and ``parameters_of`` each part, ``image_size``
+            (height, width), ``gflops`` of an image, ``device``, ``threads`` (of a CPU), ``milliseconds`` of a batch by
+            its size, medians of ``runs``, and ``activations_mib`` of a batch of 32.
+    """
+
+    rows: list[tuple[str, str]]
+    numbers: dict[str, Any]
+
+
+def model_cost(model: HybridInferencer, size: tuple[int, int]) -> ModelCost:
+    """Measure it on random images of a size (height, width).
 
     FLOPs are those of torch's counter: two for a product and a sum, of convolutions, matrix products and attention.
     """
@@ -51,7 +66,11 @@ def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str
         with torch.no_grad():
             return network(torch.rand(count, 3, *size, device=device), mode='tensor')
 
-    rows.append((f'GFLOPs an image of {size[0]} x {size[1]} pixels', f'{gflops_of(model, size):.2f}'))
+    gflops = gflops_of(model, size)
+    rows.append((f'GFLOPs an image of {size[0]} x {size[1]} pixels', f'{gflops:.2f}'))
+    threads = torch.get_num_threads() if device.type == 'cpu' else None  # half the answer to how fast a CPU is
+    on = device.type if threads is None else f'{device.type} ({counted(threads, "thread")})'
+    milliseconds = {}
     for count in (1, 32):
         run(count)
         times = []
@@ -61,9 +80,14 @@ def model_cost(model: HybridInferencer, size: tuple[int, int]) -> list[tuple[str
             run(count)
             wait_for_device(device)
             times.append(time.perf_counter() - began)
-        middle = statistics.median(times)
-        rows.append((f'milliseconds a batch of {count} on {device.type}', f'{1e3 * middle:.1f}'))
+        milliseconds[count] = 1e3 * statistics.median(times)
+        rows.append((f'milliseconds a batch of {count} on {on}', f'{milliseconds[count]:.1f}'))
+    numbers = dict(
+        parameters=parameters, parameters_of=streams, image_size=list(size), gflops=gflops, device=device.type,
+        threads=threads, runs=_ROUNDS, milliseconds=milliseconds,
+    )  # fmt: skip
     if device.type in ('cpu', 'cuda'):  # torch tells the peak of no other
         peak = peak_memory(lambda: run(32), device)
         rows.append(('MiB for activations of a batch of 32', f'{peak / 2**20:.0f}'))
-    return rows
+        numbers['activations_mib'] = peak / 2**20
+    return ModelCost(rows, numbers)

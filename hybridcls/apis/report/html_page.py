@@ -155,4 +155,5 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     )
     script = re.findall(r'<script>(.*?)</script>', template, re.DOTALL)[-1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return html.replace('SCRIPT_HASH', digest, 1)
+    html = html.replace('SCRIPT_HASH', digest, 1)
+    return re.sub('[\ud800-\udfff]', '\ufffd', html)  # in names of files that are not UTF-8: a page is

@@ -23,7 +23,11 @@ def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
     by_pair: dict[tuple[int, int], list[int]] = {}
     for row in wrong:
         by_pair.setdefault((int(known.labels[row]), int(known.predicted[row])), []).append(int(row))
-    for (own, said), rows in sorted(by_pair.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:_PAIRS]:
+
+    def first(pair: tuple[tuple[int, int], list[int]]) -> tuple:
+        return -len(pair[1]), -max(known.confidence[pair[1]]), pair[0]  # where all are rare, the surest tells most
+
+    for (own, said), rows in sorted(by_pair.items(), key=first)[:_PAIRS]:
         surest = sorted(rows, key=lambda row: -known.confidence[row])[:_OF_A_PAIR]
         groups.append(
             dict(
@@ -36,7 +40,10 @@ def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
     groups.append(dict(title='Least certain images', pictures=[picture(known, int(row), classes) for row in unsure]))
     say = f'{counted(len(wrong), "image", of=len(known))} {is_or_are(len(wrong))} wrong'
     if len(by_pair) > _PAIRS:
-        say += f', in {counted(len(by_pair), "pair")} of classes, of which the {_PAIRS} most frequent ones are shown'
+        say += (
+            f', in {counted(len(by_pair), "pair")} of classes, of which the {_PAIRS} most frequent ones are shown, and '
+            'of equally frequent ones the surest'
+        )
     return Section('images', 'Images to look at', [f'{say}.'], groups=groups)
 
 

@@ -12,7 +12,7 @@ from .classes_section import classes_section
 from .configured_images import calibration_place
 from .confusion_section import confusion_section
 from .corrupted_images import robustness
-from .cost import seen_size
+from .cost import model_cost, seen_size
 from .cost_section import cost_section
 from .data_notes import data_notes
 from .embedding_norm import read_norms
@@ -119,6 +119,7 @@ def parts_of_classes(
         None if calibration is None or calibration.risk is None else calibration.risk['threshold'],
     )  # fmt: skip
     other = calibration_place(model, images.items)
+    cost = model_cost(model, seen_size(model, known.items))
     sections = [
         verdict_section(answers, prices),
         headline_section(rows, model),
@@ -133,12 +134,12 @@ def parts_of_classes(
         else streams_section(readings, streams, known, classes, None if calibration is None else calibration.skip_sure),
         *of_embeddings,
         map_section(known, classes),
-        cost_section(model, known),
+        cost_section(cost),
     ]
     numbers = dict(
         headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection,
         risk_coverage=risk_curve(known), calibration=effect._asdict(), robustness=corrupted, price_of_errors=prices,
-        **_said(answers, weak), **more,
+        **_said(answers, weak), **more, cost=cost.numbers,
     )  # fmt: skip
     if streams is not None:
         numbers['streams'] = streams
@@ -152,6 +153,7 @@ def parts_of_labels(
     known, classes = images.part(images.known), model.classes
     head: Any = model.model.head
     rows, table = multi_label_numbers(known, classes, head.thresholds.values.tolist())
+    cost = model_cost(model, seen_size(model, known.items))
     answers = label_verdict(rows, table, asked.about, [*asked.warnings, *data_notes(model, images)])
     sections = [
         verdict_section(answers),
@@ -159,9 +161,9 @@ def parts_of_labels(
         multi_label_images_section(known, classes),
         multi_label_classes_section(table),
         map_section(known, classes),
-        cost_section(model, known),
+        cost_section(cost),
     ]
-    return _parts(sections, dict(headline=rows, classes=table, **_said(answers)), known)
+    return _parts(sections, dict(headline=rows, classes=table, **_said(answers), cost=cost.numbers), known)
 
 
 def parts_of_embeddings(
@@ -178,6 +180,7 @@ def parts_of_embeddings(
         f'{counted(len(known) - 1, "other")}, and '
         f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
     ]
+    cost = model_cost(model, seen_size(model, known.items))
     answers = embedding_verdict(rows, weak, table, about, [*asked.warnings, *data_notes(model, images)])
     of_embeddings, more = _embedding_parts(model, known, classes, asked)
     sections = [
@@ -188,9 +191,11 @@ def parts_of_embeddings(
         classes_section(table),
         *of_embeddings,
         map_section(known, classes),
-        cost_section(model, known),
+        cost_section(cost),
     ]
-    numbers = dict(headline=rows, classes=table, confusions=confusions, **_said(answers, weak), **more)
+    numbers = dict(
+        headline=rows, classes=table, confusions=confusions, **_said(answers, weak), **more, cost=cost.numbers
+    )
     return _parts(sections, numbers, known)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from hybridcls.checks import counted, listed
 from hybridcls.evaluation import SelectiveMetric
-from hybridcls.functional.metrics import mean_interval, share_interval
+from hybridcls.functional.metrics import fewest_units, mean_interval, share_interval
 
 from .calibration_effect import CalibrationEffect
 from .evaluated_images import EvaluatedImages
@@ -111,7 +111,7 @@ def class_verdict(
         ('How often is it right?', _rightness(known, classes, headline[0])),
         ('Which classes are weak?', _weakness(weak, table)),
         ('Are its probabilities true?', _truth(known, effect)),
-        ('Which answers should be rejected?', _rejecting(effect, prices)),
+        ('Which answers should be rejected?', _rejecting(effect, prices, len(known))),
     ]
     missing = []
     if unknown is not None and rejection:
@@ -244,7 +244,7 @@ def _truth(known: EvaluatedImages, effect: CalibrationEffect) -> str:
     return said
 
 
-def _rejecting(effect: CalibrationEffect, prices: Sequence[Mapping[str, Any]]) -> str:
+def _rejecting(effect: CalibrationEffect, prices: Sequence[Mapping[str, Any]], images: int) -> str:
     if effect.threshold is not None:
         found, risk = effect.threshold, 100 * effect.threshold['risk']
         said = f'By the threshold of its calibration {_share(found["answered"])} of the images are answered'
@@ -258,7 +258,9 @@ def _rejecting(effect: CalibrationEffect, prices: Sequence[Mapping[str, Any]]) -
         return f'{said}. It promises at most {risk:g} % wrong answers; here it is {_share(wrong)}: {holds}.'
     price = next(row for row in prices if row['risk'] == effect.risk)
     said = f'No threshold keeps the wrong answers at {100 * price["risk"]:g} % of these images'
-    if price['threshold'] is not None:
+    if images < fewest_units():  # that all of one or two are right says nothing of a share
+        said = 'Too few images to tell'
+    elif price['threshold'] is not None:
         ends = f'{price["error_low"]:.1f}, {price["error_high"]:.1f}'
         rejected = (
             f'reject {100 - price["answered"]:.1f} % of these images, those with a probability below '

@@ -49,6 +49,17 @@ def test_an_arm_differs_in_its_lever_alone(tmp_path):
     assert places(base, load_config(HYBRID, OPTIONS)) >= {'model.neck', 'val_evaluator'}
 
 
+def test_levers_of_your_own_do_not_leak_into_arms_without_them(tmp_path):
+    own = ['a:model.head.label_smoothing=0.1', 'b:model.backbone.use_cbam=True', 'c:model.neck.fusion_dim=32']
+    files = write_arms(arms(own, tmp_path, full=True), tmp_path / 'arms')
+    base = loaded('base', files)
+    places_of = {'a': 'model.head.label_smoothing', 'b': 'model.backbone.use_cbam', 'c': 'model.neck.fusion_dim'}
+    assert places(loaded('all', files), base) == {*places_of.values()}
+    for name, place in places_of.items():
+        assert places(loaded(name, files), base) == {place}
+        assert places(loaded(f'all_but_{name}', files), base) == {*places_of.values()} - {place}
+
+
 def test_supcon_is_a_phase_before(tmp_path):
     made = arms(['supcon', 'sam'], tmp_path)
     files = write_arms(made, tmp_path / 'arms')

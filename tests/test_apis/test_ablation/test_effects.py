@@ -131,6 +131,27 @@ def test_a_lever_is_not_blamed_for_what_the_base_does_too():
     assert found.sentence.endswith('base itself failed (seed 1: Wrapper: iteration 6: loss = nan).')
 
 
+def test_a_lever_without_which_the_others_do_not_fail_is_harmful():
+    bad, idle = (
+        Arm(f'all_but_{name}', (other,), 'all', name, is_loss=True) for name, other in (('b', 'i'), ('i', 'b'))
+    )
+    arms = [Arm('base', ()), Arm('all', ('b', 'i'), 'base'), bad, idle]
+    trainings = [trained(arm.name, seed, 80 + seed, 1.0 + seed) for seed in range(3) for arm in arms]
+    for one in trainings:
+        if one.arm in ('all', 'all_but_i') and one.seed == 1:
+            one.failed = 'loss = nan. Look'
+    found = judged(arms, trainings)
+    assert found['all_but_b'].verdict == 'harmful'
+    assert found['all_but_b'].sentence == (
+        'b, with all others, is harmful here: all failed (seed 1: loss = nan), and without it none did.'
+    )
+    assert found['all_but_i'].verdict == 'within the noise'
+    assert found['all_but_i'].sentence == (
+        'i, with all others, is within the noise: the numbers are those of all, with every seed with which both ended '
+        'well. all itself failed (seed 1: loss = nan). Without it all_but_i failed (seed 1: loss = nan).'
+    )
+
+
 def test_one_seed_shows_nothing():
     found = judged(*made(dict(good=(3, -0.1)), seeds=1))['good']
     assert found.verdict == 'within the noise'

@@ -63,6 +63,7 @@ def test_a_lever_of_ones_own():
         ('a b:lr=1', 'expected a new name'),
         ('mine:lr', r"expected NAME:KEY=VALUE.*got 'lr'"),
         ('mine:', 'expected NAME:KEY=VALUE'),
+        ('mine:custom_hooks.0.k=7', r"got 'custom_hooks\.0\.k', which is in a list.*: custom_hooks=\[\.\.\.\]\."),
     ],
 )
 def test_a_wrong_lever_is_named(text, message):

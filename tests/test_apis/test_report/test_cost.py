@@ -9,9 +9,11 @@ import hybridcls
 from hybridcls.apis.report.cost import model_cost
 
 
-def test_parameters_and_operations_are_those_of_the_network(tmp_path):
+def test_parameters_and_operations_are_those_of_the_network(tmp_path, monkeypatch):
     path, network = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, LINEAR))
-    rows = dict(model_cost(hybridcls.load(path, 'cpu'), (64, 64)))
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 3)
+    cost = model_cost(hybridcls.load(path, 'cpu'), (64, 64))
+    rows, numbers = dict(cost.rows), cost.numbers
     count = sum(one.numel() for one in network.parameters())
     assert rows['parameters'] == f'{count / 1e6:.2f} million'
     products = []
@@ -25,4 +27,9 @@ def test_parameters_and_operations_are_those_of_the_network(tmp_path):
     with torch.no_grad():
         network.eval()(torch.rand(1, 3, 64, 64), mode='tensor')
     assert float(rows['GFLOPs an image of 64 x 64 pixels']) == pytest.approx(sum(products) / 1e9, abs=0.006)
-    assert float(rows['milliseconds a batch of 32 on cpu']) > 0
+    assert float(rows['milliseconds a batch of 32 on cpu (3 threads)']) > 0
+    # The numbers for a program are those of the page.
+    assert (numbers['parameters'], numbers['threads']) == (count, 3)
+    assert numbers['gflops'] == pytest.approx(sum(products) / 1e9, rel=0.01)
+    assert f'{numbers["milliseconds"][32]:.1f}' == rows['milliseconds a batch of 32 on cpu (3 threads)']
+    assert f'{numbers["activations_mib"]:.0f}' == rows['MiB for activations of a batch of 32']

@@ -102,3 +102,8 @@ def test_everything_of_a_section_is_on_the_page():
                  'aria-label="none"', 'alt="d"', 'aria-label="the map"', 'title="&lt;t&gt;"'):  # fmt: skip
         assert text in html
     assert '<td class="lw dk" style="--a:1.00">100</td>' in html
+
+
+def test_a_name_that_is_not_utf8_leaves_a_page_that_is():
+    html = render('gr\udcfcn', '', [])
+    assert html.encode('utf8').decode('utf8').count('gr\ufffdn') == 2  # title and heading

@@ -19,9 +19,12 @@ def test_wrong_images_stand_by_pair_the_surest_first():
 
 
 def test_of_many_pairs_the_section_says_that_it_shows_some():
-    known = answered(list(range(12)), [(k + 1) % 12 for k in range(12)], classes=12)
+    sure = [0.5] * 11 + [0.9]
+    known = answered(list(range(12)), [(k + 1) % 12 for k in range(12)], classes=12, surest=sure)
     section = images_section(known, [str(k) for k in range(12)])
     assert section.says == [
-        '12 of 12 images are wrong, in 12 pairs of classes, of which the 8 most frequent ones are shown.'
+        '12 of 12 images are wrong, in 12 pairs of classes, of which the 8 most frequent ones are shown, and of '
+        'equally frequent ones the surest.'
     ]
     assert len(section.groups) == 9
+    assert section.groups[0]['title'].startswith('\u206811\u2069 taken for')  # the surest, not the first by name

@@ -71,6 +71,8 @@ def test_the_price_of_fewer_errors_is_that_of_the_images(known):
     assert f'of the rest {five["error"]:.1f} % [{five["error_low"]:.1f}, {five["error_high"]:.1f}] are wrong' in text
     good = answered([0, 1] * 10, [0, 1] * 10)
     assert 'none has to be rejected: of all 0.0 % [0.0, 16.8] are' in verdict(good)['Which answers should be rejected?']
+    one = verdict(answered([0], [0]))['Which answers should be rejected?']
+    assert one.startswith('Too few images to tell. A threshold for other images')
     hopeless = answered([0, 1] * 10, [1, 0] * 10)
     assert price_of_errors(hopeless, CLASSES)[0]['threshold'] is None
     assert 'No threshold keeps' in verdict(hopeless)['Which answers should be rejected?']
