@@ -1,4 +1,4 @@
-"""Probabilities before and after calibration, side by side."""
+"""The section on calibration: probabilities before and after, side by side."""
 
 import shlex
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Merged tokens, drawn on images."""
+"""The section on merged tokens, drawn on images."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ['tokens_section']
 
 
 def tokens_section(readings: MergingReadings) -> Section:
-    """Show how many tokens are left after each block, what that saves, and which patches are one token."""
+    """Show how many tokens are left after each block, the savings, and which patches are merged."""
     blocks = list(range(len(readings.tokens)))
     curves: dict[str, Any] = {
         'merged': (blocks, readings.tokens),
