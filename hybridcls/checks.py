@@ -52,7 +52,7 @@ def did_you_mean(name: str, options: Iterable[str], most: int = 3) -> str:
 
 
 def listed(names: Iterable[str], most: int = 20, between: str = ', ') -> str:
-    """Join the first names, and count the rest.
+    """Join the first names, and count the others.
 
     Example:
         >>> listed('abcd', most=2)
@@ -81,7 +81,7 @@ def counted(number: int, word: str, more: str = '', of: Optional[int] = None) ->
 
 
 def is_or_are(number: int) -> str:
-    """Return the verb of so many."""
+    """Return ``'is'`` or ``'are'`` for a count."""
     return 'is' if number == 1 else 'are'
 
 
@@ -148,7 +148,7 @@ def check_known_keys(caller: str, given: Iterable[str], known: Iterable[str]) ->
 
 
 def check_installed(caller: str, package: str, setting: str, extra: str) -> None:
-    """Raise an ImportError that says what to install unless the package is there that a setting needs.
+    """Raise an ImportError that says what to install if a setting needs a missing package.
 
     Args:
         caller (str): Name that errors start with.
@@ -164,7 +164,7 @@ def check_installed(caller: str, package: str, setting: str, extra: str) -> None
 
 
 def without_type(caller: str, cfg: Mapping[str, Any], siblings: Iterable[str] = ()) -> str:
-    """Return the sentence for a dict that says how to build something, but not what.
+    """Return the message for a part's dict without the key ``type``.
 
     Args:
         caller (str): Where the dict stands.
@@ -221,7 +221,7 @@ def decode_text(caller: str, path: str, content: bytes, encoding: str = 'utf-8',
 
 
 def near_files(path: str) -> str:
-    """Suggest files with a name close to ``path``, from its folder or below the nearest folder that exists."""
+    """Suggest files with a name similar to ``path``, in its folder or below the nearest existing one."""
     target = Path(path)
     folder = target if target.is_dir() else target.parent
     while not folder.is_dir() and folder != folder.parent:
@@ -247,7 +247,7 @@ def _files_below(folder: Path, suffix: str) -> Iterator[Path]:
 
 
 def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], places: Iterable[Path]) -> str:
-    """Explain why ``key`` was not found in ``registry``, and what would work.
+    """Explain why ``key`` was not found in ``registry``, and suggest alternatives.
 
     Args:
         key (str): The name, with or without a scope (``hybridcls.X``).
