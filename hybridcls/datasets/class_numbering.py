@@ -166,7 +166,7 @@ class ClassNumbering:
             return nameless
         total = len(self.model.names)
         if images:
-            none = ' None of the images is of the model: the share of right answers is 0, and says nothing.'
+            none = ' No image has a class of the model: the accuracy is 0 and means nothing.'
             return Remark(
                 logging.WARNING,
                 f"{what}: {len(images)} of {len(own.names)} class names are not among the model's {total}: "

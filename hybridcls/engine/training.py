@@ -283,7 +283,7 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (fitted_schedules, lambda options: ()),
     (default_hooks, lambda options: (options.record,)),
 )
-"""What completes a config for a training, in order, each step with what it is told of the options.
+"""The steps that complete a config for a training, in order, each with the options that it gets.
 
 Steps that look at the work dir, at images or at a teacher follow in :func:`prepare_training`.
 """

@@ -161,7 +161,7 @@ class FeatureOODMetric(TakesBank, BaseMetric):
             return _linear(*self._layer)
         print_log(
             f'FeatureOODMetric: the model has no linear layer of {shape[0]} classes for embeddings of {shape[1]} '
-            'numbers, as the bank has: a logistic regression on the bank stands for it.',
+            'dimensions, as the bank has: a logistic regression on the bank is used instead.',
             'current',
             logging.INFO,
         )

@@ -22,8 +22,8 @@ MEANINGS = dict(
     probabilities='of each class, adding up to 1 (of several labels an image: each for itself)',
     embedding='what images are compared by, not normalized',
     total='uncertainty, nats: the entropy of the probabilities',
-    aleatoric='uncertainty, nats: what more training images would not remove',
-    epistemic='uncertainty, nats: what they would',
+    aleatoric='uncertainty, nats: the part that more training images would not reduce',
+    epistemic='uncertainty, nats: the part that they would reduce',
     vacuity='uncertainty in (0, 1]: 1 is no evidence at all',
 )
 """What the outputs are, by the last part of their names."""

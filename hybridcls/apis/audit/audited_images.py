@@ -182,8 +182,8 @@ def _of_record(model: HybridInferencer, record: SampleRecord, data: Optional[str
         )
     where = 'The images were in memory' if not record.root else f'The images are not where they were ({paths[0]})'
     notes.append(
-        f'{where}: the record alone tells of their labels, what similar images are labelled as is not known, and there '
-        f'are no pictures.{" Where they are now: --data FOLDER." if record.root else ""}'
+        f'{where}: suspects come from the training record alone, without votes of similar images and without '
+        f'pictures.{" If the images have moved: --data FOLDER." if record.root else ""}'
     )
     return images
 

@@ -70,7 +70,7 @@ def calibration_effect(
         after: Optional[EvaluatedImages] = known
         overlap = share_in_sketch(calibration.data, known.items)
         if calibration.scaling['kind'] == 'none':
-            after, why = None, 'This calibration has thresholds alone, and leaves probabilities as they are.'
+            after, why = None, 'This calibration has only thresholds; it does not change the probabilities.'
         if calibration.risk is not None:
             risk, threshold = calibration.risk['risk'], _threshold(known, calibration.risk)
         if calibration.sets is not None:

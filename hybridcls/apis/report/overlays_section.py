@@ -109,9 +109,8 @@ def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping
     rows = [[stream, overlays.layers[stream], _points(score.moved), _points(score.others)]
             for stream, score in overlays.scores.items()]  # fmt: skip
     tables = [Table(
-        f'Deletion on {counted(overlays.scored, "image")} drawn at random: by how much the probability of the answer '
-        f'falls faster than with maps that know nothing of the image (area between the curves, points of %, with 95 '
-        f'% interval)',
+        f'Deletion on {counted(overlays.scored, "image")} drawn at random: how much faster the probability of the '
+        f'answer falls than with the control maps (area between the curves, percentage points, 95 % interval)',
         ['stream', 'layer', 'than with the same maps, moved', 'than with maps of other images'], rows)]  # fmt: skip
     groups = []
     for one in overlays.images:

@@ -175,8 +175,8 @@ def parts_of_embeddings(
     about = [
         *asked.about,
         f'The head ({model.head_name}) has no classes: each image is a query among '
-        f'{counted(len(known) - 1, "other")}, and '
-        f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
+        f'{counted(len(known) - 1, "other")}, and is '
+        f'classified by a vote of its {NEIGHBOURS} nearest ones.',
     ]
     answers = embedding_verdict(rows, weak, table, about, [*asked.warnings, *data_notes(model, images)])
     of_embeddings, more = _embedding_parts(model, known, classes, asked)

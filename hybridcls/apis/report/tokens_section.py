@@ -24,9 +24,10 @@ def tokens_section(readings: MergingReadings) -> Section:
     chart = curves_chart(curves, 'block, 0: before the first', 'tokens', 'Tokens after each block', ylim=(0, None))
     saved = 100 * (1 - readings.gflops / readings.gflops_whole)
     when = (
-        'It merged in the training alone: answers come from all tokens, and what is shown is what the training saw.'
+        'Tokens were merged only in training: predictions use all tokens, and the pictures show the merging of the '
+        'training.'
         if readings.in_training
-        else 'Answers come from merged tokens.'
+        else 'Predictions use the merged tokens.'
     )
     says = [
         f'{readings.name or "The model"} merges tokens that are alike ({readings.ratio}): {readings.tokens[0]} become '

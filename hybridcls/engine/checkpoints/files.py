@@ -205,7 +205,7 @@ def check_checkpoint(path: str) -> None:
             pass
     if not is_valid_checkpoint(path):
         raise ValueError(
-            f'The checkpoint {path!r} is damaged or is none: some of its bytes are missing or changed. '
+            f'The file {path!r} is not a valid checkpoint: it is damaged or incomplete, or not a checkpoint at all. '
             'Take another one, or train again.'
         )
 

@@ -131,7 +131,7 @@ def _find(path: str) -> str:
             f'{near_files(path)}'
         )
     if FilePath(path).suffix not in _SUFFIXES:
-        raise ConfigError(f'load_config: {path!r} is no config: its name should end in .py, .yml, .yaml or .json.')
+        raise ConfigError(f'load_config: expected a config (.py, .yml, .yaml or .json), got {path!r}.')
     return path
 
 
