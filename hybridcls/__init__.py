@@ -1,4 +1,4 @@
-"""hybridcls: a laboratory of plugins for image classification and representation learning, in the OpenMMLab style."""
+"""hybridcls: plugins for image classification and representation learning, in the OpenMMLab style."""
 
 from collections.abc import Callable
 from importlib import import_module

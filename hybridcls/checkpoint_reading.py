@@ -1,4 +1,4 @@
-"""Every checkpoint is read here, and never by running what is in it.
+"""Read checkpoints, without running code that they contain.
 
 Tests, ``load_from``, resuming, the phases of a chain, streams (``checkpoint_path``), teachers, the members of an
 ensemble and mmengine's ``init_cfg=dict(type='Pretrained')`` all end here.
@@ -46,11 +46,11 @@ _trusted = False
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint, is damaged, or would have to run code; the text says which, and what to do."""
+    """The file is not a checkpoint, is damaged, or needs code to be run; the message says which, and what to do."""
 
 
 def trust_checkpoints(trust: bool = True) -> None:
-    """Let checkpoints run the code in them from now on, in this process (``--trust-checkpoint`` of the tools).
+    """Allow checkpoints to run their code in this process from now on (``--trust-checkpoint`` of the tools).
 
     A pickle may run any command with the rights of whoever reads it. Only for files of people you trust.
     """
@@ -59,7 +59,7 @@ def trust_checkpoints(trust: bool = True) -> None:
 
 
 def checkpoints_are_trusted() -> bool:
-    """Whether :func:`trust_checkpoints` was called: then the config in a checkpoint may name anything, too."""
+    """Return whether :func:`trust_checkpoints` was called; then the config in a checkpoint is unrestricted, too."""
     return _trusted
 
 
@@ -93,7 +93,7 @@ def read_weights(path: Union[str, Path], map_location: Any = 'cpu') -> 'OrderedD
 
 
 def weights_of(content: Any, path: str = 'the checkpoint') -> 'OrderedDict[str, Any]':
-    """Find the weights in what a checkpoint holds: below one of ``WEIGHT_KEYS``, or bare.
+    """Find the weights in a checkpoint's content: under one of ``WEIGHT_KEYS``, or at the top level.
 
     The prefixes ``module.`` and ``_orig_mod.`` of wrappers are taken off.
 
@@ -128,7 +128,7 @@ def weights_of(content: Any, path: str = 'the checkpoint') -> 'OrderedDict[str, 
 
 
 def _keys_of_weights(content: Mapping) -> list[str]:
-    """The keys that weights are below: of tensors if there are such, else of an empty dict or what was not built."""
+    """Return the keys of the weights: those with tensors, else those of empty dicts or of unbuilt objects."""
     there = {key: content[key] for key in WEIGHT_KEYS if key in content}
     full = [key for key, value in there.items() if _holds_weights(value)]
     dicts = [key for key, value in there.items() if isinstance(value, Mapping)]
@@ -143,7 +143,7 @@ def _holds_weights(value: Any) -> bool:
 
 
 def check_built(content: Any, path: str, what: str) -> None:
-    """Raise unless ``content``, which is about to be used, was built completely.
+    """Raise if ``content``, which is about to be used, contains placeholders of objects that were not built.
 
     Raises:
         CheckpointError: With the name of what only code of the file could build.
@@ -168,7 +168,7 @@ _ADVICE = (
 
 
 def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
-    """Read an open file, with its weights under ``state_dict``."""
+    """Read an open file; its weights are returned under ``state_dict``."""
     content: Any
     if isinstance(map_location, (str, torch.device)) and torch.device(map_location).type in WITHOUT_FLOAT64:
         map_location = 'cpu'  # not all of a checkpoint could go there, and what belongs there is moved when it is used
@@ -227,7 +227,7 @@ def _read(file: BinaryIO, path: str, map_location: Any) -> dict[str, Any]:
 
 
 def _rename_metrics(content: Any) -> None:
-    """Give what a run of version 0.1 remembers of results (the best one, say) their names of today."""
+    """Rename the metrics of version 0.1 in a run's saved results, such as the best score."""
     if isinstance(content, dict):
         for key in ('message_hub', 'param_schedulers', 'resume'):
             if key in content:
@@ -235,7 +235,7 @@ def _rename_metrics(content: Any) -> None:
 
 
 def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
-    """Read a file, or a folder of ``hybridcls push``."""
+    """Read a checkpoint file, or a folder of ``hybridcls push``."""
     path = os.path.expanduser(path)
     path = folder_weights(path) or path
     if not os.path.isfile(path):
@@ -251,7 +251,7 @@ def load_from_local(path: str, map_location: Any = None) -> dict[str, Any]:
 
 
 def load_from_internet(address: str, map_location: Any = None) -> dict[str, Any]:
-    """Fetch what mmengine would fetch, to where it would, and read it here."""
+    """Download a file with mmengine's rules and cache folder, and read it here."""
     from mmengine.runner import checkpoint as known
 
     scheme, _, name = address.partition('://')
@@ -279,7 +279,7 @@ def load_from_internet(address: str, map_location: Any = None) -> dict[str, Any]
 
 
 def load_from_storage(address: str, map_location: Any = None) -> dict[str, Any]:
-    """Read an object of a storage that mmengine's file backends reach."""
+    """Read an object from a storage that mmengine's file backends support."""
     data = get_file_backend(address, backend_args=dict(backend='petrel')).get(address)
     return _read(BytesIO(data), address, map_location)
 

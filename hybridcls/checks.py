@@ -53,7 +53,7 @@ def did_you_mean(name: str, options: Iterable[str], most: int = 3) -> str:
 
 
 def listed(names: Iterable[str], most: int = 20, between: str = ', ') -> str:
-    """Join the first names, and count the rest.
+    """Join the first names, and count the others.
 
     Example:
         >>> listed('abcd', most=2)
@@ -82,12 +82,12 @@ def counted(number: int, word: str, more: str = '', of: Optional[int] = None) ->
 
 
 def is_or_are(number: int) -> str:
-    """Return the verb of so many."""
+    """Return ``'is'`` or ``'are'`` for a count."""
     return verb_of(number, 'is', 'are')
 
 
 def verb_of(number: int, one: str, many: str) -> str:
-    """Return the form of a verb that so many take: '1 of 3 images has', '2 of 3 images have'."""
+    """Return the form of a verb for a count: '1 of 3 images has', '2 of 3 images have'."""
     return one if number == 1 else many
 
 
@@ -154,7 +154,7 @@ def check_known_keys(caller: str, given: Iterable[str], known: Iterable[str]) ->
 
 
 def check_installed(caller: str, package: str, setting: str, extra: str) -> None:
-    """Raise an ImportError that says what to install unless the package is there that a setting needs.
+    """Raise an ImportError that says what to install if a setting needs a missing package.
 
     Args:
         caller (str): Name that errors start with.
@@ -170,7 +170,7 @@ def check_installed(caller: str, package: str, setting: str, extra: str) -> None
 
 
 def without_type(caller: str, cfg: Mapping[str, Any], siblings: Iterable[str] = ()) -> str:
-    """Return the sentence for a dict that says how to build something, but not what.
+    """Return the message for a part's dict without the key ``type``.
 
     Args:
         caller (str): Where the dict stands.
@@ -242,7 +242,7 @@ def decode_text(
 
 
 def _refuse_marked(caller: str, path: str, encoding: str, found: str, line: int) -> NoReturn:
-    """Raise for a file whose first bytes name the encoding: no other one is meant, the file is damaged."""
+    """Raise for a damaged file whose first bytes name its encoding."""
     raise ValueError(
         f'{caller}: expected {path} as {encoding.removesuffix("-sig")} text, as its first bytes say, got {found} in '
         f'line {line}. It is cut off or damaged: save it again, as UTF-8 (in Excel as "CSV UTF-8").'
@@ -250,7 +250,7 @@ def _refuse_marked(caller: str, path: str, encoding: str, found: str, line: int)
 
 
 def has_raw_bytes(text: str) -> bool:
-    """Whether a text has bytes that are not UTF-8, as :func:`os.fsdecode` keeps them in the name of a file.
+    """Return whether a text has bytes that are not UTF-8, as :func:`os.fsdecode` keeps them in the name of a file.
 
     Example:
         >>> has_raw_bytes(os.fsdecode(b'K\\xfcken.png')), has_raw_bytes('Küken.png')
@@ -260,7 +260,7 @@ def has_raw_bytes(text: str) -> bool:
 
 
 def near_files(path: str) -> str:
-    """Suggest files with a name close to ``path``, from its folder or below the nearest folder that exists.
+    """Suggest files with a name similar to ``path``, in its folder or below the nearest existing one.
 
     Folders too, beside a ``path`` without an extension.
     """
@@ -289,7 +289,7 @@ def _files_below(folder: Path, suffix: str) -> Iterator[Path]:
 
 
 def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], places: Iterable[Path]) -> str:
-    """Explain why ``key`` was not found in ``registry``, and what would work.
+    """Explain why ``key`` was not found in ``registry``, and suggest alternatives.
 
     Args:
         key (str): The name, with or without a scope (``hybridcls.X``).

@@ -1,4 +1,4 @@
-"""The tools answer an error with one sentence where the user can fix it, and with a traceback where we have to.
+"""Run the main function of a command: mistakes of the user end in one sentence, bugs in a traceback.
 
 Nothing heavy is imported here, so that ``--help`` and a mistyped path are answered at once.
 """
@@ -27,7 +27,7 @@ TRACEBACK_VARIABLE = 'HYBRIDCLS_TRACEBACK'
 
 
 def run_tool(main: Callable[[], Any]) -> None:
-    """Run ``main`` and end the process: 0 when done, 2 for a mistake of the user, 130 when interrupted.
+    """Run ``main`` and exit: 0 on success, 2 for a mistake of the user, 130 when interrupted.
 
     75 is a training that was asked to end by a signal, and has saved (PreemptionHook): start it again.
 
@@ -64,7 +64,7 @@ def run_tool(main: Callable[[], Any]) -> None:
 
 
 def _leave_the_other_processes() -> None:
-    """End the process group, if there is one: gloo's threads abort a process that ends with them, now and then.
+    """Destroy the process group, if there is one: gloo's threads sometimes abort a process that exits with it.
 
     They also abort one whose DDP model outlives the group: a Runner is a circle of references, collected first.
     """
@@ -135,7 +135,7 @@ def _raises(file: str, line: int) -> bool:
 
 
 def _being_built(error: BaseException) -> Optional[type]:
-    """Return the class that mmengine was building from a config when a constructor of it raised the error."""
+    """Return the class that mmengine was building from a config when its constructor raised the error."""
     registries = sys.modules.get('mmengine.registry')
     built: Optional[type] = None
     is_called = False

@@ -1,4 +1,4 @@
-"""The local cache of the Hugging Face Hub, and whether the Hub answers; nothing that takes seconds to import."""
+"""Access the local cache of the Hugging Face Hub, and check whether the Hub answers; fast to import."""
 
 import os
 import threading
@@ -16,18 +16,18 @@ _PATIENCE = 1.2  # seconds for an answer; a download without a network would be 
 def cached_file(
     repo: str, names: list[str], revision: Optional[str] = None, cache_dir: Union[str, Path, None] = None
 ) -> Optional[str]:
-    """Return the first of some files of a repository that is in the cache, or None."""
+    """Return the first of some files of a repository that is cached, or None."""
     files = (try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=revision) for name in names)
     return next((file for file in files if isinstance(file, str)), None)
 
 
 def cache_folder(repo: str, cache_dir: Union[str, Path, None] = None) -> str:
-    """Return where the Hub's library keeps a repository (its documented layout)."""
+    """Return the Hub library's cache folder of a repository (its documented layout)."""
     return os.path.join(cache_dir or constants.HF_HUB_CACHE, f'models--{repo.replace("/", "--")}')
 
 
 def check_answers(caller: str, model_name: str, cached: str, address: Optional[str] = None) -> None:
-    """Raise unless a server answers soon, be it with an error.
+    """Raise unless a server responds soon, be it with an error.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -44,7 +44,7 @@ def check_answers(caller: str, model_name: str, cached: str, address: Optional[s
 
 
 def why_unreachable(address: Optional[str] = None) -> str:
-    """Return why a server cannot be used: it gives no answer, not even an error, or ``HF_HUB_OFFLINE`` is set.
+    """Return why a server cannot be used: it does not respond, or ``HF_HUB_OFFLINE`` is set; '' if it can.
 
     Args:
         address (str, optional): The server. Defaults to None, the Hub (``HF_ENDPOINT``).
@@ -73,7 +73,7 @@ def why_unreachable(address: Optional[str] = None) -> str:
 
 
 def unavailable(caller: str, model_name: str, cached: str, why: str) -> FileNotFoundError:
-    """Return the error that says what to do without a model's pretrained weights."""
+    """Return the error, with advice, for missing pretrained weights of a model."""
     return FileNotFoundError(
         f'{caller}: the pretrained weights of {model_name} are not in the local cache ({cached}), and {why}. Give a '
         'file or folder of weights (--checkpoint FILE, or checkpoint_path=... in the config), copy that place of the '

@@ -1,4 +1,4 @@
-"""Warnings of dependencies that a user can do nothing about are ignored, from the import of this file on.
+"""Ignore warnings of dependencies that a user cannot act on, from the import of this file on.
 
 For a process that is told nothing but what to import: the server that forks the processes of a benchmark.
 """
@@ -18,7 +18,7 @@ _OF_NO_USE = (
 
 
 def ignore_useless_warnings() -> None:
-    """Ignore them."""
+    """Ignore these warnings."""
     for message, module in _OF_NO_USE:
         warnings.filterwarnings('ignore', message, UserWarning, module)
 

@@ -1,4 +1,4 @@
-"""Values as Python writes them, read without running anything."""
+"""Read Python literals without running code."""
 
 import ast
 from typing import Any
@@ -20,7 +20,7 @@ def read_literal(text: str) -> Any:
 
 
 def read_assignments(text: str) -> dict[str, Any]:
-    """Read the top-level names of a dumped config; what is no literal there is left out.
+    """Read the top-level names of a dumped config; values that are no literals are left out.
 
     Raises:
         SyntaxError: If it is no Python.

@@ -1,4 +1,4 @@
-"""Modules, classes and functions under the names that they had in version 0.1: they import, with one warning."""
+"""Modules, classes and functions under their names of version 0.1, which import with one warning."""
 
 import inspect
 import sys
@@ -16,7 +16,7 @@ __all__ = ['answer_old_names', 'find_old_modules']
 
 
 def answer_old_names(module: dict[str, Any]) -> None:
-    """Let a module answer for what has left it, or has another name in it now.
+    """Make a module provide names that have moved elsewhere, or have been renamed in it.
 
     Args:
         module (dict): Its ``globals()``. (Set here, so that a type checker still knows what is not there.)
@@ -30,7 +30,7 @@ def answer_old_names(module: dict[str, Any]) -> None:
 
 
 def find_old_modules() -> None:
-    """Let ``import`` find modules by their old names; asked after all other finders, so nothing else gets slower."""
+    """Make modules importable by their old names; other finders come first, so no other import slows down."""
     if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
         sys.meta_path.append(_OldModules())
 
@@ -45,7 +45,7 @@ def _named(module: str, attribute: str) -> Any:
 
 
 def _importer() -> str:
-    """The file whose import is at work."""
+    """Return the file that contains the import statement."""
     frame = inspect.currentframe()
     while (
         frame is not None
@@ -72,7 +72,7 @@ class _OldModules(MetaPathFinder, Loader):
 
 
 class _OldModule(ModuleType):
-    """Another name of a module: what it had and what the module has, and no copy of it."""
+    """An alias of a module, which shares its attributes."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Once imported it hides, in its package, the function of its own name (`functional.class_statistics`).

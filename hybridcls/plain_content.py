@@ -1,4 +1,4 @@
-"""Checkpoints hold tensors, numbers, strings, lists and dicts alone; other objects are rebuilt from these."""
+"""Convert checkpoint content to tensors, numbers, strings, lists and dicts, and back."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _KIND = 'hybridcls_kind'  # the key that tells a rebuilt object from a dict of t
 
 
 def to_plain(value: Any, path: str, left_out: Optional[Callable[[str, Any], None]] = None) -> Any:
-    """Return ``value`` in types that ``torch.load(weights_only=True)`` reads; nothing is changed in place.
+    """Convert ``value`` to types that ``torch.load(weights_only=True)`` reads; nothing is changed in place.
 
     Histories (``HistoryBuffer``) and numpy arrays become dicts with tensors, which :func:`from_plain` turns back;
     numpy's numbers become Python's, paths strings, and mappings dicts.
@@ -81,7 +81,7 @@ def to_plain(value: Any, path: str, left_out: Optional[Callable[[str, Any], None
 
 
 def from_plain(value: Any) -> Any:
-    """Rebuild, in dicts and lists in place, what :func:`to_plain` took apart.
+    """Rebuild, in dicts and lists in place, the objects that :func:`to_plain` converted.
 
     Example:
         >>> from_plain(to_plain([np.arange(3)], 'meta'))

@@ -1,4 +1,4 @@
-"""Results as lists and Python numbers, for files and for JSON; without importing torch."""
+"""Convert results to lists and Python numbers, for files and JSON, without importing torch."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The registries of hybridcls find every plugin by the name that a config gives it.
+"""The registries of hybridcls, where configs find plugins by name.
 
 Each registry is a child of mmpretrain's registry of the same kind (and so a grandchild of mmengine's): a bare name
 means ours if we have it, else mmpretrain's, else mmengine's or mmcv's. ``hybridcls.X`` means the same from any config
@@ -52,7 +52,7 @@ def _without_type(registry: str, cfg: Any, outer: list[Any]) -> str:
 
 
 class HintingRegistry(Registry):
-    """A registry that answers an unknown name with what would have worked.
+    """A registry whose error for an unknown name suggests alternatives.
 
     What the configs of another package (``default_scope='mmpretrain'``) build from here is looked up in that package
     first and here then: the parts that our classes build by default have bare names, which only we know.
@@ -63,19 +63,19 @@ class HintingRegistry(Registry):
     """
 
     def import_from_location(self) -> None:
-        """Import what registers itself here, without what mmpretrain prints of packages that it could not import."""
+        """Import the modules that register parts here, without mmpretrain's prints about missing packages."""
         with redirect_stdout(StringIO()):
             super().import_from_location()
 
     def get(self, key: str) -> type:
-        """Return what is registered under ``key``, here or in a parent registry."""
+        """Return the object registered under ``key``, here or in a parent registry."""
         found = self._find(key)
         if found is None:
             raise UnknownNameError(explain_unknown_name(key, self, _all_registries(), _places_of_plugins()))
         return found
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """Build what a config says.
+        """Build the object that a config describes.
 
         Raises:
             TypeError: If its class takes no such key; names those that it takes.
@@ -105,7 +105,7 @@ class HintingRegistry(Registry):
             check_known_keys(kind.__name__, [key for key in cfg if key not in _BUILDER_KEYS], names)
 
     def build_filled(self, cfg: dict, **known: Any) -> Any:
-        """Build what a config says, with what its class takes, the config leaves open, and is known here.
+        """Build from a config, filling known arguments that its class takes and the config leaves open.
 
         What was filled or given under these names is an attribute of the object, if only because it is set here.
 
@@ -164,7 +164,7 @@ def _all_registries() -> list[Registry]:
 
 
 def _places_of_plugins() -> list[Path]:
-    """Return the folders where a class that was not imported may be: this package, and the user's own."""
+    """Return the folders that may contain a class that was not imported: this package, and the user's own."""
     return [Path(__file__).parent, Path.cwd() / 'projects', Path.cwd()]
 
 

@@ -1,4 +1,4 @@
-"""What version 0.2 calls by another name than 0.1: one table, read by everything that still takes an old spelling.
+"""The names that version 0.2 changed: one table for everything that still accepts an old spelling.
 
 An old spelling works and warns once; version 0.3 takes it out. CHANGELOG lists the table, and a test compares the two.
 """
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Key(NamedTuple):
-    """An argument that has a new name.
+    """A renamed argument.
 
     Args:
         owner (str): The class or function of hybridcls that takes it; classes derived from it do too.
@@ -39,7 +39,7 @@ class Key(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A value that has a new spelling; in a list, each item that has.
+    """A value with a new spelling; in a list, each such item.
 
     Args:
         owner (str): As in :class:`Key`.
@@ -54,12 +54,12 @@ class Value(NamedTuple):
     new: str
 
     def replace(self, value: str) -> str:
-        """Return the spelling of today of any value."""
+        """Return the present spelling of any value."""
         return self.new if value == self.old else value
 
 
 def _are_shares(value: Any) -> bool:
-    """Whether that is a range of shares of an area, and no size in pixels."""
+    """Return whether a value is a range of area shares, not a size in pixels."""
     return (
         isinstance(value, Sequence)
         and len(value) == 2
@@ -288,7 +288,7 @@ Called = TypeVar('Called', bound=Callable)
 
 
 def warn_renamed(old: str, new: str, where: str, advice: str = '') -> None:
-    """Say, once a process for each spelling and in the first of several processes alone, what is written now.
+    """Warn of an old spelling and name the new one, once per process and only in the first of several processes.
 
     Args:
         old (str): The spelling that was met.
@@ -310,7 +310,7 @@ def warn_renamed(old: str, new: str, where: str, advice: str = '') -> None:
 
 
 def warn_of_value(key: str, old: Any, new: Any, where: str) -> None:
-    """Warn of the strings in a value, or list of values, that have a new spelling; see :func:`warn_renamed`."""
+    """Warn of strings with a new spelling in a value, or list of values; see :func:`warn_renamed`."""
     if type(old) in (list, tuple):
         for pair in zip(old, new, strict=True):
             warn_of_value(key, *pair, where)
@@ -326,7 +326,7 @@ def keys_of(kind: Any) -> Iterator[Key]:
 
 
 def values_of(kind: Any) -> dict[str, Callable[[str], str]]:
-    """Return, by argument of a class or function, what gives each value its new spelling."""
+    """Return, for each argument of a class or function, the function that gives its values their new spelling."""
     found: dict[str, Callable[[str], str]] = {row.key: row.replace for row in VALUES if row.owner in _names_of(kind)}
     found.update({key: new_metric_name for key in METRIC_KEYS})
     return found
@@ -338,7 +338,7 @@ def _names_of(kind: Any) -> list[str]:
 
 
 def new_value(value: Any, replace: Callable[[str], str]) -> Any:
-    """Return a string, or a list of strings, with new spellings.
+    """Return a string, or a list of strings, in the new spelling.
 
     Example:
         >>> new_value(['ood/auroc_max_softmax', 'accuracy/top1'], new_metric_name)
@@ -350,7 +350,7 @@ def new_value(value: Any, replace: Callable[[str], str]) -> Any:
 
 
 def new_metric_name(name: str) -> str:
-    """Return the name of today of a result of a metric, with any prefix.
+    """Return the present name of a metric's result, with any prefix.
 
     Example:
         >>> new_metric_name('val/ood/fpr90_max_softmax')
@@ -360,7 +360,7 @@ def new_metric_name(name: str) -> str:
 
 
 def with_new_metric_names(node: Any) -> Any:
-    """Return nested dicts and lists of what a run has saved, with the names of today as keys and as values.
+    """Return nested dicts and lists of a run's saved content with the present metric names, as keys and as values.
 
     Example:
         >>> with_new_metric_names([dict(iter=8, metrics={'selective/aurc_max_softmax': 3.0})])
@@ -375,7 +375,7 @@ def with_new_metric_names(node: Any) -> Any:
 
 
 def new_dotted_name(name: str) -> str:
-    """Return where a module, or something in it, is today.
+    """Return the present dotted name of a module, or of something in it.
 
     Example:
         >>> new_dotted_name('hybridcls.functional.unit_vectors.unit_rows')
@@ -392,7 +392,7 @@ def new_dotted_name(name: str) -> str:
 
 
 def keeps_old_spellings(kind: Called) -> Called:
-    """Let a class or a function take old spellings of its arguments too; its signature names the new ones alone.
+    """Make a class or function accept old spellings of its arguments; its signature has the new ones alone.
 
     Raises:
         TypeError: From what is decorated: for an old and a new spelling of one argument together, or for a value that

@@ -1,4 +1,4 @@
-"""A checkpoint as a folder without pickles: ``model.safetensors``, and ``model.json`` with what belongs to them."""
+"""Read a checkpoint folder without pickles: ``model.safetensors``, and ``model.json`` with its metadata."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _FETCH = 'Fetch it again (hybridcls pull), or push its checkpoint again.'
 
 
 def folder_weights(path: Union[str, Path]) -> Optional[str]:
-    """Return the file of weights if ``path`` is such a folder; None for anything else.
+    """Return the weights file if ``path`` is such a folder; None for anything else.
 
     Raises:
         ValueError: If its ``model.json`` is damaged.
@@ -33,7 +33,7 @@ def folder_weights(path: Union[str, Path]) -> Optional[str]:
 
 
 def read_sidecar(weights: Union[str, Path]) -> Optional[dict[str, Any]]:
-    """Return the content of ``model.json`` beside a file of weights, which is compared with it; None without one.
+    """Return the content of ``model.json`` beside a weights file, after checking its digest; None without one.
 
     Raises:
         ValueError: If the weights are others than it was written for, or it is damaged or of a later version.
@@ -53,7 +53,7 @@ def read_sidecar(weights: Union[str, Path]) -> Optional[dict[str, Any]]:
 
 
 def check_files(folder: Union[str, Path], files: Mapping[str, Any]) -> None:
-    """Compare files with the digests that were written down for them.
+    """Check files against their recorded digests.
 
     Args:
         folder (str | Path): Where they lie.
@@ -82,7 +82,7 @@ def digest_of_file(path: Union[str, Path]) -> str:
 
 
 def sidecar_beside(weights: Union[str, Path]) -> Optional[dict[str, Any]]:
-    """Return the content of ``model.json`` beside a file of weights as it stands there; None without one of ours.
+    """Return the unchecked content of ``model.json`` beside a weights file; None unless hybridcls wrote one.
 
     Raises:
         ValueError: If it is no JSON.

@@ -1,4 +1,4 @@
-"""The signatures of classes and functions say which arguments they take."""
+"""Read from signatures which arguments classes and functions take."""
 
 import ast
 import inspect
@@ -22,7 +22,7 @@ REQUIRED: Any = inspect.Parameter.empty
 
 
 def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
-    """Return who names each argument of a class or function, and whether these are all that it takes.
+    """Return the class or function that names each argument, and whether these are all arguments.
 
     Arguments of parents are included where ``**kwargs`` may be passed on to them; they are not all where a
     ``**kwargs`` is used otherwise, or the last one ends nowhere known.
@@ -60,7 +60,7 @@ def owners_of(kind: Any) -> tuple[dict[str, Any], bool]:
 
 @cache  # it reads source files
 def _only_passes_on(constructor: Callable, keywords: str) -> bool:
-    """Whether all that a constructor does with its ``**kwargs`` is to hand them to a parent's."""
+    """Return whether a constructor only passes its ``**kwargs`` on to a parent's."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(constructor))))
     except (OSError, TypeError, SyntaxError):
@@ -83,7 +83,7 @@ def arguments_of(kind: Any) -> tuple[list[str], bool]:
 
 
 def takes_argument(kind: Any, name: str) -> bool:
-    """Whether the constructor of ``kind`` has an argument ``name``, itself or through ``**kwargs`` of its parents.
+    """Return whether ``kind``'s constructor takes an argument ``name``, itself or through its parents' ``**kwargs``.
 
     Example:
         >>> class Head:
@@ -114,7 +114,7 @@ def default_of(kind: Any, name: str, otherwise: Any = None) -> Any:
 
 
 def bound_arguments(kind: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return by name what a class or function is called with; what its ``**kwargs`` takes is among the others.
+    """Return the arguments of a call by name; those in ``**kwargs`` are included.
 
     Raises:
         TypeError: If it cannot be called so.
@@ -131,7 +131,7 @@ def bound_arguments(kind: Any, args: tuple, kwargs: dict[str, Any]) -> dict[str,
 
 
 def takes_positional(function: Callable, number: int) -> bool:
-    """Whether a function can be called with so many positional arguments and no others; True where Python cannot tell.
+    """Return whether a function accepts so many positional arguments alone; True if Python cannot tell.
 
     Example:
         >>> takes_positional(lambda cosine, norms, labels, scale=1.0: None, 3), takes_positional(lambda cosine: None, 3)

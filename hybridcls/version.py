@@ -1,3 +1,3 @@
-"""The version of this package, and the oldest dependencies it was run with."""
+"""The version of this package, and the oldest supported dependencies."""
 
 __version__ = '0.2.0'

@@ -17,12 +17,12 @@ _PLACES = dict(
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: rooms below do without torch."""
+    """Import an attribute on first access, so that modules without torch can be imported from here."""
     if name not in _PLACES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(import_module(f'{__name__}.{_PLACES[name]}'), name)
 
 
 def __dir__() -> list[str]:
-    """List also what was not asked for yet."""
+    """List all public names, those not yet imported included."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""How often a model is right about images whose classes are known."""
+"""Accuracy of a model on images with known classes."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ __all__ = ['AccuracyReport']
 
 @dataclass
 class AccuracyReport:
-    """Counts of right answers, by the true class.
+    """Counts of correct predictions by target class.
 
     Args:
         classes (tuple[str, ...]): The model's.
@@ -30,7 +30,7 @@ class AccuracyReport:
     unanswered: int = 0
 
     def add(self, answer: Answer) -> None:
-        """Count an answer."""
+        """Count one prediction."""
         if answer.answered is False:
             self.unanswered += 1
             return
@@ -47,15 +47,15 @@ class AccuracyReport:
 
     @property
     def top1(self) -> Optional[float]:
-        """The share of labelled images with the right answer, in [0, 1]; None without any."""
+        """The share of labelled images that are predicted correctly, in [0, 1]; None without labelled images."""
         return sum(self.right.values()) / self.labelled if self.labelled else None
 
     def by_class(self) -> dict[str, float]:
-        """Return the share of right answers of each class that occurs, in the order of the model's classes."""
+        """Return the accuracy of each class that occurs, in the order of the model's classes."""
         return {name: self.right[name] / self.images[name] for name in self.classes if self.images[name]}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a JSON object says."""
+        """Return the report as a JSON-serializable dict."""
         return dict(
             accuracy=self.top1,
             images=self.labelled,
@@ -65,7 +65,7 @@ class AccuracyReport:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs, in JSON's types."""
+        """Return the counts for :meth:`restore` as a JSON-serializable dict."""
         return dict(
             images=dict(self.images),
             right=dict(self.right),
@@ -74,7 +74,7 @@ class AccuracyReport:
         )
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Count on from the :meth:`state` of another run."""
+        """Continue from the :meth:`state` of an interrupted run."""
         self.images, self.right = Counter(state['images']), Counter(state['right'])
         self.unlabelled, self.unanswered = state['unlabelled'], state.get('unanswered', 0)
 

@@ -1,4 +1,4 @@
-"""What a trained model says of one image."""
+"""The prediction of a trained model for one image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _UNCERTAINTIES = ('total', 'aleatoric', 'epistemic', 'vacuity')
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Answer:
-    """What a model says of one image.
+    """The prediction of a model for one image.
 
     Args:
         path (str, optional): The image's path as it was given; None for an image in memory.
@@ -85,7 +85,7 @@ def answers_of(
     top_k: int,
     embeddings: bool,
 ) -> list[Answer]:
-    """Turn the predictions of a batch into answers, with one transfer from the device a field.
+    """Turn the predictions of a batch into answers, with one transfer from the device per field.
 
     Args:
         samples (Sequence[DataSample]): B predictions.
@@ -136,7 +136,7 @@ def answers_of(
 
 
 def _labels(samples: Sequence[Any]) -> list[list[int]]:
-    """The classes that each image has; one, but for heads of several labels."""
+    """Return the predicted classes of each image: one, or any number of them for a multi-label head."""
     if 'thresholds' in samples[0]:
         return [sample.pred_label.tolist() for sample in samples]
     return torch.stack([sample.pred_label for sample in samples]).tolist()
@@ -159,7 +159,7 @@ def _stacked(samples: Sequence[Any], name: str) -> Optional[np.ndarray]:
 
 
 def _uncertainties(samples: Sequence[Any]) -> Mapping[str, list[float]]:
-    """All numbers that the head says of an image beside its scores."""
+    """Return all scalars that the head predicts for an image besides its scores."""
     names = [name for name, value in samples[0].items() if isinstance(value, Tensor) and value.dim() == 0]
     order = [name for name in _UNCERTAINTIES if name in names] + sorted({*names} - {*_UNCERTAINTIES})
     return {name: torch.stack([sample.get(name) for sample in samples]).float().tolist() for name in order}

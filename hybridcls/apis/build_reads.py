@@ -21,7 +21,7 @@ __all__ = ['build_and_record', 'record_reads']
 
 
 def build_and_record(cfg: Config, takers: Takers) -> list[str]:
-    """Do what :func:`record_reads` does, and return a message for each part that could not be built."""
+    """Run :func:`record_reads`, and return a message for each part that could not be built."""
     return [
         f'{dotted(place)} was not built: {type(error).__name__}: {str(error)[:200]}'
         for place, error in record_reads(cfg, takers)
@@ -110,7 +110,7 @@ def _builders(cfg: Config) -> Iterator[tuple[Path, Callable[[], Any]]]:
 
 
 def _without_weights(cfg: Config) -> Config:
-    """Return a copy whose model can be built without network, weights file or number of classes."""
+    """Return a copy of a config whose model can be built without network, weight files or number of classes."""
     cfg = Config({key: deepcopy(value) for key, value in cfg.items() if key in RUNNER_KEYS})
     head = classifying_head(cfg)
     if head is not None and head.get('num_classes') is None:
@@ -125,7 +125,7 @@ def _without_weights(cfg: Config) -> Config:
 
 
 def _fresh(value: Any) -> Any:
-    """Return an equal object with its own identity, if the type allows one."""
+    """Return an equal object with a new identity, if the type allows that."""
     if isinstance(value, str) and len(value) > 1:
         return ''.join(list(value))
     return float(repr(value)) if type(value) is float else value

@@ -1,4 +1,4 @@
-"""Fit what makes a model's probabilities true, and thresholds with guarantees, on held-out images."""
+"""Fit probability calibration, and thresholds with guarantees, on held-out images."""
 
 import math
 import os
@@ -43,7 +43,7 @@ _UNKNOWN = -1
 
 @dataclass
 class LabelledScores:
-    """What a model says of held-out images, and what they are.
+    """Predicted probabilities of held-out images, with their labels.
 
     Args:
         scores (Tensor): Probabilities, float32, (N, C).
@@ -65,7 +65,7 @@ class LabelledScores:
 
 @dataclass
 class CalibrationReport:
-    """What was found.
+    """The result of :func:`calibrate`.
 
     Args:
         calibration (Calibration): What can be saved; without thresholds that the images do not support.
@@ -180,7 +180,7 @@ def labelled_scores(
     workers: Optional[int] = None,
     on_unreadable: str = 'skip',
 ) -> LabelledScores:
-    """Run the model over held-out images, as a test does.
+    """Run the model on held-out images as a test does, and return scores and labels.
 
     Raises:
         ValueError: As :func:`calibrate`.
@@ -229,7 +229,7 @@ def labelled_scores(
 
 
 def _with_labels(model: HybridInferencer, data: str, items: list, notes: list[str]) -> list:
-    """Leave out what has no label, and see that the labels are the model's."""
+    """Drop unlabelled images, and check that the labels are classes of the model."""
     labelled = [item for item in items if item.label]
     if not labelled:
         raise ValueError(
@@ -270,7 +270,7 @@ def fit_calibration(
     measure: bool = True,
     split: bool = False,
 ) -> CalibrationReport:
-    """Fit scaling and thresholds.
+    """Fit the scaling and the thresholds.
 
     What a threshold is tested with must not have fitted anything. With ``risk``, ``sets`` or ``split`` a random quarter
     of the images fits the scaling (a half for ``'vector'`` and ``'isotonic'``), and the others test.
@@ -337,7 +337,7 @@ def fit_calibration(
 
 
 def _testing(count: int, scale: Optional[str], seed: int) -> Tensor:
-    """Return which images test: those that a scaling does not fit; without one, a half."""
+    """Return which images are used to test: those not used to fit a scaling or, without one, half of them."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     is_test = torch.ones(count, dtype=torch.bool)
     is_test[order[: round(count * (0.5 if scale is None else _FITS[scale]))]] = False
@@ -345,7 +345,7 @@ def _testing(count: int, scale: Optional[str], seed: int) -> Tensor:
 
 
 def _check_classes(scale: str, labels: Tensor, classes: Sequence[str], split: bool) -> None:
-    """Raise if a scaling that has numbers for each class lacks images of some."""
+    """Raise if a scaling with parameters per class lacks images of some class."""
     if scale not in ('vector', 'isotonic'):
         return
     counts = torch.bincount(labels, minlength=len(classes))
@@ -361,7 +361,7 @@ def _check_classes(scale: str, labels: Tensor, classes: Sequence[str], split: bo
 def _measure(
     report: CalibrationReport, scores: Tensor, labels: Tensor, known: Tensor, is_test: Tensor, split: bool
 ) -> None:
-    """Compare before and after on images that the scaling was not fitted on."""
+    """Compare the metrics before and after calibration, on images that the scaling was not fitted on."""
     scaling = report.calibration.scaling
     rows, after = [], []
     try:

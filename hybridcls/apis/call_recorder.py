@@ -1,4 +1,4 @@
-"""Record which function receives each key of a config, by a profiler that sees all calls of a build."""
+"""Record which function receives each key of a config, by a profiler that sees all calls while it is built."""
 
 import inspect
 import sys
@@ -14,7 +14,7 @@ __all__ = ['BuiltPart', 'CallRecorder', 'Key']
 
 
 class Key(NamedTuple):
-    """One key of a part; ``is_argument``: whether it is an argument of the part, or inside a dict that is."""
+    """One key of a part; ``is_argument`` tells an argument of the part from a key inside a dict argument."""
 
     name: str
     path: Path
@@ -31,7 +31,7 @@ class BuiltPart(NamedTuple):
 
 
 class CallRecorder:
-    """Record the calls of a build.
+    """Record all function calls while a config is built.
 
     Attributes:
         readers (dict[Path, str]): The first function that received a key.
@@ -134,7 +134,7 @@ def _arguments(code: CodeType) -> tuple[str, ...]:
 
 
 def _was_given(frame: FrameType, key: Key) -> bool:
-    """Return whether the caller passed the key: an argument with its default value may be equal by chance."""
+    """Return whether the caller passed the key; a default value that is equal by chance does not count."""
     default = _default(frame, key.name)
     if default is REQUIRED or not _equal(default, key.value):
         return True

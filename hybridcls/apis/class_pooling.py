@@ -1,4 +1,4 @@
-"""Several images of a class become one entry of a gallery."""
+"""Pool several images of a class into one entry of a gallery."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ similarities; by the similarity to the mean of the L2-normalized embeddings; the
 
 
 def pool_weights(vectors: Tensor, pool: str) -> Tensor:
-    """Return what each image adds to the sum of its class, float64 (N, D); zeros for a vector that is not finite."""
+    """Return the term of each image in the sum of its class, float64 (N, D); zeros for non-finite embeddings."""
     rows = vectors.double() if pool == 'quality' else l2_normalize64(vectors)
     return rows.masked_fill(~rows.isfinite().all(1, keepdim=True), 0.0)
 
@@ -43,7 +43,7 @@ def class_sums(blocks: Iterable[Tensor], class_of: Tensor, number: int, width: i
 
 
 def class_vectors(sums: Tensor, counts: Tensor, pool: str) -> Tensor:
-    """Return rows whose cosine similarity to a query, with a zero at its end for the mean, is the pooled one.
+    """Return rows whose cosine similarity to a query (with a zero appended for ``'mean'``) is the pooled one.
 
     The mean of the similarities is the product with the mean of L2-normalized rows, which is shorter than 1: one more
     number makes its length 1.

@@ -1,4 +1,4 @@
-"""Whether compiling a model pays for the images that are left, decided while they are answered."""
+"""Decide, while images are predicted, whether compiling the model pays off for the remaining ones."""
 
 import os
 import time
@@ -27,7 +27,7 @@ _BFLOAT16_FLAGS = ('avx512_bf16', 'amx_bf16')
 
 
 def fast_settings(device: torch.device, cpu_flags: Sequence[str]) -> tuple[Optional[InferenceSettings], str]:
-    """Return the settings of ``hybridcls predict --fast`` for a device; or None, and a sentence why there are none.
+    """Return the settings of ``hybridcls predict --fast`` for a device; or None, and the reason.
 
     Args:
         device (torch.device): Where the model is.
@@ -45,14 +45,14 @@ def fast_settings(device: torch.device, cpu_flags: Sequence[str]) -> tuple[Optio
 
 
 def estimated_compile_seconds(model: torch.nn.Module) -> float:
-    """Estimate how long ``torch.compile`` takes on an idle machine, by the number of layers; it varies threefold."""
+    """Estimate the time of ``torch.compile`` on an idle machine from the number of layers; it varies threefold."""
     parts = compiled_parts(model).values()
     layers = sum(not any(module.children()) for part in parts for module in part.modules())
     return _SECONDS + _SECONDS_A_LAYER * layers
 
 
 class CompilePlan:
-    """Answers batches, and compiles the model when the images that are left pay for it.
+    """Predict batches, and compile the model as soon as the remaining images make that worthwhile.
 
     The first batches run as ``before`` says, and are timed. If their time, times the images that are left, promises to
     save more than compiling is estimated to take, the model is compiled. Of a stream of images whose length is not
@@ -97,7 +97,7 @@ class CompilePlan:
             self.facts.update(settings=after.name, compiled=True)
 
     def leave_out(self, images: int) -> None:
-        """Count no longer on so many of the images that are left: they cannot be read."""
+        """Subtract unreadable images from the remaining ones."""
         if self._left is not None:
             self._left -= images
 
@@ -127,7 +127,7 @@ class CompilePlan:
         return answers
 
     def _note_load(self, seconds: float, used: float) -> None:
-        """Where others compute too, compiling will take as much longer as this batch did."""
+        """Scale the estimated compile time by the CPU load of other processes during this batch."""
         if self._network.device.type == 'cpu' and self._batches:
             share = used / (seconds * min(torch.get_num_threads(), os.cpu_count() or 1))
             self._estimate = self._idle_estimate / min(1.0, max(share, 0.1))
@@ -222,7 +222,7 @@ class CompilePlan:
 
 
 def _difference(before: list[Any], after: list[Any]) -> tuple[float, int]:
-    """The largest change of a probability (of embeddings alone: 1 - cosine), and how many classes changed."""
+    """Return the largest change of a probability (of embeddings: 1 - cosine), and how many classes changed."""
     if 'pred_score' in before[0]:
         scores = [torch.stack([one.pred_score for one in of]).float() for of in (before, after)]
         change = float((scores[0] - scores[1]).abs().max())

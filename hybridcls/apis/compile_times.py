@@ -1,4 +1,4 @@
-"""How long compiling took before: noted beside what ``torch.compile`` keeps, which makes the next time shorter."""
+"""Store how long compiling took, beside the cache of ``torch.compile``, which shortens the next time."""
 
 import hashlib
 import json
@@ -22,14 +22,14 @@ _AGAIN = 0.6  # of the first time, where a second one was not measured: 24 after
 
 
 def compile_key(model: Any, settings: InferenceSettings, batch_size: int, shapes: Sequence[Any]) -> str:
-    """Return a digest of all that compiling depends on but the values of weights."""
+    """Return a digest of everything that compilation depends on, which excludes the values of weights."""
     parts = list(compiled_parts(model).items())
     what = (torch.__version__, torch.get_num_threads(), settings, batch_size, shapes, parts)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
 
 def noted_seconds(key: str) -> Optional[float]:
-    """Return how long compiling will take on an idle machine, by what it took before; None if nothing is noted."""
+    """Return the expected compile time on an idle machine from the stored one; None if nothing is stored."""
     taken = _notes().get(key)
     if not taken:
         return None
@@ -37,7 +37,7 @@ def noted_seconds(key: str) -> Optional[float]:
 
 
 def note_seconds(key: str, seconds: float) -> None:
-    """Note how long it took; where that cannot be written it is not."""
+    """Store how long compiling took; a file that cannot be written is ignored."""
     notes = _notes()
     notes[key] = [*notes.get(key, ())[:1], round(seconds, 1)]
     with suppress(OSError):
@@ -45,7 +45,7 @@ def note_seconds(key: str, seconds: float) -> None:
 
 
 def _notes() -> dict[str, Any]:
-    """All that is noted; nothing if the file is missing or damaged."""
+    """Return all stored times; an empty dict if the file is missing or damaged."""
     with suppress(OSError, ValueError):
         found = json.loads(Path(compiler_cache_dir(), _FILE).read_text(encoding='utf8'))
         return found if isinstance(found, dict) else {}

@@ -1,4 +1,4 @@
-"""The operations of a call, by torch's counter, with attention on every device."""
+"""Count the operations of a call by torch's counter, attention included on every device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ['counted_flops']
 
 
 def counted_flops(run: Callable[[], Any]) -> int:
-    """Count the operations of convolutions, matrix products and attention: two for a product and a sum.
+    """Count the operations of convolutions, matrix products and attention; a multiply-add counts as two.
 
     Attention is computed as two products meanwhile: torch's counter does not know its fused form on a CPU, and would
     count nothing for it.

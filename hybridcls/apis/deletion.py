@@ -1,4 +1,4 @@
-"""Whether an activation map says where an answer comes from: remove what it marks, and see the probability fall."""
+"""The deletion metric of activation maps: remove the marked pixels, and measure how fast the probability falls."""
 
 from typing import Any, NamedTuple, Optional
 
@@ -20,7 +20,7 @@ _BATCH = 64
 def deletion_areas(
     model: HybridInferencer, images: Tensor, maps: Tensor, labels: Tensor, ends: Optional[Tensor] = None
 ) -> Tensor:
-    """Return the area under the probability of a class while an image is deleted, the most important pixels first.
+    """Return the area under the curve of a class's probability while pixels are deleted, the most important first.
 
     The deletion score of `RISE <https://arxiv.org/abs/1806.07421>`_: a fifth of the pixels after the other takes the
     mean colour of its image; small where the map marks what the class rests on. Maps are enlarged to the image by
@@ -49,7 +49,7 @@ def deletion_areas(
 
 @torch.no_grad()
 def deletion_ends(model: HybridInferencer, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the probabilities of the classes with nothing deleted, and with everything, float64 ``(2, B)``."""
+    """Return the probabilities with nothing deleted and with everything deleted, float64 ``(2, B)``."""
     ranks = torch.zeros(len(images), 1, *images.shape[-2:], dtype=torch.int64, device=images.device)
     return torch.stack([_probabilities(model, images, ranks, step, labels) for step in (0, STEPS)])
 
@@ -66,7 +66,7 @@ def _probabilities(model: HybridInferencer, images: Tensor, ranks: Tensor, step:
 
 
 class DeletionGains(NamedTuple):
-    """By how much an area is smaller than with maps that know nothing of the image, of each of B images.
+    """The reduction of the deletion area against maps that do not know the image, for each of B images.
 
     Args:
         moved (Tensor): Than with the same map, moved at random: shifted around the edges, mirrored, transposed. float64
@@ -88,7 +88,7 @@ def deletion_gains(
     seed: int = 0,
     ends: Optional[Tensor] = None,
 ) -> DeletionGains:
-    """Return by how much the area is smaller than with moved maps, and than with maps of other images.
+    """Return how much smaller the deletion area is than with moved maps, and than with maps of other images.
 
     Both have regions of the same kind: single places that lie apart disturb an image more than one region of their
     size does, so the areas of maps of noise are small, too. The mean over images is 0 for maps that mark any place
@@ -113,12 +113,12 @@ def deletion_gains(
 
 
 def passes_of_gains(streams: int, others: int, draws: int = DRAWS) -> int:
-    """Return how often :func:`deletion_gains` runs the model over an image, for all streams together."""
+    """Return how many forward passes per image :func:`deletion_gains` needs, for all streams together."""
     return streams * (1 + draws + others) * (STEPS - 1) + 2
 
 
 def moved_maps(maps: Tensor, generator: torch.Generator) -> Tensor:
-    """Return each map ``(B, h, w)`` shifted around the edges, and mirrored and, if square, transposed or not."""
+    """Return each map ``(B, h, w)`` rolled around the edges, and randomly mirrored and, if square, transposed."""
     height, width = maps.shape[1:]
     moved = []
     for one in maps:

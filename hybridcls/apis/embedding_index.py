@@ -1,4 +1,4 @@
-"""An index: the embeddings of images by one model, in a file that knows the model."""
+"""An index: the embeddings of images in a file, with the identity of their model."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ _ROWS_AT_ONCE = 8192
 
 
 class EmbeddingIndex:
-    """The embeddings of images, opened from a file; the vectors are mapped, so any number of them opens at once.
+    """The embeddings of images in a file, memory-mapped, so that any number of them opens at once.
 
     Args:
         path (str | Path): A file of ``hybridcls embed`` or :meth:`write`, or another npz, npy or Parquet file with
@@ -70,7 +70,7 @@ class EmbeddingIndex:
         labels: Optional[Sequence[str]] = None,
         about: Optional[dict[str, Any]] = None,
     ) -> None:
-        """Write the file of an index, atomically.
+        """Write the index to a file, atomically.
 
         Args:
             path (str | Path): Ends in ``.npz`` or ``.parquet``.
@@ -96,24 +96,24 @@ class EmbeddingIndex:
 
     @property
     def width(self) -> int:
-        """The number D of an embedding's numbers."""
+        """The dimension D of the embeddings."""
         return self.vectors.shape[1]
 
     @property
     def described(self) -> dict[str, Any]:
-        """``about``, with the width of the vectors that are there."""
+        """The metadata ``about``, with the width of the vectors."""
         return self.about | dict(width=self.width)
 
     def located(self, row: int) -> str:
-        """Return where the image of a row is, seen from here: its path, from the folder where the index was written."""
+        """Return the path of a row's image, resolved against the folder where the index was written."""
         return os.path.join(str(self.about.get('folder', '')), self.paths[row])
 
     def absolute_paths(self) -> list[str]:
-        """Return the places of all images: two files of one name are told apart by these."""
+        """Return the absolute paths of all images, which distinguish files of the same name."""
         return [absolute(path, self.about.get('folder', '')) for path in self.paths]
 
     def parts(self, kept: Optional[np.ndarray] = None) -> Iterator[IndexPart]:
-        """Yield the rows, some thousand at once.
+        """Yield the rows in chunks of some thousands.
 
         Args:
             kept (np.ndarray, optional): Only rows where this is true, bool (N,).
@@ -125,7 +125,7 @@ class EmbeddingIndex:
             yield IndexPart(self.paths[rows], self.labels[rows], self.norms[rows], self.vectors[rows])
 
     def append(self, parts: Iterable[IndexPart], count: int) -> None:
-        """Write the file again with more rows at its end, atomically; this object keeps showing the old ones.
+        """Write the file again with more rows at its end, atomically; this object still shows the old ones.
 
         Args:
             parts (Iterable[IndexPart]): The new rows. Their paths start from the folder of the index.
@@ -139,7 +139,7 @@ class EmbeddingIndex:
         write_index_file(self.path, self.about, all_parts(), len(self) + count)
 
     def remove(self, rows: Collection[int]) -> None:
-        """Write the file again without some rows, atomically; this object keeps showing the old ones.
+        """Write the file again without some rows, atomically; this object still shows the old ones.
 
         Raises:
             ValueError: If none would be left.
@@ -155,17 +155,17 @@ class EmbeddingIndex:
 
 
 def absolute(path: str, folder: str) -> str:
-    """Return the absolute path that a path of an index means; addresses stay."""
+    """Resolve a path of an index to an absolute one; URLs stay."""
     return path if '://' in path else os.path.abspath(os.path.join(folder, path))
 
 
 def described(about: dict[str, Any], width: int) -> dict[str, Any]:
-    """Complete what an index says of itself."""
+    """Add format, versions, folder and width to the metadata of an index."""
     return dict(format=_FORMAT, version=_VERSION, hybridcls=__version__, folder=os.getcwd()) | about | dict(width=width)
 
 
 def about_model(model: 'HybridInferencer') -> dict[str, Any]:
-    """Return what an index says of the model of its embeddings: what it takes to compute the same ones again."""
+    """Return the metadata of a model that an index stores: what is needed to compute the same embeddings again."""
     from hybridcls.engine.checkpoints.calibration_file import digest_of_state
 
     path = model.checkpoint_path
@@ -180,7 +180,7 @@ def about_model(model: 'HybridInferencer') -> dict[str, Any]:
 
 
 def compatible_width(index: dict[str, Any], queries: dict[str, Any]) -> Optional[int]:
-    """Return how many numbers of a query's embedding an old index is searched with, where that is meant to be.
+    """Return how many dimensions of a query's embedding an old, backward-compatible index is searched with.
 
     Args:
         index (dict): ``about`` of the index.
@@ -208,7 +208,7 @@ _SAME = {
 
 
 def check_same_model(caller: str, first: dict[str, Any], of_first: str, second: dict[str, Any], of_second: str) -> None:
-    """Raise unless two sets of embeddings can be compared, as far as it is known of both.
+    """Raise unless two sets of embeddings are comparable, as far as their metadata tell.
 
     Args:
         caller (str): Name that errors start with.

@@ -1,4 +1,4 @@
-"""Candidates for nearest neighbours from faiss, where it is installed and asked for."""
+"""Candidates for nearest neighbours from faiss, if it is installed and requested."""
 
 from typing import Any
 
@@ -39,6 +39,6 @@ class FaissCandidates:
         self._positions = torch.cat([*positions, torch.tensor([-1])])  # the last is that of no neighbour
 
     def __call__(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Return the similarities and positions of ``count`` candidates, (N, count) each; position -1 is none."""
+        """Return the similarities and positions of ``count`` candidates, (N, count) each; position -1 is missing."""
         similarity, index = self._index.search(queries.cpu().numpy(), count)
         return torch.from_numpy(similarity), self._positions[torch.from_numpy(index)]

@@ -1,4 +1,4 @@
-"""Images that did not train the model, as a calibration needs them."""
+"""Held-out images: images that did not train the model."""
 
 import glob
 import os
@@ -24,7 +24,7 @@ def held_out_images(
     caller: str = 'calibrate',
     splits: Sequence[str] = ('val', 'test'),
 ) -> tuple[list[Item], list[str]]:
-    """List the images of a folder or a table that did not train the checkpoint, as far as its work dir tells.
+    """List the images of a folder or a table that did not train the checkpoint, as far as its work dir records.
 
     - Of a folder with folders ``train`` and ``val`` (or ``test``), and of a table with such a column ``split``: those
       of the first of ``splits`` that is there.
@@ -90,7 +90,7 @@ def _without_training_rows(
 def _without_training_images(
     data: str, items: list[Item], checkpoint: str, cfg: Mapping[str, Any], caller: str
 ) -> tuple[list[Item], list[str]]:
-    """Leave out what the split of the training gave to the training."""
+    """Leave out the images that the split assigned to the training."""
     if not _same(data, training_dataset(cfg).get('data_root')):
         return items, []
     file = split_file_of(checkpoint)
@@ -103,13 +103,13 @@ def _without_training_images(
 
 
 def split_file_of(checkpoint: str) -> Optional[Path]:
-    """Return the table in the work dir of a checkpoint that tells which images trained; None without one."""
+    """Return the split table in the work dir of a checkpoint; None if there is none."""
     places = Path(checkpoint).parent, Path(checkpoint).parent.parent
     return next((place / SPLIT_FILE for place in places if (place / SPLIT_FILE).is_file()), None)
 
 
 def _is_training_folder(data: str, cfg: Mapping[str, Any]) -> bool:
-    """Whether all images of a folder trained; where a list or a split chose some, that list tells which."""
+    """Return whether all images of a folder were trained on; False where a list or a split selects some of them."""
     dataset = training_dataset(cfg)
     prefix = dataset.get('data_prefix') or ''
     if not isinstance(prefix, str) or dataset.get('ann_file') or (dataset.get('split') and not prefix):

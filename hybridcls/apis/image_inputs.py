@@ -1,4 +1,4 @@
-"""Whatever names or holds images becomes a stream of them, in order."""
+"""Turn anything that names or holds images (folder, pattern, table, list, arrays) into an ordered stream."""
 
 import glob
 import os
@@ -19,7 +19,7 @@ __all__ = ['ImageInputs', 'Item', 'is_one_image', 'read_inputs']
 
 
 class Item(NamedTuple):
-    """One image.
+    """One image of the inputs.
 
     Args:
         path (str, optional): As it was given, for the answer; None for an image in memory.
@@ -33,13 +33,13 @@ class Item(NamedTuple):
     label: Optional[str] = None
 
     def as_sample(self) -> dict[str, Any]:
-        """Return what a pipeline of transforms begins with."""
+        """Return the image as the input of a pipeline."""
         return dict(img_path=self.source) if isinstance(self.source, str) else dict(img=self.source)
 
 
 @dataclass
 class ImageInputs:
-    """Images in order.
+    """The images of the inputs, in order.
 
     Args:
         items (Iterable[Item]): The images; a generator's are read when their turn comes.
@@ -51,7 +51,7 @@ class ImageInputs:
 
 
 def read_inputs(inputs: Any, caller: str = 'predict') -> ImageInputs:
-    """Find the images that ``inputs`` stands for.
+    """Find the images that ``inputs`` names or holds.
 
     - A path (or address) of an image; a folder: all images below it, sorted; a pattern (``photos/**/*.jpg``), sorted;
       a table (``.csv``, ``.tsv``) with a column ``path``, relative to the table, and perhaps ``label``.
@@ -90,7 +90,7 @@ def read_inputs(inputs: Any, caller: str = 'predict') -> ImageInputs:
 
 
 def is_one_image(inputs: Any) -> bool:
-    """Whether ``inputs`` stands for one image and no more, whatever is in it."""
+    """Return whether ``inputs`` is a single image, rather than a collection."""
     if isinstance(inputs, (str, os.PathLike)):
         path = os.fspath(inputs)
         return '://' in path or (os.path.isfile(path) and not path.lower().endswith(TABLES))
@@ -167,7 +167,7 @@ def _is_in_memory(image: Any) -> bool:
 
 
 def _from_memory(image: Any) -> Any:
-    """Turn an image in memory into what LoadImage takes, which shares no memory with it."""
+    """Convert an image in memory to the input of LoadImage, as a copy."""
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -185,7 +185,7 @@ def _from_memory(image: Any) -> Any:
 
 
 def _array_of_tensor(image: Tensor) -> np.ndarray:
-    """Return a (C, H, W) tensor as (H, W, C) uint8."""
+    """Convert a (C, H, W) tensor to (H, W, C) uint8."""
     image = image.detach().cpu()
     if image.ndim == 2:
         image = image[None]
@@ -206,7 +206,7 @@ def _array_of_tensor(image: Tensor) -> np.ndarray:
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    """Return an array (H, W) or (H, W, C), RGB, as an image of Pillow with memory of its own."""
+    """Convert an RGB array (H, W) or (H, W, C) to a Pillow image, as a copy."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.dtype not in (np.uint8, np.uint16) or (array.dtype == np.uint16 and array.ndim != 2):

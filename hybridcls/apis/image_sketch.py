@@ -1,4 +1,4 @@
-"""A few digests of a set of images, by which it is seen later whether other images are the same files."""
+"""A sketch of a set of images: a few file digests, by which the overlap with other sets is estimated."""
 
 import base64
 import os
@@ -16,7 +16,7 @@ _BYTES = 6  # of a digest: a wrong match among 10,000 x 10,000 images has a prob
 
 
 def image_sketch(items: Iterable[Item]) -> dict[str, Any]:
-    """Return the sketch of images, in the types of JSON: the 2,048 smallest digests of their files.
+    """Return the sketch of images in JSON's types: the 2,048 smallest digests of their files.
 
     Of a larger set these are a sample that does not depend on names or order (the bottom-k sketch of Broder, 1997), and
     two samples meet where the sets do. An image cannot be read from its digest.
@@ -32,7 +32,7 @@ def image_sketch(items: Iterable[Item]) -> dict[str, Any]:
 
 
 def share_in_sketch(sketch: Mapping[str, Any], items: Iterable[Item]) -> Optional[float]:
-    """Return what share of images, in [0, 1], is in a set of which a sketch is left.
+    """Return the share of images, in [0, 1], that belong to the set of a sketch.
 
     It is exact for a set of at most 2,048 images, and an estimate for a larger one: that of the images whose digests
     are in the range of the sketch.

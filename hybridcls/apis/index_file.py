@@ -1,4 +1,4 @@
-"""Files of embeddings: npz, whose vectors are mapped and not read, and Parquet."""
+"""Files of embeddings: npz, whose vectors are memory-mapped, and Parquet."""
 
 import json
 import os
@@ -33,11 +33,11 @@ _ABOUT = b'hybridcls'  # key of a Parquet file's metadata
 
 
 class IndexFileError(ValueError):
-    """A file is no index, or not a complete one."""
+    """The file is not an index, or is incomplete."""
 
 
 class IndexPart(NamedTuple):
-    """Some rows of an index.
+    """A chunk of rows of an index.
 
     Args:
         paths (Sequence[str]): Of the images.
@@ -53,7 +53,7 @@ class IndexPart(NamedTuple):
 
 
 class IndexContent(NamedTuple):
-    """What a file holds; the vectors stay on the disk.
+    """The content of an index file; the vectors stay on disk.
 
     Args:
         rows (IndexPart): All rows.
@@ -65,7 +65,7 @@ class IndexContent(NamedTuple):
 
 
 def write_index_file(path: Union[str, Path], about: dict[str, Any], parts: Iterable[IndexPart], count: int) -> None:
-    """Write an index atomically, a part at once.
+    """Write an index atomically, chunk by chunk.
 
     Args:
         path (str | Path): Ends in ``.npz`` or ``.parquet``.
@@ -109,7 +109,7 @@ def _write_npz(path: Path, about: dict[str, Any], parts: Iterable[IndexPart], co
 
 @contextmanager
 def _member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
-    """Open a member of an archive for writing, whose content begins at a multiple of 64 bytes."""
+    """Open a member of an archive for writing, with its content aligned to 64 bytes."""
     info = zipfile.ZipInfo(f'{name}.npy')
     zip64 = 20  # bytes of the field that zipfile adds
     begin = archive.fp.tell() + _LOCAL_HEADER + len(info.filename) + zip64 + 4  # type: ignore[union-attr]
@@ -135,7 +135,7 @@ def _write_parquet(path: Path, about: dict[str, Any], parts: Iterable[IndexPart]
 
 
 def read_index_file(caller: str, path: Union[str, Path]) -> IndexContent:
-    """Open a file of embeddings: one of ``hybridcls embed``, or any with vectors.
+    """Open a file of embeddings, from ``hybridcls embed`` or any other with vectors.
 
     The vectors of an npz that is not compressed, and of an npy, are mapped; those of other files are copied to a
     temporary file without a name, and that is mapped.
@@ -157,8 +157,8 @@ def read_index_file(caller: str, path: Union[str, Path]) -> IndexContent:
         raise
     except (zipfile.BadZipFile, EOFError, OSError, KeyError, struct.error, ValueError) as error:
         raise IndexFileError(
-            f'{caller}: expected a file of embeddings (.npz, .npy, .parquet), and {path} is none, or its end is '
-            f'missing ({error}). Write it again: hybridcls embed CHECKPOINT IMAGES --out {path} --force'
+            f'{caller}: expected a file of embeddings (.npz, .npy, .parquet), got {path}, which is of another kind or '
+            f'incomplete ({error}). Write it again: hybridcls embed CHECKPOINT IMAGES --out {path} --force'
         ) from error
     rows, count = content.rows, len(content.rows.vectors)
     for name, column in (('path', rows.paths), ('label', rows.labels), ('norm', rows.norms)):
@@ -210,7 +210,7 @@ def _check_vectors(caller: str, path: str, shape: tuple[int, ...], dtype: Any) -
 
 
 def _vectors(caller: str, path: str, archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """Map a member of an archive, or copy it where that is not possible."""
+    """Memory-map a member of an archive, or copy it where that is not possible."""
     info = archive.getinfo(name)
     with open(path, 'rb') as file:
         file.seek(info.header_offset + _LOCAL_HEADER - 4)
@@ -239,7 +239,7 @@ def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def mapped_copy(shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """Write blocks of rows to a temporary file, and map it; the file goes with the array."""
+    """Write blocks of rows to a temporary file, and memory-map it; the file is deleted with the array."""
     if not min(shape):
         return np.empty(shape, np.float32)
     with TemporaryFile() as file:

@@ -1,4 +1,4 @@
-"""Find the images, or the classes, of an index that are most similar to queries: exactly, and in bounded memory."""
+"""Find the most similar images, or classes, of an index for queries: exactly, and in bounded memory."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Optional, Union
@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 8192
 
 
 class Match(NamedTuple):
-    """An image that was found.
+    """One search result.
 
     Args:
         path (str): Its path, as the index has it.
@@ -45,7 +45,7 @@ class Match(NamedTuple):
 
 
 class IndexSearch:
-    """A search of an index; see ``hybridcls search``.
+    """Search an index; see ``hybridcls search``.
 
     Similarities are those of float64, rounded to float32; of equal ones the image that stands first in the index comes
     first. Block sizes, threads, the device and the engine change nothing.
@@ -170,7 +170,7 @@ class IndexSearch:
         return found
 
     def located(self, match: Match) -> str:
-        """Return where the image of a match is, seen from here."""
+        """Return the path of a match's image, resolved against the folder of its index."""
         of = self.distractors if match.distractor and self.distractors is not None else self.index
         return of.located(match.row)
 
@@ -190,7 +190,7 @@ class IndexSearch:
         return self._class_of[places.where(inside, 0)].where(inside, -1)
 
     def _ranked(self, queries: Tensor, left_out: Tensor, k: int) -> Tensor:
-        """Rank the entries of all banks but one of each query, -1 for none; return the keys of the k best."""
+        """Rank the entries of all banks without each query's excluded one (-1: none); return the keys of the k best."""
         more = int((left_out >= 0).any())
         keys = []
         for bank in self._banks:
@@ -228,7 +228,7 @@ class IndexSearch:
         return result
 
     def _ranked_vectors(self, queries: Tensor, own: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rank classes by a vector of each; a query that is in the index is left out of the class it is in."""
+        """Rank classes by their pooled vectors; a query in the index is left out of the vector of its class."""
         target_class = self._class_of[own].where(own >= 0, -1)
         keys = self._ranked(queries, torch.where(target_class >= 0, target_class + self._size, own), k)
         inside = (target_class >= 0).nonzero().squeeze(1)
@@ -243,7 +243,7 @@ class IndexSearch:
         return keys, self._most_similar(queries, own, entries, classes), classes
 
     def _without_own(self, queries: Tensor, own: Tensor, classes: Tensor) -> Tensor:
-        """Return the keys of the classes that the queries are in, without these."""
+        """Return the keys of the classes that the queries belong to, pooled without the queries."""
         counts = self._counts[classes] - 1
         own_rows = torch.from_numpy(self.index.vectors[own.numpy()])
         sums = self._sums[classes] - pool_weights(own_rows, self.pool)
@@ -253,7 +253,7 @@ class IndexSearch:
         return keys_of(similarity, classes + self._size).masked_fill(counts < 1, NOT_THERE)
 
     def _most_similar(self, queries: Tensor, own: Tensor, entries: Tensor, classes: Tensor) -> Tensor:
-        """Return the image that stands for each entry: itself, or the most similar one of a class."""
+        """Return the image that represents each entry: itself, or the most similar one of a class."""
         places = entries.clone()
         order = self._class_of.argsort(stable=True)
         ends = self._class_of[order]
@@ -289,14 +289,17 @@ class IndexSearch:
 
 
 def _threshold_of(index: EmbeddingIndex, pool: str) -> Optional[float]:
-    """Return the threshold of an index, unless it was found for other similarities than these."""
+    """Return the threshold of an index; None if it was calibrated for another kind of similarity."""
     made_for = (index.about.get('threshold_for') or {}).get('pool', pool)
     alike = made_for == pool or {made_for, pool} == {'none', 'max'}  # a class is as near as its nearest image
     return index.about.get('threshold') if alike else None
 
 
 class _Bank(NamedTuple):
-    """Rows that are searched; an entry is an image's place in index and distractors, or a class's number behind."""
+    """Rows to search, with an entry number for each.
+
+    Images of the index and the distractors are numbered first, then classes.
+    """
 
     rows: Tensor
     entries: Tensor
@@ -304,5 +307,5 @@ class _Bank(NamedTuple):
 
 
 def _places(keys: Tensor) -> Tensor:
-    """Return the positions of keys; -1 for none."""
+    """Return the entry numbers of keys; -1 for no match."""
     return read_keys(keys)[1].masked_fill(keys == NOT_THERE, -1)

@@ -1,4 +1,4 @@
-"""How a trained model computes: precision, memory layout, compilation, merged tokens; the key ``inference``."""
+"""Inference settings: precision, memory layout, compilation, token merging; the config key ``inference``."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,7 +17,7 @@ _WORDS = ('eager', *_SHORT, 'channels_last', 'compiled', 'tome=RATIO')
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """The settings of an inference; by default a model computes as it was trained to, and as a test does.
+    """The settings of inference; by default a model computes as in training, and as in a test.
 
     A config has them as ``inference = dict(precision='bfloat16', compile=True)``: ``hybridcls predict --config`` and
     all other commands that run a trained model over images take them from there.
@@ -56,7 +56,7 @@ class InferenceSettings:
 
     @classmethod
     def of_config(cls, cfg: Mapping[str, Any]) -> 'InferenceSettings':
-        """Read the key ``inference`` of a config; without one all is as in a test."""
+        """Read the key ``inference`` of a config; without it, the settings of a test."""
         written = cfg.get('inference') or {}
         if not isinstance(written, Mapping):
             raise ValueError(f"inference: expected a dict, dict(precision='bfloat16'), got {written!r}.")
@@ -65,7 +65,7 @@ class InferenceSettings:
 
     @classmethod
     def of_name(cls, name: str) -> 'InferenceSettings':
-        """Read a name: ``eager``, or parts of ``compiled``, ``bf16``, ``channels_last``, ``tome=0.1`` joined by +."""
+        """Parse a name: ``eager``, or parts of ``compiled``, ``bf16``, ``channels_last``, ``tome=0.1`` joined by +."""
         found: dict[str, Any] = {}
         for part in name.split('+'):
             word, _, value = part.partition('=')
@@ -87,7 +87,7 @@ class InferenceSettings:
 
     @property
     def name(self) -> str:
-        """What :meth:`of_name` reads."""
+        """The name that :meth:`of_name` parses."""
         short = {long: name for name, long in _SHORT.items()}
         parts = [] if self.token_merging_ratio is None else [f'tome={self.token_merging_ratio:g}']
         parts += ['compiled'] * bool(self.compile) + ['channels_last'] * self.channels_last
@@ -96,20 +96,20 @@ class InferenceSettings:
 
     @property
     def dtype(self) -> Optional[torch.dtype]:
-        """That of autocast; None without it."""
+        """The dtype of autocast; None without autocast."""
         return None if self.precision == 'float32' else getattr(torch, self.precision)
 
     @property
     def computes_the_same(self) -> bool:
-        """Whether the answers differ by the order of sums in float32 alone."""
+        """Whether the predictions differ only by the order of float32 sums."""
         return self.precision == 'float32' and self.token_merging_ratio is None
 
     @property
     def uncompiled(self) -> 'InferenceSettings':
-        """The same without compilation."""
+        """The same settings without compilation."""
         return replace(self, compile=False)
 
     def as_key(self) -> dict[str, Any]:
-        """Return the value for the key ``inference``: what differs from a test."""
+        """Return the value of the key ``inference``: the settings that differ from a test's."""
         plain = asdict(InferenceSettings())
         return {name: value for name, value in asdict(self).items() if value != plain[name]}

@@ -1,4 +1,4 @@
-"""Ask a trained model: images in, answers out, computed as a test computes them."""
+"""Predict images with a trained model, as a test does."""
 
 import itertools
 import os
@@ -54,7 +54,7 @@ class Unreadable(NamedTuple):
 
 
 class HybridInferencer(BaseInferencer):
-    """A trained model that answers questions about images.
+    """A trained model that predicts images.
 
     The scores are those of ``hybridcls test``: the same pipeline, batches, preprocessing version, precision and model,
     so they are equal to the bit with the same batch size, device and number of threads, and within 1e-5 otherwise.
@@ -135,7 +135,7 @@ class HybridInferencer(BaseInferencer):
         self._class_of = {**dict(zip(folders, self.classes, strict=False)), **{name: name for name in self.classes}}
 
     def _settings(self, fast: bool) -> tuple[InferenceSettings, InferenceSettings]:
-        """Return how the model computes first, and how it does once it is compiled; say why not faster."""
+        """Return the initial settings and those after compiling; log why faster ones are not available."""
         written = InferenceSettings.of_config(self._trained.cfg)
         if not fast:
             return written, written
@@ -158,7 +158,7 @@ class HybridInferencer(BaseInferencer):
 
     @property
     def skips(self) -> bool:
-        """Whether a stream is not computed for images whose answer is sure without it."""
+        """Whether a stream is skipped for images that the other one predicts with confidence."""
         return getattr(self.model, 'skipping', None) is not None
 
     @property
@@ -182,7 +182,7 @@ class HybridInferencer(BaseInferencer):
         skip: int = 0,
         show_dir: Optional[str] = None,
     ) -> 'Answers':
-        """Answer for each image, in order, while they are asked for.
+        """Predict images in order, lazily.
 
         Args:
             inputs: A path, folder, pattern, table, image, list or iterable of them; see
@@ -221,7 +221,7 @@ class HybridInferencer(BaseInferencer):
         return Answers(self, found, batch_size, workers, top_k, embeddings, on_unreadable, skip, show_dir)
 
     def predict(self, inputs: Any, **options: Any) -> Union[Answer, list[Answer]]:
-        """Return the answer for one image, or the list of answers for a folder, pattern, table or list.
+        """Return the prediction for one image, or the list of predictions for a folder, pattern, table or list.
 
         Args:
             inputs: As for a call.
@@ -240,7 +240,7 @@ class HybridInferencer(BaseInferencer):
         return np.stack([checked_embedding('embed', answer, self.head_name) for answer in answers])
 
     def preprocess(self, inputs: Iterable[Item], batch_size: int = 1, workers: int = 0) -> Iterator[tuple[list, list]]:
-        """Yield the batches: pairs of an item with its packed sample, and of an item with the error that it raised."""
+        """Yield batches: pairs of an item with its packed sample, and pairs of an item with its error."""
         read = mapped_ahead(self._read, inputs, workers, _BATCHES_AHEAD * batch_size)
         try:
             while chunk := list(itertools.islice(read, batch_size)):
@@ -256,18 +256,18 @@ class HybridInferencer(BaseInferencer):
 
     @torch.no_grad()
     def forward(self, inputs: Sequence[Any], plan: Optional[CompilePlan] = None, **kwargs: Any) -> list[Any]:
-        """Predict a batch of packed samples, as a test does; with a plan, by what it decides."""
+        """Predict a batch of packed samples, as a test does; a plan may decide to compile."""
         with torch.autocast(self.device.type, enabled=self.amp), self._convolutions():
             return (plan or self.network.predict)(inputs)
 
     @contextmanager
     def precision(self) -> Iterator[None]:
-        """Compute in the block as precisely as answers are: by ``amp`` and the key ``inference``."""
+        """Compute in the block with the precision of predictions: that of ``amp`` and the key ``inference``."""
         with torch.autocast(self.device.type, enabled=self.amp), self.network.precision(), self._convolutions():
             yield
 
     def plan(self, batch_size: int, left: Optional[int]) -> Optional[CompilePlan]:
-        """Return what decides whether to compile for so many images (None: not known); None without compiling."""
+        """Return the plan that decides when to compile for so many images (None: unknown); None without compilation."""
         if not self.wanted_settings.compile:
             return None
         made_for = None if self.calibration is None else self.calibration.calibration.precision
@@ -281,7 +281,7 @@ class HybridInferencer(BaseInferencer):
 
     @contextmanager
     def uncompiled(self) -> Iterator[None]:
-        """Compile nothing in the block, for hooks.
+        """Run the block without compiled code, for hooks.
 
         A compiled batch may be filled up, or answered twice; and each hook and gradient would compile again.
         """
@@ -295,11 +295,11 @@ class HybridInferencer(BaseInferencer):
             self.wanted_settings = wanted
 
     def batch_of(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """Return what the model is called with, ``inputs`` (B, 3, H, W) and ``data_samples``, of packed samples."""
+        """Return the inputs of the model, ``inputs`` (B, 3, H, W) and ``data_samples``, for packed samples."""
         return self.model.data_preprocessor(self._trained.collate(inputs), False)
 
     def _convolutions(self) -> AbstractContextManager:
-        """Let CUDA choose its algorithms as in a test (``env_cfg.cudnn_benchmark`` and ``tf32``)."""
+        """Select CUDA's algorithms in the block as a test does (``env_cfg.cudnn_benchmark`` and ``tf32``)."""
         if self.device.type != 'cuda':
             return nullcontext()
         wanted, now = self.config.get('env_cfg') or {}, torch.backends.cudnn
@@ -315,7 +315,7 @@ class HybridInferencer(BaseInferencer):
     def visualize(  # type: ignore[override]
         self, inputs: Sequence[Any], preds: Sequence[Any], items: Sequence[Item], out_dir: str, first: int
     ) -> None:
-        """Write images with their predictions, under the path of each below ``out_dir``, or its number."""
+        """Draw predictions onto images, and save them below ``out_dir`` under their relative paths or numbers."""
         from mmpretrain.visualization import UniversalVisualizer
 
         from hybridcls.engine.hooks.visualization_hook import picture_name
@@ -337,12 +337,12 @@ class HybridInferencer(BaseInferencer):
     def postprocess(  # type: ignore[override]
         self, preds: Sequence[Any], items: Sequence[Item], top_k: int, embeddings: bool
     ) -> list[Answer]:
-        """Turn predictions into answers."""
+        """Convert predictions to answers."""
         labels = [self.class_of(item.label) for item in items]
         return answers_of(preds, items, self.classes, labels, top_k, embeddings)
 
     def class_of(self, label: Optional[str]) -> Optional[str]:
-        """Return the class that a label, or the name of a folder, means; None if the model has no such class.
+        """Return the class that a label or a folder name denotes; None if the model has no such class.
 
         With several labels an image (``a|b``): those that the model has a class for; ``''`` if it has none at all.
         """
@@ -358,7 +358,7 @@ class HybridInferencer(BaseInferencer):
 
 
 class Answers(Iterator[Answer]):
-    """The answers of a model, computed batch by batch while they are taken.
+    """The predictions for a stream of images, computed batch by batch on iteration.
 
     Attributes:
         total (int, optional): Number of images, if that is known before.
@@ -407,7 +407,7 @@ class Answers(Iterator[Answer]):
             self._ready = iter(next(self._batches))
 
     def batches(self) -> Iterator[list[Answer]]:
-        """Yield the answers of a batch at once, for who writes them down; ``done`` is then the place to go on from."""
+        """Return an iterator over batches of answers, for writers; ``done`` is the position to resume from."""
         return self._batches
 
     def _computed(self, batches: Iterator[tuple[list, list]]) -> Iterator[list[Answer]]:
@@ -431,16 +431,16 @@ class Answers(Iterator[Answer]):
 
     @property
     def inference(self) -> dict[str, Any]:
-        """The settings that the last batch was computed with, and what compiling was measured to bring."""
+        """The settings of the last batch, and the measured effect of compiling."""
         return dict(settings=self._model.network.settings.name) if self.plan is None else self.plan.facts
 
     def state(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs, in JSON's types."""
+        """Return the counts for :meth:`restore`, in JSON's types."""
         unreadable = [list(one) for one in self.unreadable]
         return dict(unreadable=unreadable, skipped=self.skipped, accuracy=self.accuracy.state())
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Count on from the :meth:`state` of a run that was interrupted."""
+        """Continue from the :meth:`state` of an interrupted run."""
         if state:
             self.unreadable = [Unreadable(*one) for one in state['unreadable']]
             self.skipped = state.get('skipped', 0)
@@ -470,7 +470,7 @@ def load(
 
 
 def _checked(device: Union[str, torch.device]) -> torch.device:
-    """Return the device, or say in a sentence that it is not there."""
+    """Return the device; raise an error in one sentence if it is not available."""
     try:
         found = torch.device(device)
         torch.empty(1, device=found)

@@ -1,4 +1,4 @@
-"""The machine that something is measured on, by names."""
+"""Describe the machine on which something is measured."""
 
 import os
 import platform
@@ -15,12 +15,12 @@ _TOLD_FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', '
 
 
 def cpu_flags() -> tuple[str, ...]:
-    """Return what the CPU can do, as Linux names it; nothing on other systems."""
+    """Return the CPU flags, as Linux names them; an empty set on other systems."""
     return tuple(_cpuinfo('flags', 'Features').split())
 
 
 def busy_processors() -> float:
-    """Return how many processes computed or waited for a processor in the last minute; 0 where that is not known."""
+    """Return the load average of the last minute: processes running or waiting for a CPU; 0 if unknown."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
@@ -28,7 +28,7 @@ def busy_processors() -> float:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return names and numbers of the machine: CPU, flags, threads, GPU, versions, and what compiling lacks."""
+    """Return the properties of the machine: CPU, flags, threads, GPU, versions, and what is missing to compile."""
     flags = cpu_flags()
     gpu = {} if device.type != 'cuda' else dict(gpu=torch.cuda.get_device_name(device))
     return dict(

@@ -1,4 +1,4 @@
-"""Threads call a function for each item, a few items ahead of whoever takes the results, which stay in order."""
+"""Map a function over items in threads, some items ahead of the consumer, in order."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable

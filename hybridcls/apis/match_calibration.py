@@ -1,4 +1,4 @@
-"""From which similarity on an entry of an index may be a query's match: sets that hold the right one as stated."""
+"""Calibrate the similarity threshold of an index so that sets of matches contain a right one as often as stated."""
 
 from collections import Counter
 from typing import NamedTuple, Optional
@@ -41,7 +41,7 @@ class MatchCalibration(NamedTuple):
 def calibrate_matches(
     index: EmbeddingIndex, queries: EmbeddingIndex, alpha: float, pool: str = 'none'
 ) -> MatchCalibration:
-    """Find the threshold from which on sets of matches hold a right one with a probability of at least 1 - alpha.
+    """Find the similarity threshold at which sets of matches contain a right one with a probability >= 1 - alpha.
 
     That of queries drawn as these were, of classes that are in the index: :func:`conformal_threshold` of each query's
     similarity to the most similar image of its class (or, with pooled classes, to its class). A query that is in the
@@ -96,7 +96,7 @@ def calibrate_matches(
 
 
 def write_threshold(index: EmbeddingIndex, found: MatchCalibration) -> None:
-    """Write the index again with the threshold, which ``hybridcls search`` takes; atomically."""
+    """Write the index again with the threshold for ``hybridcls search``, atomically."""
     note = dict(alpha=found.alpha, pool=found.pool, queries=found.queries)
     about = index.about | dict(width=index.width, threshold=found.threshold, threshold_for=note)
     write_index_file(index.path, about, index.parts(), len(index))

@@ -1,4 +1,4 @@
-"""Choose the number of merged tokens for a target speed on this machine."""
+"""Choose the number of tokens to merge for a target speed on this machine."""
 
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -34,7 +34,7 @@ class MergingChoice:
 
     @property
     def ratio(self) -> dict[str, Any]:
-        """The value for ``token_merging_ratio``."""
+        """The value of ``token_merging_ratio``."""
         return dict(r=self.r, inflection=self.inflection) if self.inflection else dict(r=self.r)
 
 

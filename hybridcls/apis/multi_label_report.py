@@ -1,4 +1,4 @@
-"""How good a model of several labels an image is about images whose labels are known."""
+"""Scores of a multi-label model on images with known labels."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ __all__ = ['ClassScores', 'MultiLabelReport']
 
 
 class ClassScores(NamedTuple):
-    """Of one class, in [0, 1].
+    """The scores of one class, in [0, 1].
 
     Args:
         average_precision (float, optional): Of its scores; None where not all scores are known.
@@ -33,7 +33,7 @@ class ClassScores(NamedTuple):
 
 @dataclass
 class MultiLabelReport:
-    """Counts and scores of answers, as ``AveragePrecision`` and ``MultiLabelMetric`` of a test measure them.
+    """Counts and scores of predictions, computed as ``AveragePrecision`` and ``MultiLabelMetric`` of a test do.
 
     Args:
         classes (tuple[str, ...]): The model's.
@@ -57,7 +57,7 @@ class MultiLabelReport:
         self._truths: list[list[int]] = []
 
     def add(self, answer: Answer) -> None:
-        """Count an answer; its label is that of a table, ``a|b``, or ``''`` for an image without labels."""
+        """Add a prediction; its label is a table's cell, ``a|b``, or ``''`` for an image without labels."""
         if answer.label is None or answer.class_name is None or answer.scores is None:
             self.unlabelled += 1
             return
@@ -71,11 +71,11 @@ class MultiLabelReport:
 
     @property
     def f1(self) -> Optional[float]:
-        """The mean F1 over all classes of the model, in which one without images counts as 0; None without labels."""
+        """The macro F1 over all classes of the model; a class without images counts as 0. None without labels."""
         return sum(map(self._f1, self.classes)) / len(self.classes) if self.labelled else None
 
     def mean_average_precision(self) -> Optional[float]:
-        """Return the mean over the classes with images; None without any, or after a run was taken up again."""
+        """Return the mean average precision over classes with images; None without any, or after a resumed run."""
         known = [one for one in self._average_precisions().values() if one is not None]
         return sum(known) / len(known) if known else None
 
@@ -109,7 +109,7 @@ class MultiLabelReport:
         return {name: one / 100 for name, one in zip(self.classes, each, strict=True) if one == one}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a JSON object says."""
+        """Return the report as a JSON-serializable dict."""
         return dict(
             mAP=self.mean_average_precision(),
             f1=self.f1,
@@ -119,12 +119,12 @@ class MultiLabelReport:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs, in JSON's types: the counts alone, as scores may be many."""
+        """Return the counts for :meth:`restore` in JSON's types, without the scores, which may be many."""
         counts = dict(images=dict(self.images), answered=dict(self.answered), right=dict(self.right))
         return dict(counts, labelled=self.labelled, unlabelled=self.unlabelled)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Count on from the :meth:`state` of another run."""
+        """Continue from the :meth:`state` of an interrupted run."""
         self.images, self.answered, self.right = (Counter(state[key]) for key in ('images', 'answered', 'right'))
         self.labelled, self.unlabelled = state['labelled'], state['unlabelled']
 

@@ -1,4 +1,4 @@
-"""Activation maps of images as pictures, and what they are worth."""
+"""Class activation maps as overlays on images, and their deletion scores."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ _OTHERS = 3  # images whose maps each image is also deleted by
 
 
 class OverlaidImage(NamedTuple):
-    """An image as the model sees it, and one picture a stream.
+    """An image as the model sees it, and one overlay per stream.
 
     Args:
         item (Item): The image.
@@ -53,7 +53,7 @@ class OverlaidImage(NamedTuple):
 
 
 class DeletionGain(NamedTuple):
-    """How far the maps of a stream mark more than others do.
+    """The advantage of a stream's maps over other maps in the deletion metric.
 
     Args:
         gain (float): Mean difference of the areas, see :class:`~hybridcls.apis.deletion.DeletionGains`.
@@ -65,7 +65,7 @@ class DeletionGain(NamedTuple):
 
 
 class DeletionScore(NamedTuple):
-    """What the maps of a stream are worth.
+    """The deletion score of a stream's maps.
 
     Args:
         moved (DeletionGain): Over the same maps, moved at random.
@@ -82,7 +82,7 @@ class DeletionScore(NamedTuple):
 
 
 class Overlays(NamedTuple):
-    """Of all images.
+    """The overlays of all images, and the deletion scores.
 
     Args:
         images (list[OverlaidImage]): Those that can be read.
@@ -107,7 +107,7 @@ def make_overlays(
     workers: int = 0,
     scored: Optional[Sequence[Item]] = None,
 ) -> Overlays:
-    """Map images, and measure by deletion what the maps say.
+    """Compute activation maps of images, and score them by deletion.
 
     Args:
         model (HybridInferencer): With classes.
@@ -140,7 +140,7 @@ def make_overlays(
 
 
 class _Maps:
-    """The maps of many images by stream, and the classes that they are of."""
+    """The activation maps of many images by stream, with the classes they are for."""
 
     def __init__(self) -> None:
         self.parts: dict[str, list[torch.Tensor]] = {}
@@ -162,7 +162,7 @@ def _mapped(
     batch_size: int,
     workers: int = 0,
 ) -> Iterator[tuple[list[Item], list[Any], ActivationMaps, dict[str, str]]]:
-    """Yield of each batch its images, as they are packed, their maps and the layers of these."""
+    """Yield the packed images of each batch, their maps and the mapped layers."""
     for read, _ in model.preprocess(items, batch_size, workers):
         if read:
             packed = [sample for _, sample in read]
@@ -173,7 +173,7 @@ def _mapped(
 
 
 def passes_of_scores(streams: int) -> int:
-    """Return how often the model runs over an image whose maps are scored."""
+    """Return how many forward passes per image the scores need."""
     return passes_of_gains(streams, _OTHERS)
 
 
@@ -183,7 +183,7 @@ def _scores(
     maps: Mapping[str, torch.Tensor],
     labels: torch.Tensor,
 ) -> dict[str, DeletionScore]:
-    """Score the maps of all images by reading these once more: many images at once would not fit into memory."""
+    """Score the maps of all images, which are read a second time, since many of them would not fit into memory."""
     gains: dict[str, list[DeletionGains]] = {stream: [] for stream in maps}
     start = 0
     for read, _ in batches:
@@ -209,7 +209,7 @@ def _scores(
 
 
 def check_overlays(model: HybridInferencer, items: Sequence[Item], chosen: Optional[Mapping[str, str]] = None) -> int:
-    """Return how many streams have maps, by the first image that can be read; raise if one has no layer to look at."""
+    """Return how many streams have maps, from the first readable image; raise if a stream has no suitable layer."""
     if not model.classes:
         raise ValueError(f'overlays: expected a model with classes, got {model.head_name}.')
     for read, _ in model.preprocess(items):
@@ -226,7 +226,7 @@ def write_overlays(
     batch_size: Optional[int] = None,
     workers: int = 0,
 ) -> int:
-    """Write a picture an image: as the model sees it, and beside it the map of each stream; return how many.
+    """Write one picture per image: as the model sees it, with each stream's overlay beside it; return how many.
 
     Args:
         model, items, chosen, batch_size, workers: As for :func:`make_overlays`.

@@ -1,4 +1,4 @@
-"""A trained model that computes by other settings, in place, and can go back."""
+"""Switch the inference settings of a trained model in place, and restore them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +21,7 @@ __all__ = ['PreparedNetwork', 'shape_of']
 
 
 class PreparedNetwork:
-    """Runs a model by :class:`InferenceSettings`.
+    """Run a model with :class:`InferenceSettings`.
 
     A compiled model meets batches of one size: a smaller one is filled up with copies of its last image, whose answers
     are dropped; images of another size run uncompiled. On a CPU its code has the weights as constants: after writing
@@ -47,11 +47,11 @@ class PreparedNetwork:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return next(iter(self.model.parameters())).device
 
     def use(self, settings: InferenceSettings, batch_size: int = 0) -> None:
-        """Compute by these settings from now on; the weights are not changed.
+        """Switch to these settings; the weights are not changed.
 
         Args:
             settings (InferenceSettings): What shall hold.
@@ -80,12 +80,12 @@ class PreparedNetwork:
         self.settings, self._shape, self._size = settings, (), batch_size
 
     def check(self, settings: InferenceSettings) -> None:
-        """Raise an ImportError if what ``torch.compile`` needs for settings is missing."""
+        """Raise an ImportError if a requirement of ``torch.compile`` for the settings is missing."""
         if settings.compile:
             check_compiler(self.device.type, _backend(settings))
 
     def restore(self) -> None:
-        """Compute as a test does."""
+        """Restore the settings of a test."""
         while self._undo:
             self._undo.pop()()
         self.settings = InferenceSettings()
@@ -113,11 +113,11 @@ class PreparedNetwork:
         return self.settings.compile is True and self.device.type == 'cpu'
 
     def _constants(self) -> AbstractContextManager:
-        """Return a context in which the weights are constants of what inductor compiles for a CPU."""
+        """Return a context in which inductor compiles the weights as constants, on a CPU."""
         return frozen_weights() if self._has_constants else nullcontext()
 
     def _drop_old_constants(self) -> None:
-        """Compile again if weights were written to: compiled code would answer with the old ones."""
+        """Drop the compiled code if weights have changed since, as it would use the old ones."""
         if self._has_constants:
             state = self._unmerged_state + _state_of(self._weights)
             if self._compiled_state not in ([], state):
@@ -125,7 +125,7 @@ class PreparedNetwork:
             self._compiled_state = state
 
     def precision(self) -> AbstractContextManager:
-        """Return a context of mixed precision; without one in the settings what holds around it stays."""
+        """Return the context of mixed precision; without a dtype in the settings, an outer one remains in force."""
         if self.settings.dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.settings.dtype)
@@ -140,12 +140,15 @@ def _tensors_of(parts: Sequence[nn.Module]) -> list[Tensor]:
 
 
 def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """Return what changes when a tensor is written to, or gets other memory; ``tensor.data`` is written unseen."""
+    """Return address and version of each tensor, which change when it is replaced or written to.
+
+    Writes through ``tensor.data`` are not noticed.
+    """
     return [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in tensors]
 
 
 def shape_of(inputs: Any) -> tuple[int, ...]:
-    """Return the shape of an image, or those of its views."""
+    """Return the shape of an image, or the shapes of its views."""
     if isinstance(inputs, Tensor):
         return tuple(inputs.shape)
     return tuple(size for view in inputs for size in view.shape)

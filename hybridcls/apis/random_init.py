@@ -1,4 +1,4 @@
-"""A model whose weights are about to be loaded needs no random ones before."""
+"""Skip the random initialization of a model whose weights are about to be loaded."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _DRAWS = {
 
 
 class _NoDraws(TorchFunctionMode):
-    """Leave parameters as they are where random numbers would be drawn for them; buffers get theirs."""
+    """Skip random initializers for parameters; buffers are still initialized."""
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple = (), kwargs: Optional[dict] = None
@@ -36,7 +36,7 @@ class _NoDraws(TorchFunctionMode):
 
 @contextmanager
 def without_random_init(active: bool = True) -> Iterator[None]:
-    """Build models without drawing random weights: for those that are loaded from a checkpoint as a whole.
+    """Build models in the block without drawing random weights, since a checkpoint replaces all of them.
 
     Args:
         active (bool): False: a block like any other.

@@ -1,4 +1,4 @@
-"""How good the answers of a search are, where queries and gallery have labels: as RetrievalMetric measures it."""
+"""Retrieval scores of a search with labelled queries and gallery, as RetrievalMetric defines them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ['SearchScores']
 
 
 class SearchScores:
-    """Sums of retrieval scores, in percent at the end.
+    """Sums of retrieval scores, reported in percent.
 
     Args:
         recalls (Sequence[int]): k of each recall.
@@ -33,7 +33,7 @@ class SearchScores:
         self._sums = dict.fromkeys(names, 0.0)
 
     def add(self, hits: Tensor, matches: Tensor) -> None:
-        """Count some queries with a label.
+        """Add the results of some labelled queries.
 
         Args:
             hits (Tensor): Whether each neighbour is of the query's class, bool (N, at least max(k, R)).
@@ -50,7 +50,7 @@ class SearchScores:
             self._sums['map@r'] += map_at_r(hits, matches).sum().item()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the means over the queries that have a match, in percent; none without such queries."""
+        """Return the means over queries that have a match, in percent; an empty dict without such queries."""
         counts: dict[str, Any] = dict(queries=self.queries, without_match=self.without_match)
         return counts | {name: 100 * total / self.queries for name, total in self._sums.items() if self.queries}
 

@@ -1,4 +1,4 @@
-"""Find out on held-out images which stream need not run for images whose answer is sure without it."""
+"""Choose, on held-out images, a stream that can be skipped for images that the other one predicts with confidence."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -33,7 +33,7 @@ _ROUNDS = 5
 
 
 class SkipFit(NamedTuple):
-    """What was found.
+    """The result of :func:`fit_skipping`.
 
     Args:
         skip (dict, optional): ``skip_sure`` of :class:`~hybridcls.structures.Calibration`; None: nothing that holds.
@@ -63,7 +63,7 @@ def fit_skipping(
     confidence: float = 0.95,
     stream: Optional[str] = None,
 ) -> SkipFit:
-    """Choose a stream to skip, what stands for it, and the threshold.
+    """Choose a stream to skip, the constants that replace its features, and the confidence threshold.
 
     What stands for the stream (the mean of its features, or zeros), the scaling of the scores without it, and, unless
     it is given, the stream itself are learned from images that test nothing. Where the calibration has a threshold for
@@ -158,7 +158,7 @@ def _candidate(
     rate: float,
     cost: StreamCost,
 ) -> _Candidate:
-    """Choose what stands for a stream, and estimate what is saved, on the images that fit."""
+    """Choose the constants that replace a stream's features, and estimate the savings, on the fitting images."""
     best = None
     mean = vectors.mean(skipped, fits)
     for filling in (mean, [[0.0] * len(values) for values in mean]):
@@ -174,7 +174,7 @@ def _candidate(
 
 
 def _halves(is_test: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide the images that test at random."""
+    """Split the test images at random into halves."""
     rows = is_test.nonzero().flatten()
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(len(rows)))
     chooses = torch.zeros_like(is_test)
@@ -185,7 +185,7 @@ def _halves(is_test: Tensor) -> tuple[Tensor, Tensor]:
 def _thresholds_again(
     scores: Tensor, labels: Tensor, calibration: Calibration, fits: Tensor, tests: Tensor
 ) -> tuple[Optional[dict], Optional[dict], list[str]]:
-    """Test the thresholds of a calibration for predictions with a stream skipped."""
+    """Test a calibration's thresholds for predictions with a skipped stream."""
     risk = sets = None
     missing = []
     if calibration.risk is not None:
@@ -221,7 +221,7 @@ def _nothing(
     first: str,
     changed: Tensor,
 ) -> str:
-    """Say why no threshold was found."""
+    """Explain why no threshold was found."""
     if missing is not None:
         more = round(missing * len(is_test) / max(1, int(chooses.sum())))
         return (
@@ -237,7 +237,7 @@ def _nothing(
 
 
 def measured_speed(model: HybridInferencer, items: Sequence[Item], skip: dict[str, Any]) -> list[float]:
-    """Return the milliseconds a decoded image takes with both streams, and with one skipped, in a test's batches.
+    """Return the milliseconds per decoded image with both streams, and with one skipped, in a test's batches.
 
     Args:
         model (HybridInferencer): On its device.

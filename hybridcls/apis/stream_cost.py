@@ -1,4 +1,4 @@
-"""What each stream of a model costs an image: operations and time."""
+"""Measure the operations and the time of each stream per image."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ _ROUNDS = 5
 
 
 class StreamCost(NamedTuple):
-    """The cost of a part for one image.
+    """The cost of a part of the model per image.
 
     Args:
         gflops (float): By torch's counter: two for a product and a sum, of convolutions, matrix products and attention.
@@ -29,7 +29,7 @@ class StreamCost(NamedTuple):
 
 
 def stream_costs(model: HybridInferencer, size: tuple[int, int], names: tuple[str, ...]) -> dict[str, StreamCost]:
-    """Measure each stream by its name, and ``'rest'``: neck and head.
+    """Measure each stream by its name, and neck and head together as ``'rest'``.
 
     Args:
         model (HybridInferencer): Of two streams.

@@ -1,4 +1,4 @@
-"""The layer of a stream whose features have places in the image, found by a rule, and its class activation maps."""
+"""Class activation maps of each stream, from its last layer with a spatial layout."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ __all__ = ['ActivationMaps', 'MappedLayer', 'activation_maps', 'mapped_layers']
 
 
 class MappedLayer(NamedTuple):
-    """A layer whose features are looked at.
+    """A layer whose features are mapped.
 
     Args:
         name (str): Of the layer in the model.
@@ -38,7 +38,7 @@ class MappedLayer(NamedTuple):
 
 
 class ActivationMaps(NamedTuple):
-    """Of B images.
+    """The class activation maps of B images.
 
     Args:
         maps (dict[str, Tensor]): By stream ``(B, h, w)``, in [0, 1], on the CPU; 0 everywhere where nothing speaks for
@@ -53,7 +53,7 @@ class ActivationMaps(NamedTuple):
 def mapped_layers(
     model: HybridInferencer, images: Tensor, chosen: Optional[Mapping[str, str]] = None
 ) -> dict[str, MappedLayer]:
-    """Find a layer for each stream.
+    """Find the layer to map in each stream.
 
     - Of a plain vision transformer (blocks with attention): the tokens that go into its last block; after that, only
       the class token may count. Before a TokenLearner inside it, the last block that sees all patches.
@@ -98,7 +98,7 @@ def _parts(network: Any) -> dict[str, list[str]]:
 
 
 def _facts(network: Any, name: str) -> tuple[int, bool]:
-    """Return the number of tokens without a place in a layer, and whether its maps have the channels last."""
+    """Return the number of prefix tokens in a layer's output, and whether its maps are channels-last."""
     prefix, last = 0, False
     module: Any = network
     for part in name.split('.'):
@@ -125,7 +125,7 @@ def _named_layer(network: Any, stream: str, name: str, roots: Sequence[str]) -> 
 
 
 def _last_block(network: Any, roots: Sequence[str]) -> Optional[MappedLayer]:
-    """Return the input of the last block of a plain transformer; None for others, one in stages for one."""
+    """Return the input of the last block of a plain transformer; None for other models, hierarchical ones included."""
     found = []
     for name, module in network.get_submodule(roots[0]).named_modules(prefix=roots[0]):
         for key in ('blocks', 'layers'):
@@ -143,7 +143,7 @@ def _last_block(network: Any, roots: Sequence[str]) -> Optional[MappedLayer]:
 
 @torch.no_grad()
 def _outputs(network: Any, image: Tensor) -> list[tuple[str, tuple[int, ...]]]:
-    """Return the shape of what each layer gives, in the order in which they end."""
+    """Return the name and the output shape of each layer, in the order in which they finish."""
     seen: list[tuple[str, tuple[int, ...]]] = []
     handles = [
         module.register_forward_hook(
@@ -177,7 +177,7 @@ def _last_map(
 
 
 def activation_maps(model: HybridInferencer, images: Tensor, layers: Mapping[str, MappedLayer]) -> ActivationMaps:
-    """Compute the maps of all streams by one forward and one backward pass, which stops at the layers.
+    """Compute the maps of all streams in one forward and one backward pass, which stops at the layers.
 
     No weight gets a gradient, and nothing is copied. Token merging is switched off for it: patches keep their places.
 
@@ -211,7 +211,7 @@ def activation_maps(model: HybridInferencer, images: Tensor, layers: Mapping[str
 
 @contextmanager
 def _unmerged(network: Any) -> Iterator[None]:
-    """A block without token merging and without activation checkpointing, which would run layers twice."""
+    """Run the block without token merging and without activation checkpointing, which would run layers twice."""
     merges = any(getattr(module, 'token_merging', None) is not None for module in network.modules())
     handle = add_token_merging(network, 0.0) if merges else None
     saving = [module for module in network.modules() if getattr(module, 'grad_checkpointing', False)]
@@ -228,7 +228,7 @@ def _unmerged(network: Any) -> Iterator[None]:
 
 @contextmanager
 def _cut_at(layers: Mapping[str, MappedLayer]) -> Iterator[dict[str, Tensor]]:
-    """A block in which the features of the layers are leaves of the graph, by stream."""
+    """Detach the features of the layers in the block, and yield them by stream as leaves of the graph."""
     kept: dict[str, Tensor] = {}
 
     def leaf(stream: str, value: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ def _cut_at(layers: Mapping[str, MappedLayer]) -> Iterator[dict[str, Tensor]]:
 
 
 def _as_map(values: Tensor, layer: MappedLayer, height: int, width: int) -> Tensor:
-    """Return features as ``(B, C, h, w)``: patch tokens go back to their places."""
+    """Return features as ``(B, C, h, w)``; patch tokens are placed on their grid."""
     if values.dim() == 4:
         return values.permute(0, 3, 1, 2) if layer.channels_last else values
     if values.dim() != 3:

@@ -1,4 +1,4 @@
-"""What each stream of a model says of images, kept while the model answers, and what is answered from one alone."""
+"""Record the features of each stream while a model predicts, and predict from one stream alone."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,7 +18,7 @@ _ROWS = 1024
 
 
 class StreamVectors(NamedTuple):
-    """Pooled features, as the neck sees them.
+    """The pooled features of both streams, as the neck receives them.
 
     Args:
         of (dict[str, list[Tensor]]): By stream, in the model's order: its features, float32 ``(N, C)`` on the CPU.
@@ -28,21 +28,21 @@ class StreamVectors(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The streams."""
+        """The names of the streams."""
         return tuple(self.of)
 
     def mean(self, name: str, rows: Tensor) -> list[list[float]]:
-        """Return the mean over some images of each feature of a stream."""
+        """Return the mean of each feature of a stream over the chosen images."""
         return [feature[rows].double().mean(0).tolist() for feature in self.of[name]]
 
     def part(self, rows: Tensor) -> 'StreamVectors':
-        """Return those of some images."""
+        """Return the subset of the chosen images."""
         return StreamVectors({name: [feature[rows] for feature in features] for name, features in self.of.items()})
 
 
 @contextmanager
 def recorded_vectors(model: HybridInferencer) -> Iterator[list[StreamVectors]]:
-    """Keep the pooled features of both streams of all images that the model is called for in the block.
+    """Record the pooled features of both streams for all images that the model predicts in the block.
 
     Yields:
         list[StreamVectors]: Empty until the block has ended; then one entry, with a row for each image in order.
@@ -72,7 +72,7 @@ def recorded_vectors(model: HybridInferencer) -> Iterator[list[StreamVectors]]:
 
 
 def recorded_if_two(model: HybridInferencer) -> AbstractContextManager[list[StreamVectors]]:
-    """Return the block of :func:`recorded_vectors`, or one that keeps nothing."""
+    """Return the context of :func:`recorded_vectors` for a model of two streams, else one that records nothing."""
     try:
         check_skippable(model.model)
     except ValueError:
@@ -82,7 +82,7 @@ def recorded_if_two(model: HybridInferencer) -> AbstractContextManager[list[Stre
 
 @torch.no_grad()
 def scores_without(model: HybridInferencer, vectors: StreamVectors, skipped: str, filling: list[list[float]]) -> Tensor:
-    """Return the probabilities, float32 ``(N, C)`` on the CPU, of neck and head with constants for a stream."""
+    """Return probabilities, float32 ``(N, C)`` on the CPU, with constants in place of the skipped stream's features."""
     network: Any = model.model
     (first,) = [name for name in vectors.names if name != skipped]
     constants = [torch.tensor(values, dtype=torch.float32) for values in filling]

@@ -1,4 +1,4 @@
-"""Time alternatives on a noisy machine: interleaved, many rounds, by medians."""
+"""Time alternatives on a noisy machine: interleaved, in many rounds, by medians."""
 
 import gc
 import math
@@ -42,7 +42,7 @@ def interleaved_timings(
     warmup: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Call the functions in turn, round by round, and compare each with the reference of the same round.
+    """Time functions in turn, round by round, and compare each with the reference in the same round.
 
     Every second round reverses the order: no function always follows the same other one. GPU work is synchronized.
 
@@ -74,7 +74,7 @@ def interleaved_timings(
 def interleaved_seconds(
     measures: Mapping[str, Callable[[], float]], rounds: int, warmup: int = 0, most_seconds: float = math.inf
 ) -> dict[str, list[float]]:
-    """Call what measures itself in turn, round by round, and return the seconds of all rounds.
+    """Call functions that return their own duration in turn, round by round; return the seconds of all rounds.
 
     Args:
         measures (Mapping[str, Callable]): Each does its work and returns its seconds.
@@ -103,7 +103,7 @@ def interleaved_seconds(
 
 
 def timing_of(seconds: Sequence[float], reference: Sequence[float]) -> Timing:
-    """Return the timing of an alternative from its seconds and those of the reference, round by round."""
+    """Return the timing of an alternative from its seconds and the reference's, round by round."""
     ratios = sorted(own / base for own, base in zip(seconds, reference, strict=True))
     quartiles = (ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4])
     return Timing(statistics.median(seconds), statistics.median(ratios), quartiles)

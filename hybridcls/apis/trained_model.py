@@ -1,4 +1,4 @@
-"""A checkpoint, and nothing else, becomes the model that was trained, with all that its answers need."""
+"""Build the trained model from a checkpoint alone, with everything that predictions need."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ _ADVICE = 'Or name the config of your training, which imports it: --config FILE 
 
 @dataclass
 class TrainedModel:
-    """A model with its weights, in eval mode, and how a test of it reads images.
+    """A model with its weights, in eval mode, and the test pipeline of its images.
 
     Args:
         model (nn.Module): The classifier, on the CPU.
@@ -69,7 +69,7 @@ class TrainedModel:
 
 
 def class_names_of(trained: TrainedModel, head: Optional[nn.Module] = None) -> tuple[str, ...]:
-    """Return the names of the classes of a head, of that of the model by default; numbers where none are known.
+    """Return the class names of a head (default: the model's head); numbers where no names are known.
 
     Empty if the head has no classes (SupCon).
     """
@@ -84,7 +84,7 @@ def class_names_of(trained: TrainedModel, head: Optional[nn.Module] = None) -> t
 
 
 def read_trained_model(source: Source, config: Union[str, Path, None] = None) -> TrainedModel:
-    """Build the model of a checkpoint as a test does; no file of its training is needed.
+    """Build the model of a checkpoint as a test does; no other file of the training is needed.
 
     Args:
         source: A checkpoint or a work dir (:func:`~hybridcls.engine.checkpoints.find_checkpoint`); several, as the
@@ -130,7 +130,7 @@ def _assemble(
     has_members: bool = False,
     build_weights: bool = False,
 ) -> TrainedModel:
-    """Build everything of a config but the values of the weights."""
+    """Build the model and the pipeline of a config, without loading the checkpoint's weights."""
     loader, dataset = _test_data(cfg, found.path)
     scope, model_cfg = cfg.get('default_scope') or 'hybridcls', dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
@@ -168,7 +168,7 @@ def _assemble(
 
 
 def _test_data(cfg: Config, path: str) -> tuple[Mapping, Mapping]:
-    """Return the config of the test's dataloader (without one, the validation's), and the data set with a pipeline."""
+    """Return the config of the test dataloader (or else the validation's), and its dataset with a pipeline."""
     for key in ('test_dataloader', 'val_dataloader'):
         if isinstance(cfg.get(key), Mapping):
             for dataset in _datasets_in(cfg[key].get('dataset')):
@@ -180,7 +180,7 @@ def _test_data(cfg: Config, path: str) -> tuple[Mapping, Mapping]:
 
 
 def _datasets_in(dataset: Any) -> Iterator[Mapping]:
-    """Yield the configs of the data sets that have a pipeline, inside wrappers too."""
+    """Yield the configs of datasets with a pipeline, those inside wrappers included."""
     if not isinstance(dataset, Mapping):
         return
     if dataset.get('pipeline'):
@@ -190,7 +190,7 @@ def _datasets_in(dataset: Any) -> Iterator[Mapping]:
 
 
 def _merge_tokens(model: nn.Module, cfg: Config) -> None:
-    """Do what a TokenMergingHook does before a test."""
+    """Apply the token merging that a TokenMergingHook applies in a test."""
     for hook in cfg.get('custom_hooks') or ():
         if isinstance(hook, Mapping) and 'token_merging_ratio' in hook:
             from hybridcls.engine.hooks import TokenMergingHook
@@ -206,7 +206,7 @@ def _merge_tokens(model: nn.Module, cfg: Config) -> None:
 
 
 def _written_config(config: Union[str, Path], checkpoint: Optional[str]) -> Config:
-    """Read a config file, which runs as configs do, and count its classes by the checkpoint."""
+    """Read a config file, which is executed as configs are, and take its number of classes from the checkpoint."""
     from hybridcls.engine.config import apply, load_config
     from hybridcls.engine.config.data_defaults import data_defaults
     from hybridcls.engine.config.num_classes import num_classes
@@ -236,7 +236,7 @@ def _ensemble_in(config: str) -> TrainedModel:
 
 
 def _ensemble_of(sources: list, config: Union[str, Path, None]) -> TrainedModel:
-    """Build an EnsembleClassifier of several checkpoints, each with the config in it."""
+    """Build an EnsembleClassifier of several checkpoints, each with its own stored config."""
     if not sources:
         raise ValueError('predict: expected a checkpoint, got an empty list.')
     members = [read_trained_model(one, config) for one in sources]

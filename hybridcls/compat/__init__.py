@@ -1,4 +1,4 @@
-"""Private names of dependencies are known here alone: one file or folder a dependency, with the range it was run with.
+"""Private names of dependencies: one file or folder per dependency, with the versions it was tested with.
 
 What changes a dependency for the whole process, since nothing less does it:
 

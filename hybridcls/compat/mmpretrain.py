@@ -1,4 +1,4 @@
-"""What hybridcls knows of the inside of mmpretrain. Run with onedl-mmpretrain 1.3.0 and 1.3.6.
+"""Private parts of mmpretrain that hybridcls uses. Run with onedl-mmpretrain 1.3.0 and 1.3.6.
 
 mmpretrain turns its multimodal code on where pycocotools and transformers are installed, and dies at its import where
 transformers no longer has what that code takes from it: run with 4.57.6, which has, and 5.24.0, which has not.
@@ -17,7 +17,7 @@ __all__ = ['import_mmcv_quietly', 'multimodal_can_be_imported', 'note_config', '
 
 
 def switch_off_broken_multimodal() -> None:
-    """Let mmpretrain do without its multimodal code where that cannot be imported; before its models are.
+    """Disable mmpretrain's multimodal code if it cannot be imported; call this before importing its models.
 
     Its models then stand in the registry as if pycocotools were missing: to build one is an ImportError.
     """
@@ -48,7 +48,7 @@ def multimodal_can_be_imported() -> bool:
 
 
 def note_config(model: Any, cfg: Any) -> None:
-    """Give a model its config where mmpretrain's inferencers look for it."""
+    """Attach its config to a model, where mmpretrain's inferencers look for it."""
     model._config = cfg
 
 

@@ -1,4 +1,4 @@
-"""Imported first, it keeps what mmpretrain's datasets print of packages that they could not import: none is needed."""
+"""Silence prints of mmpretrain's datasets about missing optional packages; import this module first."""
 
 from contextlib import redirect_stdout
 from io import StringIO

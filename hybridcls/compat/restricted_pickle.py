@@ -1,4 +1,4 @@
-"""An unpickler that calls nothing of what a file names. Run with Python 3.11; knows ``pickle._Unpickler``.
+"""An unpickler that calls no function named in a file. Run with Python 3.11; knows ``pickle._Unpickler``.
 
 Given to ``torch.load(pickle_module=...)``, for torch's zip files and for its old format alike. A pickle is a program:
 it names functions and classes, and has them called. Here a name stands for itself only if it is in one of the two
@@ -17,11 +17,11 @@ __all__ = ['Placeholder', 'RefusedError', 'Unpickler', 'load']
 
 
 class RefusedError(pickle.UnpicklingError):
-    """A pickle that does more than build objects; the text says what."""
+    """A pickle does more than build objects; the message says what."""
 
 
 class Placeholder:
-    """A placeholder for what a file would build or call, noted and not done.
+    """Stands for an object or a call that a file names; nothing is imported or run.
 
     Attributes:
         kind (str): The full name of the class or function, such as ``'posix.system'``; of the class, so that a
@@ -56,7 +56,7 @@ def placeholder_class(kind: str) -> type[Placeholder]:
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any = False, *_: Any) -> torch.Tensor:
-    """Build a tensor over a storage of the file; hooks and attributes that a file would set on it are dropped.
+    """Build a tensor from a storage of the file, without the hooks and attributes that the file would set.
 
     torch checks that offset, size and stride stay within the storage.
     """
@@ -70,7 +70,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, requires_grad: An
 def _tensor_of_dtype(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> torch.Tensor:
-    """The same for types that have no storage class of their own (``torch.uint16``)."""
+    """Build a tensor of a dtype that has no storage class of its own (``torch.uint16``)."""
     if not isinstance(storage, torch.storage.TypedStorage) or not isinstance(dtype, torch.dtype):
         raise RefusedError(f'a tensor over a {type(storage).__name__} as {type(dtype).__name__}')
     untyped = storage._untyped_storage
@@ -84,7 +84,7 @@ def _parameter(data: Any, requires_grad: Any = True, *_: Any) -> torch.nn.Parame
 
 
 def _tensor_with_attributes(build: Any, kind: Any, arguments: Any, state: Any) -> Any:
-    """torch's form for tensors with attributes of their own; these are dropped."""
+    """Build a tensor from torch's format for tensors with attributes, which are dropped."""
     known = any(build is function for function in (_tensor, _tensor_of_dtype, _parameter))
     if not known or not any(kind is one for one in (torch.Tensor, torch.nn.Parameter)):
         raise RefusedError('a tensor of a class that is not known')
@@ -153,7 +153,7 @@ _InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]  # C's cannot b
 
 
 class Unpickler(_InPython):
-    """Reads a pickle without calling anything but the functions of ``_CALLED``.
+    """Read a pickle, calling only the functions of ``_CALLED``.
 
     Raises:
         RefusedError: For a pickle that does anything else.
@@ -166,7 +166,7 @@ class Unpickler(_InPython):
         self._load_storage: Any = None
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a name stands for here; nothing is imported."""
+        """Return a known class or a placeholder for a name; nothing is imported."""
         kind = f'{module}.{name}'
         if not kind.isprintable():  # it will stand in messages, and could make up lines of its own there
             kind = ascii(kind)
@@ -177,12 +177,12 @@ class Unpickler(_InPython):
         return self._classes.setdefault(kind, placeholder_class(kind))
 
     def get_extension(self, code: int) -> None:
-        """Codes of ``copyreg`` name classes without spelling them; torch writes none."""
+        """Refuse extension codes of ``copyreg``, which name classes indirectly; torch writes none."""
         raise RefusedError(f'the extension code {code}')
 
     @property
     def persistent_load(self) -> Any:
-        """What torch sets here loads a storage; with old files it also compares source code, which we leave out."""
+        """The function, set by torch, that loads a storage; torch's check of source code in old files is skipped."""
         return self._load_checked_storage
 
     @persistent_load.setter
@@ -209,26 +209,26 @@ class Unpickler(_InPython):
         raise RefusedError(f'a call of {function!r}')
 
     def load_reduce(self) -> None:
-        """Call a function."""
+        """Handle REDUCE: call an allowed function."""
         arguments = self.stack.pop()
         self.stack[-1] = self._call(self.stack[-1], arguments)
 
     def load_newobj(self) -> None:
-        """Make an object of a class."""
+        """Handle NEWOBJ: create an object of a class."""
         self.load_reduce()
 
     def load_newobj_ex(self) -> None:
-        """The same, with keywords, which placeholders note as one more argument."""
+        """Handle NEWOBJ_EX: create an object with keyword arguments, which placeholders store as one more argument."""
         keywords = self.stack.pop()
         arguments = self.stack.pop()
         self.stack[-1] = self._call(self.stack[-1], (*arguments, keywords) if keywords else arguments)
 
     def _instantiate(self, kind: Any, arguments: list) -> None:
-        """The same in protocols 0 and 1."""
+        """Create an object of a class in protocols 0 and 1."""
         self.append(self._call(kind, tuple(arguments)))
 
     def load_build(self) -> None:
-        """Set the state of an object."""
+        """Handle BUILD: set the state of an object."""
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, Placeholder):
@@ -241,12 +241,12 @@ class Unpickler(_InPython):
             raise RefusedError(f'the state of a {type(target).__name__}')
 
     def load_setitem(self) -> None:
-        """Set one entry."""
+        """Handle SETITEM: set one entry."""
         value, key = self.stack.pop(), self.stack.pop()
         self._set(key, value)
 
     def load_setitems(self) -> None:
-        """Set several."""
+        """Handle SETITEMS: set several entries."""
         items = self.pop_mark()
         for key, value in zip(items[::2], items[1::2], strict=True):
             self._set(key, value)
@@ -261,11 +261,11 @@ class Unpickler(_InPython):
             raise RefusedError(f'an entry of a {type(target).__name__}')
 
     def load_append(self) -> None:
-        """Append one object."""
+        """Handle APPEND: append one object."""
         self._extend([self.stack.pop()])
 
     def load_appends(self) -> None:
-        """Append several."""
+        """Handle APPENDS: append several objects."""
         self._extend(self.pop_mark())
 
     load_additems = load_appends
@@ -296,5 +296,5 @@ class Unpickler(_InPython):
 
 
 def load(file: BinaryIO, **arguments: Any) -> Any:
-    """Read one pickle; the other name that ``torch.load`` asks a pickle module for."""
+    """Read one pickle; the second function that ``torch.load`` expects of a pickle module."""
     return Unpickler(file, **arguments).load()

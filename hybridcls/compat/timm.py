@@ -1,4 +1,4 @@
-"""What we need of timm beyond its public names. Run with timm 1.0.22 to 1.0.31."""
+"""Private parts of timm that hybridcls uses. Run with timm 1.0.22 to 1.0.31."""
 
 import hashlib
 import inspect
@@ -52,7 +52,7 @@ def checkpoint_filter(model: Any) -> Optional[Callable[[dict, nn.Module], dict]]
 
 
 def _of_swin(function: Callable[..., dict], weights: dict, model: nn.Module, **options: Any) -> dict:
-    """Convert Swin's weights, those without a classifier too.
+    """Convert Swin's weights, also without those of a classifier.
 
     Up to 1.0.30 timm takes weights without a classifier for those of the original project, whose stages begin
     elsewhere, and moves them by one stage. The original project's first stage has a downsampling, timm's has none.
@@ -69,7 +69,7 @@ def _of_one_argument(function: Callable[[dict], dict], weights: dict, model: nn.
 
 
 def _options(architecture: str) -> dict[str, Any]:
-    """What timm binds to the function for some architectures."""
+    """Return the arguments that timm binds to the filter function for some architectures."""
     options: dict[str, Any] = {}
     if architecture.startswith('deit'):
         options['adapt_layer_scale'] = True
@@ -79,7 +79,7 @@ def _options(architecture: str) -> dict[str, Any]:
 
 
 def layer_depths(model: Any) -> tuple[dict[str, int], int]:
-    """Return the depth of each parameter, and the number of depths, that of a classifier after the model included.
+    """Return the depth of each parameter, and the number of depths, which includes a classifier after the model.
 
     The depths are those by which timm's ``param_groups_layer_decay`` scales learning rates: 0 is the stem, and the
     last is that of the classifier, whether the model has one or not. (In some models the final norm is as deep as the
@@ -115,7 +115,7 @@ def layer_depths(model: Any) -> tuple[dict[str, int], int]:
 
 
 def adapt_first_conv(channels: int, weight: Tensor, before: int) -> Tensor:
-    """Adapt the weight of a first convolution from images of ``before`` channels to images of ``channels``, as timm.
+    """Convert the weight of a first convolution from ``before`` to ``channels`` input channels, as timm does.
 
     Raises:
         NotImplementedError: If timm cannot.
@@ -132,7 +132,7 @@ def adapt_first_conv(channels: int, weight: Tensor, before: int) -> Tensor:
 
 
 def fix_position_tables(model: nn.Module) -> nn.Module:
-    """Put 0 in Swin V2's tables of relative positions where a window of one token has 0 / 0, in place.
+    """Replace NaN by 0 in Swin V2's tables of relative positions of one-token windows (0 / 0), in place.
 
     Up to 1.0.30 timm leaves NaN there, and the whole model returns NaN.
     """
@@ -143,7 +143,7 @@ def fix_position_tables(model: nn.Module) -> nn.Module:
 
 
 def feature_indices(depth: int, indices: Any) -> tuple[list[int], int]:
-    """Return which of ``depth`` blocks ``indices`` (an int: the last so many) mean, and the last of them, as timm."""
+    """Resolve ``indices`` (an int: the last n) to numbers of ``depth`` blocks, and return the largest, as timm does."""
     from timm.models._features import feature_take_indices
 
     return feature_take_indices(depth, indices)
@@ -230,7 +230,7 @@ ACCEPTED_SOURCES: dict[str, dict[str, str]] = {
 
 
 def source_hash(kind: type) -> str:
-    """Return the first 12 digits of the SHA-256 of the methods of a class that token merging computes itself.
+    """Return the first 12 digits of the SHA-256 of the methods of a class that token merging reimplements.
 
     Runs of white space count as one blank. A class whose source cannot be read has no hash: ``''``.
     """
@@ -242,7 +242,7 @@ def source_hash(kind: type) -> str:
 
 
 def check_known_source(caller: str, kind: type) -> None:
-    """Raise a ValueError unless the installed timm has a class in a form that we have read and follow."""
+    """Raise a ValueError unless the installed timm has a known version of a class's source."""
     name = f'{kind.__module__}.{kind.__qualname__}'
     forms = ACCEPTED_SOURCES[name]
     if source_hash(kind) not in forms:

@@ -1,4 +1,4 @@
-"""What timm's source says of a model, without the seconds that its import takes. Run with timm 1.0.22 to 1.0.31."""
+"""Look up a model in timm's source, without the slow import of timm. Run with timm 1.0.22 to 1.0.31."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ _HUB_KEY = 'hf_hub_id'
 
 
 def repositories_of(model_name: str) -> list[str]:
-    """Return the repositories on the Hub of which one holds the pretrained weights of a model.
+    """Return the repositories on the Hub that may hold the pretrained weights of a model.
 
     Args:
         model_name (str): ``'resnet18'``, of which any tag counts, or ``'resnet18.a1_in1k'``.
@@ -40,7 +40,7 @@ def repositories_of(model_name: str) -> list[str]:
 
 
 def _configs_of(architecture: str) -> list[tuple[str, ast.expr]]:
-    """The entries of a model's pretrained configs, in the file that defines the model."""
+    """Return the entries of a model's pretrained configs from the file that defines the model."""
     spec = find_spec('timm')
     folder = Path(spec.origin).parent / 'models' if spec is not None and spec.origin else Path()
     definition = re.compile(rf'^def {re.escape(architecture)}\(', re.MULTILINE)

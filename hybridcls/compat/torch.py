@@ -1,4 +1,4 @@
-"""hybridcls uses these private parts of torch. Run with torch 2.14."""
+"""Private parts of torch that hybridcls uses. Run with torch 2.14."""
 
 import argparse
 import re
@@ -39,11 +39,11 @@ _ZIP, _PICKLE = b'PK\x03\x04', b'\x80'
 
 
 class RunsCodeError(ValueError):
-    """A file that cannot be read without running what is in it; the text says what that is."""
+    """The file cannot be read without running code in it; the message says which."""
 
 
 def read_torch_file(file: BinaryIO, map_location: Any = 'cpu') -> Any:
-    """Read what ``torch.save`` wrote, as zip file or in the format before torch 1.6, without running code of the file.
+    """Read a file of ``torch.save`` (zip, or the format before torch 1.6) without running code in it.
 
     Args:
         file (BinaryIO): Opened for reading, seekable, at its beginning.
@@ -81,7 +81,7 @@ def read_torch_file(file: BinaryIO, map_location: Any = 'cpu') -> Any:
 
 
 def placeholders_in(content: Any) -> Iterator[Placeholder]:
-    """Yield what of a file was not built."""
+    """Yield the placeholders of objects that were not built."""
     seen: set[int] = set()
     todo = [content]
     while todo:
@@ -95,7 +95,7 @@ def placeholders_in(content: Any) -> Iterator[Placeholder]:
 
 
 def _rebuilt(value: Any, done: dict[int, Any]) -> Any:
-    """Replace the placeholders whose classes we know; dicts and lists are changed in place, so cycles stay cycles."""
+    """Replace placeholders of known classes; dicts and lists are changed in place, so cycles are preserved."""
     if id(value) in done:
         return done[id(value)][1]
     if isinstance(value, dict):
@@ -134,7 +134,7 @@ def _hashable(old: Any, new: Any) -> Any:
 
 
 def _known(placeholder: Placeholder) -> Any:
-    """Build an object of a class we know from what a file says of it; what does not look as it should stays."""
+    """Build an object of a known class from its placeholder; malformed ones stay placeholders."""
     kind, arguments, state = placeholder.kind, placeholder.arguments, placeholder.state
     built: Any = None
     if kind in ('numpy.core.multiarray.scalar', 'numpy._core.multiarray.scalar'):
@@ -162,7 +162,7 @@ def _known(placeholder: Placeholder) -> Any:
 
 
 def _array(data: tuple, shape: Any, dtype: Any, order: str = 'C') -> Optional[np.ndarray]:
-    """Build an array of numbers or strings, or return None: numpy's own way from a pickle believes what it reads."""
+    """Build an array of numbers or strings, or return None; numpy's own unpickling would trust the file's content."""
     if not (isinstance(dtype, Placeholder) and dtype.kind == 'numpy.dtype' and dtype.arguments and len(data) == 1):
         return None
     name = dtype.arguments[0]
@@ -184,14 +184,14 @@ def _array(data: tuple, shape: Any, dtype: Any, order: str = 'C') -> Optional[np
 
 @torch.compiler.disable(recursive=False)
 def compiler_in_use() -> Any:
-    """Return what torch.compile does to the code that runs now, for :func:`call_compiled_by`; None is nothing."""
+    """Return the torch.compile callback of the running code, for :func:`call_compiled_by`; None if there is none."""
     compiler = set_eval_frame(None)
     set_eval_frame(compiler)
     return compiler
 
 
 def call_compiled_by(compiler: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call ``function`` as code was called where :func:`compiler_in_use` gave ``compiler``: compiled alike, or not."""
+    """Call ``function`` under the callback from :func:`compiler_in_use`, so that it is compiled, or not, as there."""
     here = set_eval_frame(compiler)
     try:
         return function(*args, **kwargs)
@@ -200,7 +200,7 @@ def call_compiled_by(compiler: Any, function: Callable[..., Any], *args: Any, **
 
 
 class Uncompiled:
-    """A context that is entered and left outside of torch.compile; what is called in it is compiled."""
+    """A context manager that torch.compile does not trace; the code in its block is compiled."""
 
     def __init__(self, context: AbstractContextManager) -> None:
         self._context = context
@@ -215,7 +215,7 @@ class Uncompiled:
 
 
 def carry_sentences_out_of_workers(explain: Callable[[BaseException], Optional[str]]) -> Callable[[], None]:
-    """Let an error of a data loader's worker arrive with its own text, if ``explain`` has a sentence for it.
+    """Replace the traceback of an error in a data loader's worker by the message of ``explain``, if it has one.
 
     A worker hands on the type of its error and the printed traceback, and torch raises that type with the traceback as
     its text. Only in the worker can the error itself be looked at, so what torch sends from there is replaced.
@@ -236,7 +236,7 @@ def _carry_no_sentences() -> None:
 
 
 class _SentenceWrapper(ExceptionWrapper):
-    """An error on its way from a worker, and the sentence for it."""
+    """Carry an error out of a worker, with the message for it."""
 
     explain: Callable[[BaseException], Optional[str]]
 
@@ -246,7 +246,7 @@ class _SentenceWrapper(ExceptionWrapper):
         self.sentence = self.explain(exc_info[1])
 
     def reraise(self) -> None:
-        """Raise the error again, in the process that waits for the batch."""
+        """Raise the error in the process that waits for the batch."""
         if self.sentence is None:
             super().reraise()
         try:
@@ -257,19 +257,19 @@ class _SentenceWrapper(ExceptionWrapper):
 
 
 def copy_module_versions(source: Any, target: Any) -> None:
-    """Give a state dict the versions of the modules that another one has, by which torch converts old weights."""
+    """Copy module versions from one state dict to another; torch converts old weights by these."""
     if hasattr(source, '_metadata'):
         target._metadata = source._metadata
 
 
 def drop_iterator(loader: Any) -> None:
-    """Let a dataloader forget its iterator, and end the workers of it; of anything else there is nothing to forget."""
+    """Drop the iterator of a dataloader and end its workers; other objects are ignored."""
     if isinstance(loader, DataLoader):
         loader._iterator = None
 
 
 def set_batch_sampler(loader: DataLoader, batch_sampler: Any) -> None:
-    """Exchange the batch sampler of a dataloader that has not been iterated over yet.
+    """Replace the batch sampler of a dataloader that has not been iterated over yet.
 
     torch refuses the assignment once the dataloader is built, since an iterator that exists would not notice.
 
@@ -287,12 +287,12 @@ def version_of(tensor: Tensor) -> int:
 
 
 def is_view(tensor: Tensor) -> bool:
-    """Whether a tensor shares the memory of another one, as gradients do that DDP keeps in buckets."""
+    """Return whether a tensor is a view of another one, as gradients in DDP's buckets are."""
     return tensor._base is not None
 
 
 def buffers_in(module: nn.Module) -> dict[str, Any]:
-    """Return the dict in which a module itself holds its buffers; what is set there is what the module has.
+    """Return the dict of a module's own buffers, which can be modified.
 
     Some may be None.
     """
@@ -300,7 +300,7 @@ def buffers_in(module: nn.Module) -> dict[str, Any]:
 
 
 def parameters_in(module: nn.Module) -> dict[str, Any]:
-    """Return the dict in which a module itself holds its parameters; what is set there is what the module has.
+    """Return the dict of a module's own parameters, which can be modified.
 
     Some may be None.
     """
@@ -308,7 +308,7 @@ def parameters_in(module: nn.Module) -> dict[str, Any]:
 
 
 def is_dtensor(value: Any) -> bool:
-    """Whether ``value``, a tensor or parameter, is a ``DTensor`` (FSDP2, tensor parallelism).
+    """Return whether ``value``, a tensor or parameter, is a ``DTensor`` (FSDP2, tensor parallelism).
 
     By name: the import of ``torch.distributed.tensor`` takes long, and without it there is none.
     """
@@ -316,7 +316,7 @@ def is_dtensor(value: Any) -> bool:
 
 
 def left_by_overflow(scaler: Any, optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimizer that a loss scaler has called left the weights as they were, for a gradient's overflow.
+    """Return whether an optimizer, called by a loss scaler, skipped its step because of a gradient overflow.
 
     Fused optimizers are always called, and look at the scaler's flags on the device; this waits for the device.
     """
@@ -326,7 +326,7 @@ def left_by_overflow(scaler: Any, optimizer: torch.optim.Optimizer) -> bool:
 
 
 def follow_fused_groups(optimizer: torch.optim.Optimizer, groups: list[dict]) -> None:
-    """Let a loss scaler handle an optimizer as the groups of a checkpoint say, which it gets.
+    """Set how a loss scaler treats an optimizer (fused or not) from the groups of a checkpoint that it loads.
 
     The constructor notes for the scaler that a fused optimizer unscales by itself; loaded groups that are not fused
     would then fail at the first step.
@@ -336,7 +336,7 @@ def follow_fused_groups(optimizer: torch.optim.Optimizer, groups: list[dict]) ->
 
 
 def late_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """Give parameters that get their first gradient after others a momentum of zeros, which fused SGD does not do.
+    """Create momentum buffers of zeros for parameters whose first gradient is late, which fused SGD does not.
 
     It fails with a TypeError instead (torch 2.6 to 2.14). Without dampening the step is that of the other forms.
     """
@@ -351,6 +351,6 @@ def late_momentum(optimizer: torch.optim.Optimizer) -> None:
 
 
 def exclude_names_from_ddp(model: nn.Module, names: list[str]) -> None:
-    """Tell ``DistributedDataParallel`` not to average the parameters of these names; call it before wrapping."""
+    """Exclude the parameters of these names from ``DistributedDataParallel``; call it before wrapping."""
     known = getattr(model, '_ddp_params_and_buffers_to_ignore', [])
     vars(model)['_ddp_params_and_buffers_to_ignore'] = [*known, *names]

@@ -1,4 +1,4 @@
-"""hybridcls uses these private parts of torch.compile. Run with torch 2.6 and 2.14."""
+"""Private parts of torch.compile that hybridcls uses. Run with torch 2.6 and 2.14."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ COMPILES_THAWED_WEIGHTS = tuple(int(part) for part in torch.__version__.split('.
 
 
 class CompilerCounts(NamedTuple):
-    """What torch.compile has done in this process so far.
+    """Counts of what torch.compile has done in this process.
 
     Args:
         graphs (int): Graphs that it built: without breaks, one for each time it compiled something.
@@ -41,14 +41,14 @@ def compiler_counts() -> CompilerCounts:
 
 
 def compiler_is_off() -> bool:
-    """Whether ``TORCH_COMPILE_DISABLE=1`` lets ``torch.compile`` do nothing, without a word."""
+    """Return whether ``TORCH_COMPILE_DISABLE=1`` disables ``torch.compile``, which it does silently."""
     from torch._dynamo import config
 
     return bool(config.disable)
 
 
 def tell_recompile_limit(tell: Callable[[int, str], object]) -> None:
-    """Call ``tell`` with the limit and torch's last reason whenever torch stops to compile variants.
+    """Call ``tell`` with the limit and torch's last reason whenever torch reaches its recompile limit.
 
     It says so itself in its own log, of five lines, and not in that of a training; these are left out.
 
@@ -74,14 +74,14 @@ class _RecompileLimit(logging.Filter):
 
 
 def compiler_cache_dir() -> str:
-    """Return the folder where torch.compile's own backend keeps what it has built."""
+    """Return the cache folder of torch.compile's own backend."""
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     return os.path.abspath(os.environ.get('TORCHINDUCTOR_CACHE_DIR') or default_cache_dir())
 
 
 def frozen_weights() -> AbstractContextManager:
-    """Let what is compiled in the block take weights as constants, which are packed once for the CPU's products.
+    """Compile code in the block with weights as constants, which are packed once for the CPU's products.
 
     Among the options of ``torch.compile`` the setting comes too late: by then weights are inputs of the graph (2.14).
     """
@@ -91,7 +91,7 @@ def frozen_weights() -> AbstractContextManager:
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether ``module.compile()`` was called."""
+    """Return whether ``module.compile()`` was called."""
     return module._compiled_call_impl is not None
 
 
@@ -101,7 +101,7 @@ def uncompile(module: nn.Module) -> None:
 
 
 def missing_for_inductor(device_type: str) -> str:
-    """Return what torch.compile's own backend needs on a device and does not find, as a sentence; '' is nothing."""
+    """Return what inductor needs on a device and does not find, as a sentence; '' if nothing is missing."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
     from torch.utils._triton import has_triton
@@ -124,7 +124,7 @@ def missing_for_inductor(device_type: str) -> str:
 
 
 def compilation_failure(error: Exception) -> str:
-    """Say by its class what kind of failure an error in the first call of compiled code is."""
+    """Return the kind of failure of an error in the first call of compiled code, by its class."""
     from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
     from torch._inductor.exc import CppCompileError
 

@@ -106,7 +106,7 @@ def read_rows(
     labels: Optional[str] = None,
     folder: Optional[str] = None,
 ) -> tuple[list[Annotation], Optional[list[str]]]:
-    """Read an annotation file with the columns ``split`` and ``group``, and with several labels an image.
+    """Read an annotation file with its columns ``split`` and ``group``, and with several labels per image.
 
     Args:
         caller (str): See :func:`read_annotations`, as for the arguments that are not named here.
@@ -202,7 +202,7 @@ def _rows_of(
 
 
 def read_columns(caller: str, path: str) -> tuple[list[str], dict[str, list[str]]]:
-    """Read what a table with a heading says of images besides label and split.
+    """Read the columns of a table with a header, other than label and split.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -242,7 +242,7 @@ def _words(heading: Sequence[str]) -> list[str]:
 
 
 def _only(words: Sequence[str], names: set[str]) -> Optional[int]:
-    """Return the one column that is called so, or None."""
+    """Return the only column with this name, or None."""
     found = [position for position, word in enumerate(words) if word in names]
     return found[0] if len(found) == 1 else None
 
@@ -254,7 +254,7 @@ def _cell(row: Sequence[str], position: Optional[int]) -> str:
 def _columns_of_classes(
     caller: str, where: str, rows: Sequence[tuple[int, list[str]]], words: Sequence[str], multi_label: bool
 ) -> list[int]:
-    """Return the columns of a table with one for each class, or nothing if it is another table.
+    """Return the columns of a table that has one per class; an empty result for other tables.
 
     Raises:
         ValueError: If it is one, but ``multi_label`` is not set.
@@ -339,7 +339,7 @@ def _find_columns(
     with_label: bool,
     columns: Optional[Sequence[Column]],
 ) -> tuple[list[int], bool]:
-    """Return the columns of path and label, and whether the first row is their heading."""
+    """Return the columns of path and label, and whether the first row is a header."""
     first = rows[0][1]
     if columns is not None:
         if isinstance(columns, str) or len(columns) != 1 + with_label:
@@ -372,7 +372,7 @@ def _find_columns(
 
 
 def _names_no_image(rows: Sequence[tuple[int, list[str]]], positions: Sequence[int]) -> bool:
-    """Whether the first of these cells of the first row is not an image file, although cells below are."""
+    """Return whether the first of these cells is not an image file, although cells below it are."""
     first, endings = rows[0][1], readable_extensions()
     return not first[positions[0]].lower().endswith(endings) and any(
         row[position].lower().endswith(endings) for _, row in rows for position in positions if position < len(row)
@@ -382,7 +382,7 @@ def _names_no_image(rows: Sequence[tuple[int, list[str]]], positions: Sequence[i
 def number_labels(
     caller: str, path: str, entries: Sequence[tuple[int, str, str]], classes: Optional[Sequence[str]]
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Turn the labels of a list into class numbers.
+    """Convert the labels of a list to class numbers.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -429,7 +429,7 @@ def number_labels(
 def number_label_sets(
     caller: str, path: str, rows: Sequence[Annotation], classes: Optional[Sequence[str]]
 ) -> tuple[list[list[int]], tuple[str, ...]]:
-    """Turn labels ``a|b`` into lists of class numbers, in ascending order.
+    """Convert labels ``a|b`` to lists of class numbers, in ascending order.
 
     Args:
         caller (str): Name used as the error prefix.

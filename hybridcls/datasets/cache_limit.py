@@ -1,4 +1,4 @@
-"""How large a cache of images may be, and what is said if the images do not fit."""
+"""The size limit of an image cache, and the error if the images exceed it."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ __all__ = ['cache_limit', 'gigabytes', 'too_large']
 
 
 def cache_limit(settings: dict, path: str) -> tuple[int, str]:
-    """Return the most bytes of a cache, and where the number comes from.
+    """Return the size limit of a cache in bytes, and where it comes from.
 
     Args:
         settings (dict): Of :func:`~hybridcls.datasets.image_cache.checked_cache`.
@@ -27,7 +27,7 @@ def cache_limit(settings: dict, path: str) -> tuple[int, str]:
 
 
 def _available_memory() -> int:
-    """Bytes of memory that processes can still take."""
+    """Return the bytes of memory that processes can still allocate."""
     total = sys.maxsize
     with contextlib.suppress(AttributeError):  # Windows
         total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
@@ -40,7 +40,7 @@ def _available_memory() -> int:
 
 
 def too_large(images: int, mean: float, limit: int, whose: str) -> ValueError:
-    """Return the error for images that do not fit.
+    """Return the error for images that exceed the limit.
 
     Args:
         images (int): How many.
@@ -56,5 +56,5 @@ def too_large(images: int, mean: float, limit: int, whose: str) -> ValueError:
 
 
 def gigabytes(size: float) -> str:
-    """Write a number of bytes, as ``1.25 GB``."""
+    """Format a number of bytes as ``1.25 GB``."""
     return f'{size / 1e9:.2f} GB'

@@ -1,4 +1,4 @@
-"""Class folders: whether they are the classes, which number each has, and what to do where there are none."""
+"""Class folders: check whether they are the classes, number them, and report where there are none."""
 
 import os
 from collections.abc import Sequence
@@ -106,7 +106,7 @@ def _warning_about(folder: str, prefix: str, classes: Sequence[str], below: dict
 def number_folders(
     folder: str, names: Sequence[str], classes: Optional[Sequence[str]]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Number the class folders: by name, or in alphabetical order where ``classes`` are titles of them.
+    """Number the class folders: by ``classes``, or in alphabetical order if those are display names.
 
     Args:
         folder (str): What holds them, for the message.

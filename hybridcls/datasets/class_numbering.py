@@ -32,7 +32,7 @@ class Remark(NamedTuple):
 
 
 def class_names_of(dataset: Any) -> Optional[ClassNames]:
-    """Return the class names of a data set, through the wrappers of mmengine, mmpretrain and torch.
+    """Return the class names of a dataset, also through the wrappers of mmengine, mmpretrain and torch.
 
     Returns:
         ClassNames or None: None if it has no class names.
@@ -166,7 +166,7 @@ class ClassNumbering:
             return nameless
         total = len(self.model.names)
         if images:
-            none = ' None of the images is of the model: the share of right answers is 0, and says nothing.'
+            none = ' No image has a class of the model: the accuracy is 0 and means nothing.'
             return Remark(
                 logging.WARNING,
                 f"{what}: {len(images)} of {len(own.names)} class names {is_or_are(len(images))} not among the model's "
@@ -192,7 +192,7 @@ class ClassNumbering:
         return ''
 
     def _name_the_model(self, own: ClassNames, what: str) -> Optional[Remark]:
-        """Take the class names of a data set for a model that has only numbers, if the two are compatible."""
+        """Adopt the class names of a dataset for a model that has only numbers, if the two are compatible."""
         if not self.model.numbers_only or any(number is not None for number in self.all.find(own)):
             return None
         if self.model.names and len(own.names) != len(self.model.names):

@@ -15,7 +15,7 @@ __all__ = ['ConcatDataset']
 
 @DATASETS.register_module()
 class ConcatDataset(_ConcatDataset):
-    """mmengine's ``ConcatDataset`` for data sets with different classes.
+    """mmengine's ``ConcatDataset`` for datasets with different classes.
 
     The classes are those of the first data set in their order, then those that only others have, by name; labels are
     renumbered to give each name one number. A data set with numbers but no names uses the numbers of this order. Parts

@@ -50,7 +50,7 @@ def divide(labels: Labels, groups: Sequence[Hashable], val: float, test: float =
 
 
 def folds_of(labels: Labels, groups: Sequence[Hashable], folds: int, seed: int = 0) -> list[Optional[int]]:
-    """Deal images into folds; see :func:`divide`.
+    """Assign images to folds; see :func:`divide`.
 
     Groups of several images are dealt by scikit-learn's ``StratifiedGroupKFold``. Then each other image goes to the
     fold that has fewest of its class; of equal ones, to the one with fewest images. An image with several labels counts
@@ -107,7 +107,7 @@ def folds_of(labels: Labels, groups: Sequence[Hashable], folds: int, seed: int =
 def _deal_groups(
     members: Sequence[int], strata: Sequence[str], group_of: Sequence[int], folds: int, seed: int
 ) -> list[tuple[int, int]]:
-    """Return the fold of each of some images that are in groups."""
+    """Return the fold of each image that belongs to a group."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     if not members:

@@ -1,4 +1,4 @@
-"""A data set as a tree: wrappers of mmengine, mmpretrain and torch are its nodes, data sets with images its leaves."""
+"""A dataset as a tree: wrappers of mmengine, mmpretrain and torch are its nodes, datasets with images its leaves."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ['initialize', 'leaves_of', 'nodes_of']
 
 
 def nodes_of(dataset: Any) -> Iterator[Any]:
-    """Yield a data set, and all that it wraps."""
+    """Yield a dataset, and all datasets that it wraps."""
     dataset = whole_dataset(dataset)
     yield dataset
     for part in _parts_of(dataset):
@@ -34,7 +34,7 @@ def _parts_of(dataset: Any) -> Sequence[Any]:
 
 
 def initialize(dataset: Any) -> None:
-    """Let a data set, and all that it wraps, read its list of images, if that has not happened yet."""
+    """Load the image lists of a dataset and of all datasets that it wraps, unless that has been done."""
     for node in [*nodes_of(dataset)]:  # torch's Subset passes nothing on
         if hasattr(node, 'full_init'):
             node.full_init()

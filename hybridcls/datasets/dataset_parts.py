@@ -1,4 +1,4 @@
-"""Find the data sets inside wrappers and the transforms that read their images, and tell these what follows them."""
+"""Find the datasets inside wrappers, and the loading transforms in their pipelines."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
@@ -30,7 +30,7 @@ def loaders_of(pipeline: Any) -> Iterator[LoadImage]:
 
 
 def keep_version(loaders: Iterable[LoadImage], version: Optional[int]) -> bool:
-    """Let images be read as they were when a model was trained, where the config leaves the version open.
+    """Set the preprocessing version of a trained model, where the config leaves it open.
 
     Args:
         loaders (Iterable[LoadImage]): Before workers start, each with its copy.
@@ -55,12 +55,12 @@ def keep_version(loaders: Iterable[LoadImage], version: Optional[int]) -> bool:
 
 
 def version_of(loaders: Iterable[LoadImage]) -> int:
-    """Return the preprocessing version that images are read with, the present one without a loader."""
+    """Return the preprocessing version of a pipeline; the present one if it has no loader."""
     return next((loader.version for loader in loaders if loader.version), PREPROCESSING_VERSION)
 
 
 def connect_loaders(pipeline: Any) -> None:
-    """Tell the LoadImage transforms of a pipeline what they are a part of, for ``decode_scale='crop'``."""
+    """Give the LoadImage transforms a reference to their pipeline, for ``decode_scale='crop'``."""
     for step in getattr(pipeline, 'transforms', ()):
         if isinstance(step, LoadImage):
             step.pipeline = pipeline

@@ -1,4 +1,4 @@
-"""Handwritten digits, those that scikit-learn bundles: real images without a download."""
+"""Handwritten digits bundled with scikit-learn: real images without a download."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -99,7 +99,7 @@ class Digits(BaseDataset):
         ]
 
     def _rows(self) -> np.ndarray:
-        """The rows of the split; those of the usual settings are kept, since scikit-learn takes a second to import."""
+        """Return the rows of the split; those of the default settings are cached, as scikit-learn is slow to import."""
         _, labels, split = _kept()
         if (self.test_ratio, self.val_ratio, self.split_seed) == (0.2, 0.2, 0):
             return np.flatnonzero(np.isin(split, self.split.split('+')))
@@ -134,7 +134,7 @@ class Digits(BaseDataset):
 
 @lru_cache(maxsize=1)
 def _kept() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All images, (1797, 8, 8, 3) uint8, their labels, (1797,) int64, and the split of each by the usual settings."""
+    """Return all images, (1797, 8, 8, 3) uint8, labels, (1797,) int64, and the default split of each; cached."""
     with np.load(Path(__file__).with_name('digits.npz')) as file:
         gray = np.rint(file['images'] * (255 / _BRIGHTEST)).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=-1), file['labels'], file['split']

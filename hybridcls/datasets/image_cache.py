@@ -1,4 +1,4 @@
-"""Keep the decoded images of a data set, in memory or in one file that all processes map."""
+"""Cache the decoded images of a dataset, in memory or in one memory-mapped file shared by all processes."""
 
 import contextlib
 import hashlib
@@ -43,7 +43,7 @@ _DIGEST = 32
 
 
 def checked_cache(cache: Union[str, Mapping, None]) -> Optional[dict]:
-    """Return the settings of a cache with their defaults, or None for none.
+    """Return the settings of a cache with their defaults; None for no cache.
 
     Args:
         cache (str | dict, optional): ``'uint8'``, or a dictionary of
@@ -72,7 +72,7 @@ def checked_cache(cache: Union[str, Mapping, None]) -> Optional[dict]:
 
 
 class ImageCache:
-    """The images of a data set after the first transforms of its pipeline: LoadImage, and resizing that follows it.
+    """The images of a dataset after the first transforms of its pipeline: LoadImage and any fixed resizing after it.
 
     The file (or block of memory) has, for each image, its pixels and then the keys that the transforms have added, as
     JSON; behind them an index, where the index begins, and a digest of what was read: paths, sizes and times of the
@@ -171,7 +171,7 @@ class ImageCache:
             raise
 
     def _build(self, file: IO[bytes], infos: Sequence[dict], fixed: list, digest: bytes) -> None:
-        """Write all images into a file, after a check of a sample of them."""
+        """Write all images to a file, after checking a sample of them."""
         limit, whose = cache_limit(self.settings, self._path)
         sampled = [infos[number] for number in sorted({k * len(infos) // _SAMPLED for k in range(_SAMPLED)})]
         index = np.zeros((1 + max(info['file_number'] for info in infos), 5), np.int64)
@@ -222,7 +222,7 @@ class ImageCache:
 
 
 def _fixed_steps(pipeline: Any) -> list:
-    """The first transforms of a pipeline whose output is kept."""
+    """Return the first, deterministic transforms of a pipeline, whose output is cached."""
     steps = list(getattr(pipeline, 'transforms', ()))
     if not steps or not isinstance(steps[0], LoadImage):
         return []
@@ -231,7 +231,7 @@ def _fixed_steps(pipeline: Any) -> list:
 
 
 def _in_order(pool: ThreadPoolExecutor, fixed: list, infos: Sequence[dict]) -> Iterator[Optional[dict]]:
-    """Yield what the first transforms make of each image, or None where it cannot be read, a few of them ahead."""
+    """Yield the output of the cached transforms for each image, in order; None if it cannot be read."""
 
     def prepared(info: dict) -> Optional[dict]:
         try:
@@ -259,14 +259,14 @@ def _as_json(keys: dict) -> bytes:
 
 
 def _with_tuples(value: Any) -> Any:
-    """What JSON has read, with tuples for its lists: shapes and scales are tuples."""
+    """Convert the lists in JSON content to tuples, as shapes and scales are tuples."""
     if isinstance(value, dict):
         return {key: _with_tuples(inside) for key, inside in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _digest(infos: Sequence[dict], steps: str) -> bytes:
-    """A digest of all that the cached images depend on."""
+    """Return a digest of everything that the cached images depend on."""
     libraries = [module.__version__ for module in (cv2, mmcv, np, PIL, torch)]
     found = hashlib.sha256(json.dumps([1, PREPROCESSING_VERSION, libraries, steps]).encode())
     for info in infos:
@@ -282,7 +282,7 @@ def _digest(infos: Sequence[dict], steps: str) -> bytes:
 
 
 def _has_digest(path: str, digest: bytes) -> bool:
-    """Whether a cache is there, and of the same images."""
+    """Return whether there is a cache with this digest."""
     try:
         with open(path, 'rb') as file:
             file.seek(-_DIGEST, os.SEEK_END)
@@ -309,7 +309,7 @@ def _folder(settings: dict) -> Path:
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Let one process of this machine at a time make or open a cache."""
+    """Hold a lock in the block, so that one process of this machine at a time makes or opens a cache."""
     with open(f'{path}.lock', 'w') as file:
         with contextlib.suppress(ImportError):  # Windows: each process may make it; the last one's stays
             import fcntl
@@ -319,7 +319,7 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _memory_file() -> IO[bytes]:
-    """A file without a name, in memory where the system has that, else on the disk of TMPDIR."""
+    """Open an unnamed file, in memory where the system supports that, else in TMPDIR."""
     if hasattr(os, 'memfd_create'):
         return os.fdopen(os.memfd_create('hybridcls_images'), 'w+b')
     return tempfile.TemporaryFile()

@@ -58,12 +58,12 @@ def files_below(folder: str, extensions: Sequence[str]) -> FilesBelow:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder of this name is left out."""
+    """Return whether a file or folder with this name is hidden."""
     return name.startswith('.') or name == '__MACOSX'
 
 
 def _walk(folder: str, above: str, around: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield each file below ``folder`` and what is wrong with it; of a hidden folder only its name.
+    """Yield each file below ``folder`` with its problem, if any; of a hidden folder only the name.
 
     Args:
         folder (str): Where to look.

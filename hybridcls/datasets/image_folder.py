@@ -182,14 +182,14 @@ class ImageFolder(CustomDataset):
         connect_loaders(self.pipeline)
 
     def full_init(self) -> None:
-        """List the images, and read them into the cache if there is one."""
+        """List the images, and read them into the cache if one is set."""
         super().full_init()
         if self.cache is not None and self._images is None:
             infos = [self.get_data_info(index) for index in range(len(self))]
             self._images = ImageCache(self.cache, self._part, infos, self.pipeline)
 
     def _folder_of(self, split: str, data_root: str) -> str:
-        """Return the folder of a split; with class folders only there is none."""
+        """Return the folder of a split; raise a ValueError if there is none, as with class folders only."""
         check_image_folder(data_root, data_root, '')
         found = split_folders(folders_in(data_root))
         if split in found:
@@ -219,7 +219,7 @@ class ImageFolder(CustomDataset):
         return data_list
 
     def _check_content(self, paths: Sequence[str]) -> None:
-        """Raise if files have the extensions of images, but none is one."""
+        """Raise if files have the extensions of images but none of them is one."""
         if not (self._of_known_formats and isinstance(get_file_backend(self.img_prefix), LocalBackend)):
             return
         if any(file_kind(path) != UNKNOWN_KIND or not os.path.isfile(path) for path in paths):  # mostly the first
@@ -478,7 +478,7 @@ class ImageFolder(CustomDataset):
         return data_list
 
     def _decided(self, data_list: list[dict]) -> list[dict]:
-        """Drop and relabel images as the tables say."""
+        """Drop and relabel images by the tables of decisions."""
         rows = {_place(info['img_path']): row for row, info in enumerate(data_list)}
         names = list(self.CLASSES or ())
         numbers = {**{name: number for number, name in enumerate(self.metainfo.get('class_folders') or ())},
@@ -530,7 +530,7 @@ class ImageFolder(CustomDataset):
         return kept
 
     def _check_elsewhere(self, path: str, decisions: LabelDecisions, rows: Container[str]) -> None:
-        """Raise unless a path that a table names is an image of this folder, of another split say."""
+        """Raise if a path in a table of decisions is no image of this dataset or of another split of its data."""
         place = _place(self._path_of(path))
         if place in self._elsewhere:
             return

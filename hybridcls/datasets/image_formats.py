@@ -86,7 +86,7 @@ def _is_readable(name: str, extension: str) -> bool:
 
 
 def missing_decoder(extension: str) -> Optional[str]:
-    """Return what would read an image of this extension, if it is not readable here; else None."""
+    """Return the package that reads images with this extension, if they are not readable here; else None."""
     name = next((name for name, extensions in _FORMATS.items() if extension in extensions), None)
     if name is None or extension in readable_extensions():
         return None
@@ -124,7 +124,7 @@ def image_header(image: Image.Image, start: bytes) -> ImageHeader:
 
 
 def file_kind(path: str) -> str:
-    """Return what the header of a file says, such as ``'JPEG, RGB'``, or that there is no known one."""
+    """Describe a file by its header, such as ``'JPEG, RGB'``, or say that the header is unknown."""
     register_decoders()
     try:
         with open(path, 'rb') as file:

@@ -1,4 +1,4 @@
-"""Look at an image file once: whether it can be read, its header, and what tells it from other images."""
+"""Scan an image file: whether it can be read, its header, and a signature of its content."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ _REMEMBERED = 30_000  # images, of a kilobyte each
 
 
 class ImageLook(NamedTuple):
-    """What a look at a file has found.
+    """The result of scanning a file.
 
     Args:
         problem (str): Why Pillow cannot read it; ``''`` if it can.
@@ -47,12 +47,12 @@ class ImageLook(NamedTuple):
 
     @property
     def is_flat(self) -> bool:
-        """Whether the image is of one colour."""
+        """Whether the image has a single colour."""
         return not self.problem and self.signature is None
 
 
 def look_at(path: str) -> ImageLook:
-    """Look at an image file, on any of mmengine's backends; a file that has not changed is read once.
+    """Scan an image file on any of mmengine's backends; an unchanged file is read only once.
 
     JPEG is decoded at a reduced size: all of its bytes are read, so that a truncated file is found.
     """

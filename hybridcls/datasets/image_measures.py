@@ -1,4 +1,4 @@
-"""Measure what an image looks like: how bright, colourful, sharp and large it is, and what its file tells."""
+"""Measure image statistics: brightness, colourfulness, sharpness, size, and properties of the file."""
 
 import io
 import os
@@ -22,7 +22,7 @@ _TABLE_SUM = 3688
 
 
 class ImageMeasures(NamedTuple):
-    """What an image looks like; NaN and ``''`` are unknown.
+    """Image statistics; NaN and ``''`` are unknown.
 
     Args:
         brightness (float): Mean luma, from 0 (black) to 1.
@@ -57,7 +57,7 @@ def measure_images(sources: Sequence[Any]) -> list[Optional[ImageMeasures]]:
 
 
 def measure_image(source: Any) -> Optional[ImageMeasures]:
-    """Measure an image.
+    """Measure the statistics of an image.
 
     Args:
         source: A path on any of mmengine's backends, the bytes of a file, or an image of Pillow.
@@ -113,6 +113,6 @@ def _measured(file: Image.Image) -> ImageMeasures:
 
 
 def _quality(table: Sequence[int]) -> float:
-    """Return the quality of libjpeg whose luminance table is as coarse."""
+    """Return the libjpeg quality whose luminance table is equally coarse."""
     scale = 100 * sum(table) / _TABLE_SUM
     return float(round(5000 / scale if scale > 100 else (200 - scale) / 2))

@@ -41,7 +41,7 @@ def jpeg_size(content: bytes, oriented: bool = True) -> Optional[tuple[int, int]
 
 
 def _orientation(tiff: bytes) -> int:
-    """Return the orientation among the tags of the first directory; 1, as stored, if it is not there."""
+    """Return the EXIF orientation from the first directory; 1 (as stored) if it is missing."""
     order = '<' if tiff.startswith(b'II') else '>'
     (directory,) = struct.unpack_from(f'{order}I', tiff, 4)
     (entries,) = struct.unpack_from(f'{order}H', tiff, directory)

@@ -1,4 +1,4 @@
-"""A table in which a person has decided which images to drop and which to relabel, as `hybridcls audit` writes it."""
+"""Tables of decisions to drop or relabel images, as `hybridcls audit` writes them and a person fills them in."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ DECISIONS = ('drop', 'relabel', 'keep')
 
 @dataclass
 class LabelDecisions:
-    """What was decided on some images.
+    """The decisions on some images.
 
     Args:
         file (str): The table.
@@ -39,12 +39,12 @@ class LabelDecisions:
 
     @property
     def digest(self) -> str:
-        """A hash of the decisions that change a training, whatever else the table says."""
+        """A hash of the decisions that affect a training, independent of the rest of the table."""
         content = json.dumps([sorted(self.drop.items()), sorted(self.relabel.items())])
         return hashlib.sha256(content.encode('utf8', 'surrogatepass')).hexdigest()[:16]
 
     def content(self) -> bytes:
-        """Return a table of these decisions, UTF-8, which :func:`read_decisions` reads as the same.
+        """Return a table of these decisions, UTF-8, which :func:`read_decisions` reads back.
 
         Names of files that are not UTF-8 have their own bytes in it.
         """
@@ -121,7 +121,7 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
 
 
 def _rows(caller: str, file: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return the heading, and the number and the cells of each line that has some; a short line has empty cells."""
+    """Return the header, and the number and cells of each non-empty line; short lines are padded."""
     content = fileio.get(file)
     if content.startswith(b'PK'):  # a zip file
         raise ValueError(f'{caller}: expected a table as text, got the spreadsheet {file}. Save it as CSV, in UTF-8.')

@@ -1,4 +1,4 @@
-"""The labels of a built data set, counted and replaced."""
+"""Read and replace the labels of a built dataset."""
 
 from collections.abc import Mapping
 from typing import Any, Optional
@@ -15,7 +15,7 @@ __all__ = ['labels_in', 'write_labels']
 
 
 def labels_in(leaf: Any) -> list[int]:
-    """Return the labels of the images, one after the other, or an empty list where there are none."""
+    """Return the labels of all images in one list; empty if there are none."""
     try:
         return [label for labels in label_lists(leaf) for label in labels.tolist()]
     except TypeError:  # no labels: nothing to count or compare
@@ -23,7 +23,7 @@ def labels_in(leaf: Any) -> list[int]:
 
 
 def write_labels(leaf: Any, number_of: Mapping[int, Optional[int]], what: str) -> None:
-    """Replace the labels of a data set, if any changes. (A class without a number has no image.)"""
+    """Replace the labels of a dataset, if any changes. (A class without a number has no image.)"""
     if all(new is None or new == old for old, new in number_of.items()):
         return
     if not isinstance(leaf, BaseDataset):

@@ -38,14 +38,14 @@ def signature(path: str) -> Optional[np.ndarray]:
 
 
 def _mirrored(signatures: np.ndarray) -> np.ndarray:
-    """Return the signatures of the mirror images: odd frequencies from left to right change their sign."""
+    """Return the signatures of the mirror images: odd horizontal frequencies change their sign."""
     brightness = [(-1) ** across for _ in range(FREQUENCIES) for across in range(FREQUENCIES)][1:]
     colors = [(-1) ** across for _ in range(2) for across in range(2) for _ in range(2)]
     return signatures * np.array([*brightness, *colors], dtype=np.float32)
 
 
 def groups_of_near_duplicates(paths: Sequence[str]) -> list[int]:
-    """Give near-duplicates one number.
+    """Assign near-duplicates the same group number.
 
     These are images whose signatures are closer than 0.2, mirrored or not, directly or by others between them; and
     files of one folder whose names differ in the extension or a suffix alone (``cat.png``, ``cat.jpg``,

@@ -1,4 +1,4 @@
-"""The table that a run writes when it divides the images: ``path,label,split,group``."""
+"""The split table that a run writes when it divides the images: ``path,label,split,group``."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The names that folders and cells have for the splits of a data set: train, val and test."""
+"""The common names of dataset splits in folders and tables: train, val and test."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -16,7 +16,7 @@ _SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 
 
 def split_named(name: str) -> Optional[str]:
-    """Return the split that a name means, or None.
+    """Return the split that a name denotes, or None.
 
     Example:
         >>> split_named('Validation')
@@ -26,7 +26,7 @@ def split_named(name: str) -> Optional[str]:
 
 
 def split_folders(names: Sequence[str]) -> dict[str, str]:
-    """Return the folder of each split, if these folders are splits of a data set: ``train``, alone or with one more.
+    """Return the folder of each split if the folders are dataset splits: ``train``, alone or with another one.
 
     Raises:
         ValueError: If two folders mean the same split.

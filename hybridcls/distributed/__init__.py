@@ -1,4 +1,4 @@
-"""Tensors of several processes: gathered with gradients, sharded by rows, or laid out by torch (DTensor)."""
+"""Tensors over several processes: gathered with gradients, sharded by rows, or laid out by torch (DTensor)."""
 
 from .gather import gather_rows, has_process_group, num_processes, row_counts, stack_of_processes
 from .row_shard import RowShard

@@ -1,4 +1,4 @@
-"""Rows of a parameter that a step has drawn: a gradient of these alone, and an update of these alone."""
+"""Sampled rows of a parameter: sparse gradients of these rows, and updates of these rows alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +20,12 @@ def with_row_gradient(param: nn.Parameter) -> nn.Parameter:
 
 
 def has_row_gradient(param: Any) -> bool:
-    """Whether a parameter is marked by :func:`with_row_gradient`."""
+    """Return whether a parameter is marked by :func:`with_row_gradient`."""
     return getattr(param, 'row_gradient', False)
 
 
 def gather_drawn(matrix: Tensor, rows: Tensor) -> Tensor:
-    """Return some rows; the gradient of ``matrix`` is a sparse tensor of these, and takes no memory for the others.
+    """Select rows of a matrix, whose gradient becomes a sparse tensor that takes no memory for the other rows.
 
     Args:
         matrix (Tensor): Shape (C, ...).
@@ -47,7 +47,7 @@ _ROW_BY_ROW = ('SGD', 'Adam', 'AdamW', 'NAdam', 'RAdam', 'Adamax', 'Adagrad', 'R
 
 
 class _Gathered(torch.autograd.Function):
-    """``index_select``, with a gradient that is sparse."""
+    """``index_select`` with a sparse gradient."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, rows: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def check_row_gradient(caller: str, optimizer: torch.optim.Optimizer, has_second_pass: bool) -> None:
-    """Raise a ValueError if the rows of a marked parameter cannot be updated alone.
+    """Raise a ValueError if an optimizer cannot update the rows of a marked parameter separately.
 
     Args:
         caller (str): Name that errors start with.
@@ -89,7 +89,7 @@ def check_row_gradient(caller: str, optimizer: torch.optim.Optimizer, has_second
 
 @contextmanager
 def updating_drawn_rows(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Let an optimizer see, of parameters with a sparse gradient, the rows that have one, as small dense parameters.
+    """Replace parameters with sparse gradients, in the block, by small dense ones that hold the sampled rows alone.
 
     Weights and state of the other rows stay as they are and are not read: neither momentum nor weight decay goes on
     for them. A row that is drawn for the first time has a state of zeros; numbers of the state that belong to no row

@@ -1,4 +1,4 @@
-"""Rows of all processes on each process, with gradients that find their way back."""
+"""Gather rows of all processes on each process, with gradients that flow back."""
 
 from typing import Any, Optional
 
@@ -11,7 +11,7 @@ __all__ = ['gather_rows', 'has_process_group', 'num_processes', 'row_counts', 's
 
 
 def has_process_group() -> bool:
-    """Whether this process was started as one of several that know each other, perhaps the only one."""
+    """Return whether a process group is initialized, even of a single process."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -85,7 +85,7 @@ def stack_of_processes(numbers: Tensor) -> Tensor:
 
 
 def row_counts(*tensors: Tensor) -> list[int]:
-    """Exchange the numbers of rows, and see that rows are of one size everywhere; waits for the device.
+    """Exchange the numbers of rows, and check that rows have one size everywhere; synchronizes with the device.
 
     Args:
         *tensors (Tensor): With the same number of rows each, which may differ between processes.

@@ -1,4 +1,4 @@
-"""Tensors that are spread over processes: their common norm, and state that fits their shards."""
+"""Tensors sharded over processes: their common norm, and state that matches their shards."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,12 +13,12 @@ __all__ = ['Shards', 'is_row_shard', 'local_parts', 'to_layout_of']
 
 
 def is_row_shard(param: Any) -> bool:
-    """Whether this process holds some rows of ``param``, a matrix, and other processes hold the others."""
+    """Return whether this process holds some rows of the matrix ``param``, and other processes the rest."""
     return getattr(param, 'row_shard', None) is not None and not param.row_shard.is_whole
 
 
 def local_parts(tensors: Iterable[Any]) -> list[Tensor]:
-    """Return the local part of each tensor, for work on elements: not all foreach operations know DTensors.
+    """Return the local part of each tensor, for elementwise work: some foreach operations do not support DTensors.
 
     Without gradients; writing to a part writes to the tensor.
     """
@@ -55,7 +55,7 @@ class Shards:
         self.can_ascend_alone = self.accumulates_alone and not self.has_row_shards
 
     def norm(self, tensors: Sequence[Tensor], params: Sequence[nn.Parameter], norm_type: float = 2.0) -> Tensor:
-        """Norm of all tensors as one vector, over all processes that share them; a scalar on the first one's device.
+        """Return the norm of all tensors as one vector, over all processes that share them, on the first one's device.
 
         Args:
             tensors (Sequence[Tensor]): Gradients, say.
@@ -75,7 +75,7 @@ class Shards:
         return total
 
     def inner(self, left: Sequence[Tensor], right: Sequence[Tensor], params: Sequence[nn.Parameter]) -> Tensor:
-        """Inner product of two lists of tensors, each taken as one vector; a scalar. ``params`` as for the norm."""
+        """Return the inner product of two lists of tensors, each as one vector; ``params`` as for the norm."""
         total = torch.zeros((), device=left[0].device if left and not is_dtensor(left[0]) else self._device())
         of_rows = torch.zeros_like(total)
         for one, other, param in zip(left, right, params, strict=True):
@@ -93,7 +93,7 @@ class Shards:
         return total
 
     def _norm_of(self, tensors: Sequence[Tensor], norm_type: float) -> Tensor:
-        """Norm of what is on this process, and of whole DTensors."""
+        """Return the norm of the tensors on this process, and of complete DTensors."""
         sharded = [tensor for tensor in tensors if is_dtensor(tensor)]
         plain = [tensor for tensor in tensors if tensor.numel() and not is_dtensor(tensor)]
         norms: list[Any] = [torch.nn.utils.get_total_norm(sharded, norm_type)] if sharded else []
@@ -115,7 +115,7 @@ def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 def _norm_over(norm: Tensor, norm_type: float, group: Any) -> Tensor:
-    """The norm of all processes' parts from that of the own part."""
+    """Return the norm over all processes from the norm of the local part."""
     if math.isinf(norm_type):
         torch.distributed.all_reduce(norm, torch.distributed.ReduceOp.MAX, group=group)
         return norm
@@ -125,7 +125,7 @@ def _norm_over(norm: Tensor, norm_type: float, group: Any) -> Tensor:
 
 
 def to_layout_of(value: Tensor, like: Any) -> Tensor:
-    """Bring a loaded tensor to the device, dtype and the sharding of ``like``, a DTensor or rows of a matrix.
+    """Convert a loaded tensor to the device, dtype and sharding of ``like``, a DTensor or rows of a matrix.
 
     Raises:
         ValueError: If the shapes differ.

@@ -1,4 +1,4 @@
-"""The rows of a matrix that each process holds, where several processes share it."""
+"""Divide the rows of a matrix among processes."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,7 @@ __all__ = ['RowShard']
 
 
 class RowShard(NamedTuple):
-    """A run of rows. Processes hold ``ceil(total / processes)`` rows each; the last ones hold fewer, or none.
+    """A range of rows. Processes hold ``ceil(total / processes)`` rows each; the last ones hold fewer, or none.
 
     (So ``torch.chunk`` and DTensor's ``Shard(0)`` cut too.) A parameter of which a process holds its rows only carries
     this as its attribute ``row_shard``, for norms and for checkpoints.
@@ -34,21 +34,21 @@ class RowShard(NamedTuple):
 
     @classmethod
     def cut(cls, total: int, rank: int, processes: int) -> 'RowShard':
-        """The rows of process ``rank``."""
+        """Return the rows of process ``rank``."""
         size = math.ceil(total / processes)
         first = min(rank * size, total)
         return cls(first, min(size, total - first), total)
 
     @classmethod
     def of_this_process(cls, total: int) -> 'RowShard':
-        """The rows of this process among all that train together."""
+        """Return the rows of this process among all that train together."""
         return cls.cut(total, dist.get_rank() if num_processes() > 1 else 0, num_processes())
 
     def of_all_processes(self) -> list['RowShard']:
-        """The rows of each process, by rank."""
+        """Return the rows of each process, by rank."""
         return [self.cut(self.total, rank, num_processes()) for rank in range(num_processes())]
 
     @property
     def is_whole(self) -> bool:
-        """Whether this process holds everything."""
+        """Whether this process holds all rows."""
         return self.size == self.total and num_processes() == 1

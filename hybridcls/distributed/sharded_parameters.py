@@ -1,4 +1,4 @@
-"""A parameter of which each process holds some rows; checkpoints and other code see the whole."""
+"""Parameters sharded over processes by rows; checkpoints and other code see the complete matrix."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _BLOCK = 1024  # rows that are drawn from one seed
 
 
 class ShardedParameter(NamedTuple):
-    """Where a parameter of which processes hold rows stands in a model.
+    """A sharded parameter of a model, and its location.
 
     Args:
         name (str): Its name in the model, as in the state dict.
@@ -34,12 +34,12 @@ class ShardedParameter(NamedTuple):
 
     @property
     def param(self) -> nn.Parameter:
-        """The parameter itself: the rows of this process."""
+        """The parameter, with the rows of this process."""
         return getattr(self.module, self.own_name)
 
 
 def shard_rows(module: nn.Module, name: str, shard: RowShard) -> None:
-    """Let a parameter be known as the rows of this process of a matrix.
+    """Mark a parameter as this process's rows of a matrix.
 
     - The parameter carries ``shard`` as its attribute ``row_shard``.
     - State dicts hold the whole matrix, so that they fit any number of processes. In training it stands there as a
@@ -60,7 +60,7 @@ def shard_rows(module: nn.Module, name: str, shard: RowShard) -> None:
 
 @torch.no_grad()
 def draw_rows(rows: Tensor, shard: RowShard, std: float) -> None:
-    """Fill rows of a matrix from a normal distribution, as if the whole matrix were drawn.
+    """Fill rows of a matrix from a normal distribution, with the values they have if the complete matrix is drawn.
 
     One number comes from torch's random state; if all processes have the same state, the whole is the same for any
     number of processes, and no two of them draw the same rows. No process draws more than its own rows (and up to two
@@ -86,7 +86,7 @@ def draw_rows(rows: Tensor, shard: RowShard, std: float) -> None:
 
 
 def sharded_parameters(model: nn.Module) -> Iterator[ShardedParameter]:
-    """Yield the parameters of ``model`` of which this process holds some of the rows, and others the rest."""
+    """Yield the sharded parameters of ``model``, of which this process holds some rows and others the rest."""
     for prefix, module in model.named_modules():
         for name, shard in getattr(module, 'sharded_rows', {}).items():
             if not shard.is_whole:
@@ -94,7 +94,7 @@ def sharded_parameters(model: nn.Module) -> Iterator[ShardedParameter]:
 
 
 def exclude_from_ddp(model: nn.Module) -> None:
-    """Tell ``DistributedDataParallel`` not to average the sharded parameters of ``model``; call it before wrapping.
+    """Exclude the sharded parameters of ``model`` from ``DistributedDataParallel``; call it before wrapping.
 
     Nor those with a gradient of drawn rows, which it could not, even where one process holds all rows.
     """
@@ -106,7 +106,7 @@ def exclude_from_ddp(model: nn.Module) -> None:
 
 @torch.no_grad()
 def gather_whole(rows: Tensor, shard: RowShard, most: int = 64 * 2**20) -> Tensor:
-    """Put the rows of all processes together on the first process; all must call this.
+    """Gather the rows of all processes on the first process; all must call this.
 
     Args:
         rows (Tensor): Those of this process, shape (count, ...).
@@ -135,7 +135,7 @@ def gather_whole(rows: Tensor, shard: RowShard, most: int = 64 * 2**20) -> Tenso
 
 
 def own_rows(whole: Tensor, shard: RowShard) -> Tensor:
-    """The rows of this process of a whole matrix, a view."""
+    """Return this process's rows of a complete matrix, as a view."""
     return whole[shard.first : shard.first + shard.size]
 
 

@@ -41,7 +41,7 @@ def sharded_margin_cross_entropy(
     precision: str = 'float32',
     row_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    r""":func:`margin_cross_entropy` where each process brings its images and holds its share of the classes.
+    r"""Compute :func:`margin_cross_entropy` with the images and the classes divided among processes.
 
     Each process sees the embeddings of all, and takes the statistics of the classes it holds
     (:func:`softmax_stats`): a few numbers an image, which are sent to the process of the image and merged there.
@@ -135,7 +135,7 @@ def sharded_margin_cross_entropy(
 def sharded_cosine_logits(
     embeddings: Tensor, class_weights: Tensor, shard: RowShard, num_subcenters: int = 1
 ) -> Tensor:
-    """:func:`cosine_logits` where each process has its embeddings and its share of the classes.
+    """Compute :func:`cosine_logits` with the embeddings and the classes divided among processes.
 
     Each process computes the cosines of all processes' embeddings to the classes it holds and sends them back. All
     processes must call this; shapes alone (tensors on the meta device) need no other process.
@@ -165,14 +165,14 @@ def sharded_cosine_logits(
 
 
 def _gather(units: Tensor) -> tuple[Tensor, list[int]]:
-    """Return the units of all processes, with a gradient that DDP may average, and each process's number of rows."""
+    """Gather L2-normalized embeddings of all processes, with a gradient scaled for DDP; return row counts, too."""
     counts = row_counts(units)
     (gathered,), _ = gather_rows(_Scaled.apply(units, num_processes()), counts=counts)
     return gathered, counts
 
 
 def _exchange(own: SoftmaxStats, num_classes: int, counts: list[int]) -> tuple[SoftmaxStats, Tensor]:
-    """Send the statistics of all processes' images back to these.
+    """Send the statistics of each image back to the process that it belongs to.
 
     Returns those of the own images over all classes, and among how many; the latter once an image, on the device.
     """
@@ -203,7 +203,7 @@ def _rows_of(classes: Tensor, num_subcenters: int) -> Tensor:
 
 
 class _Scaled(torch.autograd.Function):
-    """The same tensor, with a gradient that is ``factor`` times as large."""
+    """Multiply the gradient of a tensor by ``factor``."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, factor: float) -> Tensor:
@@ -216,7 +216,7 @@ class _Scaled(torch.autograd.Function):
 
 
 class _ToOwners(torch.autograd.Function):
-    """Send (N, own width) numbers about the images of all processes to these, and get all numbers about the own images.
+    """Send (N, width) numbers about the images of all processes to their owners, and receive those of the own images.
 
     Returns (B, sum of widths), side by side by rank. Gradients go the way back, divided by the number of processes:
     what arrives are gradients of losses that are each that much too large, so that a mean over processes is right.

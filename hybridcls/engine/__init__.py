@@ -1,4 +1,4 @@
-"""How it is trained: hooks, the update, and from a config file to a run of one or several phases.
+"""Training: hooks, the update, and the way from a config file to a run of one or several phases.
 
 The rooms are imported when they are asked for: ``hybridcls.engine.optim`` serves any training of mmengine's Runner, and
 needs neither our models nor what they need.

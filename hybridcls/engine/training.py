@@ -1,4 +1,4 @@
-"""A config and the options of the command line become a Runner that is ready to train or test."""
+"""Turn a config and the command-line options into a Runner that is ready to train or test."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -70,7 +70,7 @@ _RESTARTS = ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')
 
 @dataclass
 class TrainOptions:
-    """What ``tools/train.py`` may be told beside the config; the names are those of its options.
+    """The options of ``tools/train.py`` beside the config, under the same names.
 
     Args:
         resume (str, optional): ``'auto'`` for the last valid checkpoint of the work dir, or the path of a checkpoint.
@@ -98,7 +98,7 @@ class TrainOptions:
 
 
 def complete(cfg: Config, options: TrainOptions) -> TrainOptions:
-    """Check a config for a training and apply ``STEPS``, in place: no data, weights, GPU or work dir are looked at.
+    """Check a config for a training and apply ``STEPS``, in place, without access to data, weights, GPU or work dir.
 
     Returns:
         TrainOptions: ``options`` with a launcher: theirs, or the config's.
@@ -160,7 +160,7 @@ def prepare_training(
 def prepare_testing(
     cfg: Config, checkpoint: Optional[str], options: TrainOptions, work_dir: Optional[str] = None
 ) -> Config:
-    """Complete it for a test of ``checkpoint``; None is for a model whose ``members`` name their checkpoints.
+    """Complete a config for a test of ``checkpoint``; None for a model whose ``members`` name their checkpoints.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -201,7 +201,7 @@ def prepare_testing(
 def _divide_images(
     cfg: Config, folder: str, options: TrainOptions, checkpoint: Optional[str], is_test: bool = False
 ) -> None:
-    """Fill data sets that name only their split; the first process divides images for all."""
+    """Fill datasets that name only their split; the first process divides the images for all."""
     if open_splits(cfg):
         start_group(cfg, options.launcher or 'none')
         of_training = [] if checkpoint is None else [Path(checkpoint).parent, Path(checkpoint).parent.parent]
@@ -209,14 +209,14 @@ def _divide_images(
 
 
 def _note_decisions(cfg: Config, launcher: str) -> None:
-    """Keep the decisions on labels in the work dir; the first process writes for all."""
+    """Copy the decisions on labels to the work dir; the first process writes them for all."""
     if has_label_tables(cfg):
         start_group(cfg, launcher)
         apply(cfg, lambda _: decided_by_first(lambda: list(label_tables(cfg))))
 
 
 def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
-    """Set ``cfg.work_dir``: as given, else as the config says, else after the config's file; and return it."""
+    """Set and return ``cfg.work_dir``: the given one, else that of the config, else one named after the config file."""
     given = cfg.get('work_dir', ABSENT)
     chosen = str(work_dir or given or os.path.join('work_dirs', Path(cfg.filename or 'config').stem))
     if given != chosen:
@@ -226,7 +226,7 @@ def choose_work_dir(cfg: Config, work_dir: Optional[str]) -> str:
 
 
 def start_from(cfg: Config, resume: Optional[str]) -> Iterator[Change]:
-    """Plan what a training starts from: ``--resume``, with or without a checkpoint, or the config's ``load_from``."""
+    """Plan the start of a training: ``--resume`` with or without a checkpoint, or the config's ``load_from``."""
     if resume not in (None, 'auto') and _was_restarted() and latest_valid_checkpoint(cfg.work_dir) is not None:
         resume = 'auto'  # the named checkpoint was the start of the first attempt
     found = latest_valid_checkpoint(cfg.work_dir) if resume == 'auto' else resume
@@ -244,7 +244,7 @@ def start_from(cfg: Config, resume: Optional[str]) -> Iterator[Change]:
 
 
 def default_hooks(cfg: Config, record: bool = False) -> Iterator[Change]:
-    """Append the hooks that every run has, and that of ``--record``, unless the config already has one of that type."""
+    """Append the default hooks of every run, and that of ``--record``, unless the config has one of that type."""
     from hybridcls.registry import HOOKS
 
     given = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
@@ -283,14 +283,14 @@ STEPS: tuple[tuple[Step, Callable[[Any], tuple]], ...] = (
     (fitted_schedules, lambda options: ()),
     (default_hooks, lambda options: (options.record,)),
 )
-"""What completes a config for a training, in order, each step with what it is told of the options.
+"""The steps that complete a config for a training, in order, each with the options that it gets.
 
 Steps that look at the work dir, at images or at a teacher follow in :func:`prepare_training`.
 """
 
 
 def build_runner(cfg: Config) -> Any:
-    """Build the Runner of a prepared config: mmengine's, or the one that ``runner_type`` names."""
+    """Build the Runner of a completed config: mmengine's, or the one that ``runner_type`` names."""
     from mmengine.registry import RUNNERS
 
     if (cfg.get('randomness') or {}).get('deterministic'):
@@ -342,7 +342,7 @@ def run_training(runner: Any) -> None:
 
 
 def _check_checkpointing(runner: Any) -> None:
-    """Raise unless the model has all modules that ``activation_checkpointing`` names."""
+    """Raise unless the model has all modules named in ``activation_checkpointing``."""
     asked = runner.cfg.get('activation_checkpointing') or []
     model = bare_model(runner.model)
     known = [name for name, _ in model.named_modules()]
@@ -372,7 +372,7 @@ def _test_of(cfg: Config, checkpoint: Optional[str], options: TrainOptions) -> I
 
 
 def _finish(cfg: Config) -> Config:
-    """Let the config, its dump and its checkpoints say what was filled, in names that other tools find too."""
+    """Record the filled values in the config, with type names that other tools find too."""
     apply(cfg, portable_types)
     cfg[RECORD] = record_of(cfg)
     provenance_of(cfg).origins.pop((RECORD,), None)
@@ -380,5 +380,5 @@ def _finish(cfg: Config) -> Config:
 
 
 def _was_restarted() -> bool:
-    """Whether torchrun (``--max-restarts``) or Slurm (a requeue) has started this command before."""
+    """Return whether torchrun (``--max-restarts``) or Slurm (a requeue) restarted this command."""
     return any(os.environ.get(name, '0') not in ('', '0') for name in _RESTARTS)

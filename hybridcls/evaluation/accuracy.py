@@ -64,7 +64,7 @@ class Accuracy(SingleLabelled, _Accuracy):
 
     @property
     def directions(self) -> dict[str, Optional[str]]:
-        """Higher is better, for each k and threshold."""
+        """The direction of each result: higher is better, for each k and threshold."""
         return self.bounds.directions({f'top{k}{threshold}': 'greater' for k in self.topk for threshold in ('', '_*')})
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

@@ -1,4 +1,4 @@
-"""Measure what a calibration's thresholds promise: how much is answered, how often wrongly, and what sets hold."""
+"""Evaluate the guarantees of calibrated thresholds: coverage and error of answers, coverage and size of sets."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -15,7 +15,7 @@ __all__ = ['AnsweredMetric']
 
 @METRICS.register_module()
 class AnsweredMetric(BaseMetric):
-    """Coverage and error of the images that a calibrated model answers, and coverage and size of its sets of classes.
+    """Coverage and error of the answers of a calibrated model, and coverage and size of its prediction sets.
 
     - ``coverage``, percent: images that are answered (field ``answered``), higher is better.
     - ``error``, percent: of these the wrong ones, lower is better: what ``hybridcls calibrate --risk`` bounds. An image
@@ -49,7 +49,7 @@ class AnsweredMetric(BaseMetric):
     units = {'coverage': '%', 'error': '%', 'set_coverage': '%', 'set_size': 'classes'}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep of each image whether it is answered and wrong, whether its set is right, and the size of that."""
+        """Keep for each image whether it is answered, whether wrongly, and whether its set is right and how large."""
         for sample in data_samples:
             label = label_of('AnsweredMetric', sample)
             answered, chosen = sample.get('answered'), sample.get('prediction_set')

@@ -100,7 +100,7 @@ class CalibrationMetric(BaseMetric):
         self.directions = {**dict.fromkeys([*kinds, 'brier', 'nll'], 'less'), **self.bounds.directions(bounded)}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep confidence, success, Brier score and -log p of each image; nothing of an unknown one."""
+        """Keep confidence, success, Brier score and -log p of each image of a known class."""
         for sample in data_samples:
             label = label_of('CalibrationMetric', sample)
             if not label.known:

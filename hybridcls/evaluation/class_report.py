@@ -1,4 +1,4 @@
-"""Report each class: how often it is found, how often its predictions are right, and what it is confused with."""
+"""Report on each class: recall, precision, and confusions."""
 
 import math
 from collections import Counter
@@ -29,7 +29,7 @@ class Rows(list):
     """Rows of a table, dicts with the same keys; as text a table of the first of them."""
 
     def __repr__(self) -> str:
-        """Write the table."""
+        """Format the table."""
         if not self:
             return '(no rows)'
         lines = [list(self[0]), *([_cell(value) for value in row.values()] for row in self[:_SHOWN])]
@@ -117,7 +117,7 @@ class ClassReport(BaseMetric):
             self.results.append((label.value, predicted, len(scores), group) if label.known else ())
 
     def compute_metrics(self, results: list[_Image]) -> dict[str, Any]:
-        """Count. Runs in the main process, with each image once."""
+        """Count hits and confusions. Runs in the main process, with each image once."""
         images = [image for image in results if image]
         if not images:
             return without_result(self, NO_KNOWN_IMAGE if results else NO_IMAGE)

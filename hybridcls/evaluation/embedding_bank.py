@@ -1,4 +1,4 @@
-"""Metrics that compare the evaluated images with a bank of embeddings, such as those of the training images."""
+"""Metrics that compare the evaluated images with a bank of embeddings, such as the training images'."""
 
 from typing import Any, Optional
 
@@ -38,7 +38,7 @@ class TakesBank:
         self.bank = (embeddings, labels) if finite.all() else (embeddings[finite], labels[finite])
 
     def check_width(self, embeddings: Tensor) -> None:
-        """Raise a ValueError if the evaluated embeddings (N, D) are not as wide as those of the bank."""
+        """Raise a ValueError if the evaluated embeddings (N, D) and the bank differ in width."""
         if self.bank is not None and self.bank[0].shape[1] != embeddings.shape[1]:
             raise ValueError(
                 f'{type(self).__name__}: expected a bank of {embeddings.shape[1]}-dimensional embeddings, as the '
@@ -54,5 +54,5 @@ class TakesBank:
 
 
 def bank_classes(labels: Tensor) -> Tensor:
-    """Return the labels of the classes of a bank in rising order, without -1, the unknown one."""
+    """Return the class numbers in a bank in ascending order, without -1, the unknown class."""
     return labels[labels >= 0].unique()

@@ -1,4 +1,4 @@
-"""Measure how well detectors on embeddings separate unknown from known categories; the detectors are pytorch-ood's."""
+"""Measure how well feature-based detectors of pytorch-ood separate unknown from known categories."""
 
 import inspect
 import logging
@@ -110,7 +110,7 @@ class FeatureOODMetric(TakesBank, BaseMetric):
         self.results += zip(embeddings_of('FeatureOODMetric', data_samples), labels, groups, strict=True)
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
-        """Fit the detectors and compare. Runs in the main process, with each image once."""
+        """Fit the detectors, and compare known with unknown images. Runs in the main process, with each image once."""
         if not results:
             return without_result(self, NO_IMAGE)
         if self.bank is None:
@@ -146,14 +146,14 @@ class FeatureOODMetric(TakesBank, BaseMetric):
         return self.of_scores.compute(self, names, known, scores[:, fitted], [group for *_, group in results])
 
     def evaluate(self, size: int) -> Any:
-        """Evaluate as mmengine's BaseMetric does, and drop bank and classifier."""
+        """Evaluate as mmengine's BaseMetric does, then drop the bank and the classifier."""
         try:
             return super().evaluate(size)
         finally:
             self._layer = None
 
     def _classifier(self, features: Tensor, numbers: Tensor, classes: Tensor) -> Optional[nn.Linear]:
-        """Return the model's last layer, or one that is fitted to the bank; None if no detector reads it."""
+        """Return the model's last layer, or one fitted to the bank; None if no detector needs it."""
         if not any({'head', 'w', 'b'} & {*_arguments(_detectors()[name])} for name in self.names):
             return None
         shape = (len(classes), features.shape[1])
@@ -161,7 +161,7 @@ class FeatureOODMetric(TakesBank, BaseMetric):
             return _linear(*self._layer)
         print_log(
             f'FeatureOODMetric: the model has no linear layer of {shape[0]} classes for embeddings of {shape[1]} '
-            'numbers, as the bank has: a logistic regression on the bank stands for it.',
+            'dimensions, as the bank has: a logistic regression on the bank is used instead.',
             'current',
             logging.INFO,
         )
@@ -170,7 +170,7 @@ class FeatureOODMetric(TakesBank, BaseMetric):
 
 
 def _detectors() -> dict[str, type]:
-    """Return the detectors of pytorch-ood that are fitted to features, by name in lower case."""
+    """Return the feature-based detectors of pytorch-ood, by name in lower case."""
     import pytorch_ood.detector as room
 
     found = {name.lower(): getattr(room, name) for name in dir(room) if isinstance(getattr(room, name), type)}
@@ -186,7 +186,7 @@ def _arguments(kind: type) -> list[str]:
 
 
 def _build(settings: dict, features: Tensor, layer: Optional[nn.Linear]) -> Any:
-    """Build a detector with its settings, the last layer, and what follows from the bank."""
+    """Build a detector with its settings, the last layer, and values that follow from the bank."""
     kind = _detectors()[settings['type']]
     width = features.shape[1]
     filled: dict[str, Any] = dict(encoder=None, k=min(50, len(features)))

@@ -65,7 +65,7 @@ class HeadMetric(BaseMetric):
 
     @property
     def dataset_meta(self) -> Optional[dict]:
-        """The dataset's ``metainfo``, passed on to the metric."""
+        """The dataset's ``metainfo``, which is passed on to the metric."""
         return self._dataset_meta
 
     @dataset_meta.setter

@@ -1,4 +1,4 @@
-"""Classify embeddings by a logistic regression on a bank: the accuracy of a linear probe."""
+"""Classify embeddings by a logistic regression on a bank: linear probe accuracy."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union

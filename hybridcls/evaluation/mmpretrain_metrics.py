@@ -1,4 +1,4 @@
-"""mmpretrain's metrics of one class an image, of retrieval and of VOC, with directions, units and label checks."""
+"""mmpretrain's single-label, retrieval and VOC metrics, with directions, units and label checks."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Optional
@@ -34,7 +34,7 @@ UNITS = {'support*': 'images', '*': '%'}
 
 
 class Labelled(OwnRows):
-    """Add a check of the labels and small rows to a metric."""
+    """Mixin that checks the labels and copies rows out of their batch."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Check the labels, and process the batch."""
@@ -44,7 +44,7 @@ class Labelled(OwnRows):
 
 
 class SingleLabelled(Labelled):
-    """The same, and each image must have one class."""
+    """Mixin that also checks that each image has one class."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Check that there is one class an image, and process the batch."""
@@ -54,7 +54,7 @@ class SingleLabelled(Labelled):
 
 
 class _OfKnownClasses(SingleLabelled):
-    """The same for a metric that has no place for an image of another class than those of the model."""
+    """Mixin that also rejects images of classes unknown to the model."""
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Check that each image has a class of the model, and process the batch."""
@@ -68,7 +68,7 @@ class _OfKnownClasses(SingleLabelled):
         super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, Any]:
-        """Compute them. Runs in the main process, with each image once."""
+        """Compute the results. Runs in the main process, with each image once."""
         return super().compute_metrics(results) if results else without_result(self, NO_IMAGE)  # type: ignore[misc]
 
 

@@ -22,7 +22,7 @@ __all__ = ['AveragePrecision', 'MultiLabelMetric']
 
 
 class _MultiLabelled(Labelled):
-    """Give a metric of mmpretrain a ``gt_score`` (C,) of each image, without the classes that the model lacks."""
+    """Mixin that gives mmpretrain's metrics a ``gt_score`` (C,) of each image, without classes unknown to the model."""
 
     dataset_meta: Optional[dict]
     _said = ''
@@ -32,7 +32,7 @@ class _MultiLabelled(Labelled):
         super().process(data_batch, [self.prepared(sample) for sample in data_samples])
 
     def prepared(self, sample: dict) -> dict:
-        """Return the sample as mmpretrain's metric takes it."""
+        """Return the sample in the format of mmpretrain's metric."""
         if sample.get('gt_score') is not None or sample.get('gt_label') is None or sample.get('pred_score') is None:
             return sample
         labels = torch.as_tensor(sample['gt_label']).long().reshape(-1)
@@ -77,14 +77,14 @@ class MultiLabelMetric(_MultiLabelled, _MultiLabelMetric):
         super().__init__(0.5 if self.by_head else thr, topk, **kwargs)
 
     def prepared(self, sample: dict) -> dict:
-        """Return the sample with what the head predicts as its scores, 1 or 0."""
+        """Return the sample with the head's decisions, 1 or 0, as its scores."""
         sample = super().prepared(sample)
         if not self.by_head or sample.get('thresholds') is None:
             return sample
         return {**sample, 'pred_score': (sample['pred_score'] >= sample['thresholds']).float()}
 
     def compute_metrics(self, results: list[dict]) -> dict[str, Any]:
-        """Compute them. Runs in the main process, with each image once."""
+        """Compute the results. Runs in the main process, with each image once."""
         if not results:
             return without_result(self, NO_IMAGE)
         self.warn_of_absent(sum(result['gt_score'] == 1 for result in results), 'count as 0 in averages over classes')
@@ -129,7 +129,7 @@ class AveragePrecision(_MultiLabelled, _AveragePrecision):
         super().__init__(average, collect_device, prefix)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, Any]:
-        """Compute it. Runs in the main process, with each image once."""
+        """Compute the results. Runs in the main process, with each image once."""
         if not results:
             return without_result(self, NO_IMAGE)
         scores = torch.stack([result['pred_score'] for result in results]).float().nan_to_num(0.0)

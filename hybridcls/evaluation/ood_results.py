@@ -1,4 +1,4 @@
-"""The results of scores that should be high for images of unknown categories."""
+"""Results of scores that should be high for images of unknown categories."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -20,7 +20,7 @@ _SIDES = {'known': ('known',), 'unknown': ('unknown',), 'both': ('known', 'unkno
 
 
 class OODResults(NamedTuple):
-    """Which results a metric has for each score: AUROC, and FPR and AUPR of the sides that it asks for.
+    """The results of a metric for each score: AUROC, and FPR and AUPR for the requested positive sides.
 
     Args:
         recall (float): The share of the positive side to recognize, in (0, 1].
@@ -36,7 +36,7 @@ class OODResults(NamedTuple):
 
     @classmethod
     def checked(cls, caller: str, recall: float, positive: str, with_aupr: bool, bounds: ResultBounds) -> 'OODResults':
-        """Check the settings of a metric.
+        """Check the settings of a metric, and return its results.
 
         Raises:
             ValueError: If ``recall`` is out of range, or ``positive`` is none of the three.
@@ -46,7 +46,7 @@ class OODResults(NamedTuple):
         return cls(recall, positive, with_aupr, bounds)
 
     def directions(self, scores: Sequence[str]) -> dict[str, Optional[str]]:
-        """Return which way each result is better, by name."""
+        """Return the direction of each result, by name."""
         return self.bounds.directions(
             {
                 f'{kind}_{score}': 'less' if kind.startswith('fpr') else 'greater'

@@ -1,4 +1,4 @@
-"""Copy rows out of a batch, with storages of their own size."""
+"""Copy rows out of a batch into storages of their own."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -38,7 +38,7 @@ class Label(NamedTuple):
 
 
 def check_scores(caller: str, scores: Union[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return the scores as a tuple; raise if one does not exist."""
+    """Return the scores as a tuple; raise if one is unknown."""
     chosen = (scores,) if isinstance(scores, str) else tuple(scores)
     for score in chosen:
         check_choice(caller, 'score', score, SCORES)

@@ -1,4 +1,4 @@
-"""Give results of a metric with the ends of their confidence intervals: ``top1``, ``top1_low``, ``top1_high``."""
+"""Add confidence intervals to a metric's results: ``top1``, ``top1_low``, ``top1_high``."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Optional
@@ -24,7 +24,7 @@ Groups = Optional[Sequence[Hashable]]
 
 
 class ResultBounds:
-    """How a metric bounds its results: with which confidence, and over which groups of images.
+    """The confidence intervals of a metric: their level, and the groups of images that are resampled.
 
     Args:
         caller (str): The metric, for errors.
@@ -46,11 +46,11 @@ class ResultBounds:
         self.group = group
 
     def __bool__(self) -> bool:
-        """Whether there are intervals."""
+        """Return whether there are intervals."""
         return self.confidence is not None
 
     def directions(self, of: Mapping[str, Optional[str]]) -> dict[str, Optional[str]]:
-        """Add the names of the ends; each is better the same way as its result."""
+        """Add the names of the interval ends; each has the direction of its result."""
         ends = {f'{name}_{end}': way for name, way in of.items() for end in ('low', 'high')} if self else {}
         return {**of, **ends}
 
@@ -74,7 +74,7 @@ class ResultBounds:
     def of_images(
         self, metric: BaseMetric, values: Mapping[str, Tensor], groups: Sequence, scale: float = 100.0
     ) -> dict[str, float]:
-        """Return the mean of each number of the images (N,), and its ends.
+        """Return the mean of each value over the images (N,), with its interval.
 
         Shares of images, bool, get the exact interval of Clopper and Pearson, other numbers, and groups, a bootstrap.
         """
@@ -90,7 +90,7 @@ class ResultBounds:
     def of_resamples(
         self, metric: BaseMetric, results: Mapping[str, float], statistic: Callable[[Tensor], Tensor], groups: Sequence
     ) -> dict[str, float]:
-        """Return results with the ends of their bootstrap intervals.
+        """Return results with their bootstrap intervals.
 
         Args:
             metric (BaseMetric): Notes what has too few data.
@@ -122,7 +122,7 @@ class ResultBounds:
 
 
 def each_resample(value_of: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Make a statistic of weights (R, N) from one of positions: a resample is the positions that it drew."""
+    """Convert a statistic of positions to one of weights (R, N): each resample is the list of drawn positions."""
 
     def statistic(weights: Tensor) -> Tensor:
         places = torch.arange(weights.shape[1])

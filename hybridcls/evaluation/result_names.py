@@ -15,7 +15,7 @@ __all__ = [
 
 
 class MetricDeclarations(Protocol):
-    """What a metric of any package may declare about its results; ``BaseMetric`` of mmengine is its base.
+    """The declarations of a metric about its results, in any package; mmengine's ``BaseMetric`` is the base.
 
     ``save_best``, ``EarlyStoppingHook``, ``ReduceOnPlateauLR`` and the learning curves read the declarations. A name
     stands without the metric's prefix and may be a pattern (``'top*'``)::
@@ -64,7 +64,7 @@ def unit_of(name: str, metrics: Iterable[BaseMetric]) -> Optional[str]:
 
 
 def described(results: Iterable[str], metrics: Iterable[BaseMetric]) -> dict[str, dict[str, str]]:
-    """Return the unit of each result, and which way it is better, as far as its metric declares them.
+    """Return the unit and the direction of each result, as far as its metric declares them.
 
     Those of corrupted images (``corruption/blur_3/accuracy/top1``) are as those of the images themselves, and the ends
     of an interval (``top1_low``), which are left out, as the result between them.

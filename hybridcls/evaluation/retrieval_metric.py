@@ -1,4 +1,4 @@
-"""Measure image retrieval by class, also for classes that were not trained on, in a gallery or among themselves."""
+"""Measure image retrieval by class, in a gallery or among the images, also for classes not trained on."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -209,7 +209,7 @@ def _of_whole_lists(
     matches: Tensor,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Average precision and reciprocal rank of each query in all of the gallery, float64 (N,), block by block.
+    """Return average precision and reciprocal rank over the complete ranking, float64 (N,), block by block.
 
     Without a gallery each query is searched among the others.
     """

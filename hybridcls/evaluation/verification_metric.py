@@ -209,7 +209,7 @@ def _name_of(sample: dict) -> str:
 
 
 def _of_pairs(pairs: VerificationPairs, embeddings: Tensor, names: list[str], device: torch.device) -> Tensor:
-    """Return the similarity of each pair, float64; beyond +-1 on the wrong side if an embedding is not finite."""
+    """Return the similarity of each pair, float64; a non-finite embedding gives a wrong decision, beyond +-1."""
     first, second = positions_of('VerificationMetric', [*pairs.first, *pairs.second], names).chunk(2)
     normalized = l2_normalize(embeddings.to(device))[0]
     similarity = torch.cat(

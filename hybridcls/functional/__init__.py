@@ -1,4 +1,4 @@
-"""Pure maths: tensors in, tensors out; no state, no registry, no processes."""
+"""Pure functions of tensors: no state, no registry, no processes."""
 
 from hybridcls.old_modules import answer_old_names
 

@@ -1,4 +1,4 @@
-"""Where a feature map speaks for a class: Grad-CAM."""
+"""Grad-CAM: the evidence for a class at each position of a feature map."""
 
 from torch import Tensor
 

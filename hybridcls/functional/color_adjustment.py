@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation and hue of a batch, with a factor of its own for each image."""
+"""Adjust brightness, contrast, saturation and hue of a batch, with a separate factor for each image."""
 
 import torch
 from torch import Tensor
@@ -18,18 +18,18 @@ def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend images (B, 3, H, W) in [0, 1] with their mean grey value: factor 0 leaves that alone, 1 the image."""
+    """Blend images (B, 3, H, W) in [0, 1] with their mean grey value: factor 0 gives the grey value, 1 the image."""
     mean = grayscale(images).mean(dim=(1, 2, 3), keepdim=True)
     return torch.lerp(mean.expand_as(images), images, _per_image(factors)).clamp(0, 1)
 
 
 def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend images (B, 3, H, W) in [0, 1] with their grey images: factor 0 takes the colours away."""
+    """Blend images (B, 3, H, W) in [0, 1] with their grey images: factor 0 removes the colours."""
     return torch.lerp(grayscale(images).expand_as(images), images, _per_image(factors)).clamp(0, 1)
 
 
 def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
-    """Turn the hue of RGB images (B, 3, H, W) in [0, 1] by shifts (B,) in [-0.5, 0.5] of the circle.
+    """Shift the hue of RGB images (B, 3, H, W) in [0, 1] by (B,) in [-0.5, 0.5] of the circle.
 
     From RGB to HSV and back; a channel is the value less the chroma times a trapezoid of its distance from the hue.
     """

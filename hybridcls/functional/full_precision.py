@@ -1,4 +1,4 @@
-"""Float32 where half precision would lose what a loss needs: cosines, norms, sums over many classes."""
+"""Float32 where half precision is too coarse for a loss: cosines, norms, sums over many classes."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -15,7 +15,7 @@ __all__ = [
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Return a float16, bfloat16 or integer tensor as float32; float32 and float64 pass as they are.
+    """Convert a float16, bfloat16 or integer tensor to float32; float32 and float64 are unchanged.
 
     Example:
         >>> at_least_float32(torch.ones(2, dtype=torch.bfloat16)).dtype
@@ -27,7 +27,7 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def to_float64(tensor: Tensor) -> Tensor:
-    """Return a tensor as float64: on its device, or on the CPU if the device has none (MPS). Gradients pass.
+    """Convert a tensor to float64, on its device, or on the CPU if the device has none (MPS). Gradients pass.
 
     Example:
         >>> to_float64(torch.ones(2)).dtype
@@ -37,7 +37,7 @@ def to_float64(tensor: Tensor) -> Tensor:
 
 
 def outside_autocast(tensor: Tensor) -> AbstractContextManager:
-    """A block in which neither autocast nor TF32 touches operations on the device of ``tensor``.
+    """Disable autocast and TF32 in the block for operations on the device of ``tensor``.
 
     Where neither is in force it does nothing at all, so that a traced or exported graph is free of it. What is compiled
     keeps TF32: a compiler cannot switch it in the middle.
@@ -57,7 +57,7 @@ def outside_autocast(tensor: Tensor) -> AbstractContextManager:
 
 
 def tf32_products(enabled: bool, device: str) -> AbstractContextManager:
-    """A block in which CUDA multiplies float32 matrices in TF32 (10 bits of fraction, by tensor cores), or does not.
+    """Enable or disable TF32 (10 bits of fraction, tensor cores) for CUDA's float32 matrix products in the block.
 
     Sums stay float32. Other devices have no TF32: nothing happens there.
 
@@ -74,7 +74,7 @@ def tf32_products(enabled: bool, device: str) -> AbstractContextManager:
 
 
 def tf32_convolutions(enabled: bool, device: str) -> AbstractContextManager:
-    """A block in which cuDNN convolves float32 in TF32, or does not; as :func:`tf32_products`.
+    """Enable or disable TF32 for cuDNN's float32 convolutions in the block; see :func:`tf32_products`.
 
     Example:
         >>> with tf32_convolutions(False, 'cuda'):

@@ -1,4 +1,4 @@
-"""Zeros that the system has ready."""
+"""Zeros whose memory the operating system provides on first use."""
 
 import mmap
 
@@ -12,7 +12,7 @@ _WORTH_A_MAP = 2**20
 
 
 def lazy_zeros(like: Tensor) -> Tensor:
-    """Return zeros of the shape, dtype and device of a tensor; on a CPU, pages that are never written cost little.
+    """Return zeros like a tensor; on a CPU, memory pages that are never written cost little.
 
     ``torch.zeros`` writes them all. The pages of an anonymous map are zero to begin with, and the system gives each
     when it is first written: a gradient of 600 MB whose rows are zero but for a tenth takes a quarter of the time.

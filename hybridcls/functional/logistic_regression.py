@@ -23,7 +23,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class LinearClassifier(NamedTuple):
-    """Outputs are ``features @ weight.T + bias``.
+    """A linear classifier, whose outputs are ``features @ weight.T + bias``.
 
     Args:
         weight (Tensor): float64, ``(C, D)``.
@@ -109,7 +109,7 @@ def _minimize(
     loss: Optional[Loss] = None,
     precision: Mapping[str, Any] = _EXACT,
 ) -> LinearClassifier:
-    """Minimize the loss and the penalty, from ``start`` on."""
+    """Minimize the loss and the penalty, starting from ``start``."""
     weight, bias = (part.detach().clone().requires_grad_() for part in start[:2])
     optimizer = torch.optim.LBFGS([weight, bias], line_search_fn='strong_wolfe', **precision)
     loss = loss or _cross_entropy
@@ -133,7 +133,7 @@ def _cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def _chosen_penalty(features: Tensor, labels: Tensor, num_classes: int) -> float:
-    """The inverse penalty whose fits have the smallest cross entropy on the images that they have not seen."""
+    """Return the inverse penalty with the smallest cross-validated cross entropy."""
     if len(labels) > _MOST_IN_FOLDS:
         chosen = torch.linspace(0, len(labels) - 1, _MOST_IN_FOLDS, dtype=torch.float64).long().to(labels.device)
         features, labels = features[chosen], labels[chosen]
@@ -156,7 +156,7 @@ def _chosen_penalty(features: Tensor, labels: Tensor, num_classes: int) -> float
 
 
 def _turn_in_class(labels: Tensor) -> Tensor:
-    """For each image how many of its class come before it."""
+    """Return for each image how many earlier ones have its class."""
     order = labels.argsort(stable=True)
     grouped = labels[order]
     first = torch.searchsorted(grouped, grouped)

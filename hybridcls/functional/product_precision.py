@@ -1,4 +1,4 @@
-"""Products of matrices whose operands are rounded and whose sums are float32."""
+"""Matrix products with rounded operands and float32 sums."""
 
 from typing import Any, Optional
 
@@ -16,7 +16,7 @@ _TO_FLOAT32 = hasattr(torch.ops.aten.mm, 'dtype_out')
 
 
 def is_exact(precision: str, tensor: Tensor) -> bool:
-    """Whether products of a tensor like this are not rounded beyond its own dtype.
+    """Return whether products of a tensor like this one are rounded no further than its own dtype.
 
     Args:
         precision (str): One of ``PRODUCT_PRECISIONS``.
@@ -28,7 +28,7 @@ def is_exact(precision: str, tensor: Tensor) -> bool:
 
 
 def rounded(tensor: Tensor, precision: str) -> Tensor:
-    """Return an operand as :func:`multiply` takes it, once for several products; without gradient.
+    """Round an operand for :func:`multiply`, once for several products; without gradient.
 
     Args:
         tensor (Tensor): float32 or float64.
@@ -76,7 +76,7 @@ def add_product_(total: Tensor, left: Tensor, right: Tensor, precision: str) -> 
 
 
 def product(left: Tensor, right: Tensor, precision: str = 'float32') -> Tensor:
-    """Multiply two matrices in a precision, with gradients whose products are of the same, and second derivatives.
+    """Multiply two matrices in a precision, with gradients and second derivatives in the same precision.
 
     Args:
         left (Tensor): Shape (N, K), float32 or float64.

@@ -1,4 +1,4 @@
-"""Everything that computes: modules, losses, backbones, necks, heads, and the classifier that joins them."""
+"""Models: modules, losses, backbones, necks, heads, and the classifier that joins them."""
 
 from hybridcls.old_modules import answer_old_names
 

@@ -1,4 +1,4 @@
-"""A second forward pass of a batch that equals the first: its call, random state, buffers and pieces."""
+"""Repeat a forward pass exactly: recorded calls, random state, buffers, and batches in pieces."""
 
 from .forward_call import ForwardCall
 from .gradient_cache import GradientCache

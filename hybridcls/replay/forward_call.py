@@ -1,4 +1,4 @@
-"""The forward call that a training step made, recorded to be made again."""
+"""Record the forward call of a training step, to repeat it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ['ForwardCall']
 
 
 class ForwardCall:
-    """Records with which arguments a training step calls ``model``, and what the model returns.
+    """Record the arguments with which a training step calls ``model``, and the model's output.
 
     It works by temporary forward hooks, so it does not matter who calls the model (``train_step`` of a plain model, of
     mmengine's wrappers, or a loop of your own), nor where the batch was preprocessed: what is recorded is what the
@@ -73,7 +73,7 @@ class ForwardCall:
         self.output = output
 
     def replay(self, same_randomness: bool) -> Any:
-        """Call the model as it was called before, with the weights it has now.
+        """Repeat the recorded call with the model's present weights.
 
         Args:
             same_randomness (bool): Draw the same random numbers (dropout, stochastic depth) as the first call did,

@@ -1,4 +1,4 @@
-"""A large batch in small pieces, with the gradient of the whole."""
+"""Compute the gradient of a large batch in small pieces."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +17,7 @@ __all__ = ['GradientCache']
 
 
 class GradientCache:
-    """Embed a batch in micro-batches whose activations are not kept, but computed again in the backward pass.
+    """Embed a batch in micro-batches whose activations are recomputed in the backward pass, not stored.
 
     A contrastive loss needs all embeddings of its batch at once, but not all activations: `GradCache
     <https://arxiv.org/abs/2101.06983>`_ embeds micro-batch by micro-batch without a graph, takes the loss and its
@@ -61,7 +61,7 @@ class GradientCache:
         self.micro_batch = micro_batch
 
     def __call__(self, embed: Callable[[Tensor], Any], inputs: Tensor, modules: Sequence[nn.Module]) -> Any:
-        """Return what ``embed(inputs)`` would.
+        """Return the same as ``embed(inputs)``.
 
         Args:
             embed (Callable): Gives tensors, or nested tuples and lists of them, with one row for each row of its
@@ -90,7 +90,7 @@ class GradientCache:
 
 
 class _TwoPasses:
-    """Lets the second pass over a micro-batch repeat the first one, and leave no trace."""
+    """Make the second pass over a micro-batch repeat the first one, without side effects."""
 
     def __init__(self, state: MutableState, device: torch.device) -> None:
         self._state = state

@@ -1,4 +1,4 @@
-"""Tensors that a forward pass changes and no optimizer owns."""
+"""Tensors that a forward pass changes although no optimizer owns them."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _Copied = tuple[dict[str, Any], str, Tensor, Tensor]
 
 
 class MutableState:
-    """Buffers that a forward pass changes: a second pass over the same batch must not change them again.
+    """Buffers that a forward pass changes, and that a second pass over the same batch must not change again.
 
     BatchNorm's running statistics and its count of batches, queues and prototypes in buffers, frozen copies of a
     network that follow it. Which of them change is seen from the first pass, by torch's count of in-place changes (and
@@ -58,13 +58,13 @@ class MutableState:
         self._snapshot: list[_Copied] = []
 
     def record(self) -> None:
-        """Note which tensors there are, and their versions, before the first pass; nothing is copied."""
+        """Note the tensors and their versions before the first pass; nothing is copied."""
         found = [holder.get(name) for holder, name in self._places]
         self._recorded = [(tensor, -1 if tensor is None else version_of(tensor)) for tensor in found]
 
     @contextmanager
     def rolled_back(self, on_copies: bool = False) -> Iterator[None]:
-        """Undo, at the end, what is done inside to the tensors that have changed since :meth:`record`.
+        """Undo, at the end of the block, its changes to the tensors that have changed since :meth:`record`.
 
         Args:
             on_copies (bool): Let the modules have copies inside, which autograd may keep: for a second pass whose
@@ -97,7 +97,7 @@ class MutableState:
                 _copy_back(changed)
 
     def snapshot(self) -> None:
-        """Copy all of them before a first pass that may have to be undone (its loss may not be finite)."""
+        """Copy all tensors before a first pass that may have to be undone (its loss may not be finite)."""
         self._snapshot = [
             (holder, name, holder[name], holder[name].detach().clone())
             for holder, name in self._places
@@ -105,7 +105,7 @@ class MutableState:
         ]
 
     def restore(self) -> None:
-        """Undo what has been done to them since :meth:`snapshot`."""
+        """Undo the changes since :meth:`snapshot`."""
         _copy_back(self._snapshot)
         self._snapshot = []
 

@@ -1,4 +1,4 @@
-"""The state of the random generators of a process: Python's, NumPy's and torch's."""
+"""The state of a process's random generators: Python's, NumPy's and torch's."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ __all__ = ['as_tensors', 'isolated_randomness', 'get_random_state', 'seed_genera
 
 
 def get_random_state(device: Optional[torch.device] = None) -> dict[str, Any]:
-    """Return the state of the generators of this process: Python, NumPy, torch on the CPU and on an accelerator.
+    """Return the state of this process's generators: Python, NumPy, torch on the CPU and on an accelerator.
 
     Nothing waits for a GPU of CUDA, whose generator is read on the host.
 
@@ -30,7 +30,7 @@ def get_random_state(device: Optional[torch.device] = None) -> dict[str, Any]:
 
 
 def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state in tensors and plain numbers, for a checkpoint that ``torch.load(weights_only=True)`` reads."""
+    """Convert a state to tensors and plain numbers, for a checkpoint that ``torch.load(weights_only=True)`` reads."""
     version, keys, gauss = state['python']
     name, words, *rest = state['numpy']
     words = torch.from_numpy(words.astype(np.int64))  # torch's format before 1.6 has no uint32
@@ -62,7 +62,10 @@ def _accelerator_in_use() -> Optional[str]:
 
 
 def _place(kind: str, device: Optional[torch.device]) -> tuple[Any, ...]:
-    """CUDA has a generator for each GPU; what else there is has one (of MPS, torch 2.6 takes no device)."""
+    """Return the device argument for an accelerator's generator.
+
+    CUDA has a generator for each GPU; what else there is has one (of MPS, torch 2.6 takes no device).
+    """
     return (device or 'cuda',) if kind == 'cuda' else ()
 
 
@@ -70,7 +73,7 @@ def _place(kind: str, device: Optional[torch.device]) -> tuple[Any, ...]:
 def isolated_randomness(
     start: Optional[dict[str, Any]] = None, device: Optional[torch.device] = None
 ) -> Iterator[None]:
-    """Draw random numbers inside without a trace: the generators end as they were found.
+    """Restore the generators after the block, so that random numbers drawn in it leave no trace.
 
     Args:
         start (dict, optional): State to start from, of :func:`get_random_state`. Defaults to the state as it is.

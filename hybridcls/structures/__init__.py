@@ -1,4 +1,4 @@
-"""Labels and predictions of samples; class names; a calibration; what a checkpoint records of its training."""
+"""Labels and predictions of samples, class names, calibrations, and records in checkpoints."""
 
 from .backward_compatible import record_compatible, recorded_compatible
 from .calibration import Calibration

@@ -1,4 +1,4 @@
-"""The old weights whose embeddings a checkpoint's can be compared with, which it records."""
+"""The record, in a checkpoint, of old models that its embeddings are compatible with."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ _KEY = 'backward_compatible_with'
 
 
 def recorded_compatible(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a checkpoint's ``meta`` says: for each old model its ``digest``, ``checkpoint`` and ``width``.
+    """Return the record in a checkpoint's ``meta``: ``digest``, ``checkpoint`` and ``width`` of each old model.
 
     Example:
         >>> checkpoint: dict = {}

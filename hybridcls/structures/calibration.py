@@ -1,4 +1,4 @@
-"""What makes a model's probabilities true, and from which one on it answers: the content of a calibration file."""
+"""The content of a calibration file: probability scaling, and thresholds with guarantees."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -57,11 +57,11 @@ class Calibration:
 
     @property
     def has_guarantee(self) -> bool:
-        """Whether there is a threshold that a statement about later images belongs to."""
+        """Whether a threshold comes with a guarantee for later images."""
         return self.risk is not None or self.sets is not None
 
     def __str__(self) -> str:
-        """Say in a line what it does."""
+        """Summarize the calibration in a line."""
         kind = self.scaling['kind']
         number = f' {self.scaling["temperature"]:.3f}' if kind == 'temperature' else ''
         parts = ['probabilities as the model says them' if kind == 'none' else f'{kind}{number}']
@@ -75,12 +75,12 @@ class Calibration:
         return f'{", ".join(parts)}; from {counted(self.images, "image")}'
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a file holds."""
+        """Return the content of a file."""
         return dict(format=_FORMAT, version=_VERSION, **asdict(self))
 
     @classmethod
     def from_json(cls, content: Any, path: str) -> 'Calibration':
-        """Read what a file holds.
+        """Read the content of a file.
 
         Raises:
             ValueError: If it is no calibration, or one of a later version.

@@ -7,7 +7,7 @@ __all__ = ['ClassNames', 'join_class_names']
 
 
 class ClassNames(NamedTuple):
-    """Names by class number, as in a dataset's ``metainfo`` and in a checkpoint.
+    """Class names by number, as in a dataset's ``metainfo`` and in a checkpoint.
 
     Args:
         names (tuple[str, ...]): Key ``classes``.
@@ -43,13 +43,13 @@ class ClassNames(NamedTuple):
         return cls.of(meta.get('dataset_meta')) or cls.of(dict(classes=meta.get('CLASSES')))
 
     def as_metainfo(self) -> dict[str, Any]:
-        """Return the entries of ``metainfo``; None for one to remove."""
+        """Return the entries of ``metainfo``; None for an entry to remove."""
         return dict(
             classes=self.names, class_folders=self.folders or None, classes_are_numbers=self.numbers_only or None
         )
 
     def find(self, other: 'ClassNames') -> list[Optional[int]]:
-        """Return the number here of each class of ``other``, by its name, else by its folder; None if missing.
+        """Return the number of each class of ``other`` here, by its name, else by its folder; None if missing.
 
         Raises:
             ValueError: If two classes of ``other`` are one here, or a name occurs twice here.
@@ -84,14 +84,14 @@ class ClassNames(NamedTuple):
         return found
 
     def same_as(self, other: 'ClassNames') -> bool:
-        """Return whether the classes are the same with the same numbers, by title or by folder name."""
+        """Return whether both have the same classes with the same numbers, by display name or by folder name."""
         if len(self.names) != len(other.names):
             return False
         mine, others = self.folders or self.names, other.folders or other.names
         return self.names == other.names or mine == others
 
     def moved(self, other: 'ClassNames') -> list[str]:
-        """Return the classes that both have, with different numbers.
+        """Return the classes that both have under different numbers.
 
         Example:
             >>> ClassNames(('cat', 'dog', 'emu')).moved(ClassNames(('dog', 'cat', 'yak')))
@@ -119,7 +119,7 @@ class ClassNames(NamedTuple):
 
 
 def join_class_names(first: ClassNames, others: Iterable[ClassNames]) -> ClassNames:
-    """Return the union of the classes: those of ``first`` in their order, then those that only others have, by name.
+    """Return the union of the classes by name: those of ``first`` in order, then those only in others.
 
     Example:
         >>> join_class_names(ClassNames(('dog', 'cat')), [ClassNames(('emu', 'dog', 'bee'))]).names

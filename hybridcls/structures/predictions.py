@@ -1,4 +1,4 @@
-"""Write the predictions of a model to mmpretrain's DataSample."""
+"""Write a model's predictions to mmpretrain's DataSample."""
 
 from collections.abc import Mapping, Sequence
 from typing import Optional
@@ -81,7 +81,7 @@ def write_predictions(
 
 
 def predicted_labels(scores: Tensor, thresholds: Optional[Tensor] = None) -> Sequence[Tensor]:
-    """Return the ``pred_label`` of each row of scores (B, C): the largest, or those at or above their threshold.
+    """Return the ``pred_label`` of each row of scores (B, C): the largest score, or those at or above their thresholds.
 
     Example:
         >>> predicted_labels(torch.tensor([[0.1, 0.7, 0.6]]), torch.tensor([0.5, 0.5, 0.5]))
@@ -94,7 +94,7 @@ def predicted_labels(scores: Tensor, thresholds: Optional[Tensor] = None) -> Seq
 
 
 def move_to_cpu(samples: Sequence[BaseDataElement]) -> None:
-    """Move what samples hold to the CPU, in place: a copy a field of the batch, where each would wait for the device.
+    """Move the fields of samples to the CPU, in place, with one copy and one synchronization per field.
 
     Args:
         samples (Sequence[BaseDataElement]): Of a batch; also what lies below them (``heads``).

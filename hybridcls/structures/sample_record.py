@@ -1,4 +1,4 @@
-"""What a training has recorded of each of its images, as a file."""
+"""A file with the training's record of each of its images."""
 
 import io
 import json
@@ -19,7 +19,7 @@ _VERSION = 1
 
 @dataclass
 class SampleRecord:
-    """How the model saw its training images: N images, E recorded epochs, C classes.
+    """The training's record of its images: N images, E recorded epochs, C classes.
 
     Values are those of the training itself: of augmented views, by the weights of that moment, the mean over the views
     of an image in an epoch. An image that an epoch did not show is NaN there, and -1 in integers. A margin is the
@@ -67,7 +67,7 @@ class SampleRecord:
         return np.exp(-self.loss.astype(np.float32))
 
     def part(self, rows: np.ndarray) -> 'SampleRecord':
-        """Return the record of some of the images."""
+        """Return the record of a subset of the images."""
         by_image = ('labels', 'seen')
         by_epoch = ('loss', 'margin', 'other', *(name for name in _OPTIONAL if getattr(self, name) is not None))
         return replace(
@@ -123,7 +123,7 @@ _OPTIONAL = ('vacuity', 'subcenter')
 
 
 def _packed(texts: list[str]) -> np.ndarray:
-    """Return texts as bytes: numpy's own would give each the room of the longest."""
+    """Encode strings as bytes, since NumPy's string arrays give each the size of the longest."""
     return np.frombuffer('\0'.join(texts).encode('utf8', 'surrogateescape'), np.uint8)
 
 

@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 
 
 def contact_sheet(rows: Sequence[Sequence[Cell]], titles: Sequence[str] = (), size: int = 160) -> Image.Image:
-    """Return the picture.
+    """Draw the sheet.
 
     Args:
         rows (Sequence[Sequence[Cell]]): Rows of cells, of any number each.
@@ -77,7 +77,7 @@ def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, left: 
 
 
 def _fitting(text: str, width: int) -> str:
-    """Cut the middle out of a text that is too long: of names, beginning and end tell most."""
+    """Shorten a long text in its middle, since beginning and end of names tell most."""
     text = text.encode('utf8', 'replace').decode()
     if text_width(text, _TEXT_SIZE) <= width:
         return text

@@ -18,7 +18,7 @@ _STYLES = ['-', '--', ':', '-.']
 
 
 class Panel(NamedTuple):
-    """Curves with one axis.
+    """A panel of curves with one axis.
 
     Args:
         name (str): Label of the axis, with its unit.
@@ -77,7 +77,7 @@ def draw_learning_curves(panels: Sequence[Panel], axis: str = 'epoch', title: st
 
 
 def best_point(values: np.ndarray, direction: Optional[str]) -> Optional[int]:
-    """Return the position of the best finite value, the first of equals; None without a direction or a value.
+    """Return the position of the best finite value, the first of equal ones; None without a direction or a value.
 
     Example:
         >>> best_point(np.array([3.0, np.nan, 1.0, 2.0]), 'less'), best_point(np.array([3.0, 1.0]), 'greater')
@@ -105,7 +105,7 @@ def _draw_curve(
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """Return the mean of the ``width`` finite values up to each point; later values do not enter."""
+    """Return the trailing mean of the last ``width`` finite values at each point."""
     finite = np.isfinite(values)
     sums = np.cumsum(np.where(finite, values, 0))
     counts = np.cumsum(finite)

@@ -1,4 +1,4 @@
-"""An activation map laid over its image."""
+"""Draw an activation map over its image."""
 
 import numpy as np
 from PIL import Image
@@ -7,7 +7,7 @@ __all__ = ['overlay_image']
 
 
 def overlay_image(image: np.ndarray, values: np.ndarray, edge: int = 160) -> Image.Image:
-    """Draw a map over an image: the image stays grey where the map is 0, and glows from purple to yellow up to 1.
+    """Draw a map over an image, which stays grey where the map is 0 and is coloured from purple to yellow up to 1.
 
     Args:
         image (np.ndarray): uint8 ``(H, W, 3)``, RGB.

@@ -1,4 +1,4 @@
-"""Convert an input of the network to an image that can be shown with text."""
+"""Convert a network's input to an image that can be shown with text."""
 
 import math
 import unicodedata
@@ -17,7 +17,7 @@ _CHARACTER_WIDTH = 0.62  # of a monospace font, of its size
 
 
 class ClassNames(list):
-    """Class names by number; any other number, -1 too, is ``'unknown'``.
+    """Class names by number; other numbers, such as -1, give ``'unknown'``.
 
     Example:
         >>> names = ClassNames(['cat', 'dog'])
@@ -60,7 +60,7 @@ def enlarge(image: np.ndarray) -> np.ndarray:
 
 
 def fitting_text(width: int, sample: Any, classes: Optional[Sequence[str]], dpi: int = 100) -> dict[str, Any]:
-    """Return ``size`` and ``family`` for matplotlib: the text fits, by fonts that have its characters."""
+    """Return ``size`` and ``family`` for matplotlib so that the text fits and its characters exist."""
     family = font_families(''.join(_lines(sample, classes)), 'monospace')
     return dict(size=fitting_text_size(width, sample, classes, dpi), family=family)
 
@@ -77,5 +77,5 @@ def _lines(sample: Any, classes: Optional[Sequence[str]]) -> list[str]:
 
 
 def _columns(line: str) -> int:
-    """Count Chinese, Japanese and Korean characters twice: they are as wide as two others."""
+    """Return the width of a text in columns; Chinese, Japanese and Korean characters count twice."""
     return len(line) + sum(unicodedata.east_asian_width(one) in 'WF' for one in line)

@@ -1,4 +1,4 @@
-"""Draw text of any script into a picture, by the fonts that are installed."""
+"""Draw text of any script into a picture with the installed fonts."""
 
 import logging
 import warnings
@@ -13,7 +13,7 @@ __all__ = ['draw_text', 'font_families', 'text_width']
 
 
 def draw_text(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, fill: str = 'black') -> None:
-    """Draw a line of text; each character by matplotlib's own font, or else the first installed one that has it.
+    """Draw a line of text, each character in matplotlib's own font or else the first installed one that has it.
 
     What no font has is a box, and a warning says so once.
 
@@ -33,12 +33,12 @@ def draw_text(draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, 
 
 
 def text_width(text: str, size: int) -> float:
-    """Return the width of a line of text as :func:`draw_text` draws it, in pixels."""
+    """Return the width of a line of text from :func:`draw_text`, in pixels."""
     return sum(_font(path, size).getlength(part) for part, path in _parts(text))
 
 
 def font_families(text: str, first: str) -> list[str]:
-    """Return the families of fonts by which matplotlib draws a text, each character by the first that has it.
+    """Return the font families for a text in matplotlib, which draws each character in the first that has it.
 
     Args:
         text (str): Of one line or more.
@@ -50,7 +50,7 @@ def font_families(text: str, first: str) -> list[str]:
 
 @cache
 def _family(path: str) -> str:
-    """Make a font known to matplotlib, and return its name there."""
+    """Register a font with matplotlib, and return its family name."""
     from matplotlib.font_manager import FontProperties, fontManager
 
     fontManager.addfont(path)
@@ -58,7 +58,7 @@ def _family(path: str) -> str:
 
 
 def _parts(text: str) -> list[tuple[str, str]]:
-    """Cut a text where the font changes; a space is of the font before it."""
+    """Split a text where the font changes; a space has the font before it."""
     parts: list[tuple[str, str]] = []
     for one in text:
         path = parts[-1][1] if parts and one.isspace() else _font_of(one)
@@ -90,7 +90,7 @@ def _warn() -> None:
 
 @cache
 def _own() -> str:
-    """The font that matplotlib brings: it has letters of many scripts, and is there on every machine."""
+    """Return matplotlib's own font, which has letters of many scripts and is always installed."""
     import matplotlib
 
     return str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf')
@@ -98,7 +98,7 @@ def _own() -> str:
 
 @cache
 def _installed() -> list[str]:
-    """The fonts of the system, plain ones first."""
+    """Return the fonts of the system, plain ones first."""
     from matplotlib.font_manager import findSystemFonts
 
     return sorted(findSystemFonts(), key=lambda path: ('Regular' not in path, 'Sans' not in path, path))
@@ -106,7 +106,7 @@ def _installed() -> list[str]:
 
 @cache
 def _characters(path: str) -> frozenset[int]:
-    """The characters that a font has; none of a font that cannot be drawn at any size."""
+    """Return the characters of a font; none for a font that cannot be drawn at any size."""
     from matplotlib.ft2font import FT2Font
 
     try:

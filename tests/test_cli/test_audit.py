@@ -218,7 +218,7 @@ def test_what_can_be_done_where_the_training_images_are_gone(audited, tmp_path):
     by_record = audit_data(model, top=2)
     rows = list(csv.DictReader(io.StringIO(by_record.table.decode())))
     assert {row['path'] for row in rows} == {'5.png', '30.png'}
-    assert 'the record alone tells of their labels' in by_record.html
+    assert 'suspects come from the training record alone' in by_record.html
     assert audit_data(model, str(audited), top=2).table.count(b'neighbours') == 3  # they have moved there
     with pytest.raises(ValueError, match=r'48 recorded images below --data .*/gone: name the folder'):
         audit_data(model, str(held_out))

@@ -90,7 +90,7 @@ def test_unknown_classes_get_the_same_number_in_all_sets():
         "val: 2 of 3 class names are not among the model's 3: emu, dog (3 images); they count as unknown."
     )
     renamed = ClassNumbering(MODEL).renumber(Named([0, 1], ('dog', 'emu')), 'test').text
-    assert 'None of the images is of the model: the share of right answers is 0, and says nothing.' in renamed
+    assert 'No image has a class of the model: the accuracy is 0 and means nothing.' in renamed
     assert numbers_by_name(val) == dict(bee=1, dog=3, emu=4)
     assert val.metainfo['classes'] == ('ant', 'bee', 'cat', 'dog', 'emu')
     bank = Named([0, 1, 2], ('cow', 'cat', 'emu'))

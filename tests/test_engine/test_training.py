@@ -106,7 +106,7 @@ def test_a_checkpoint_that_is_not_there(toy_configs, tmp_path, options):
 
 def test_a_damaged_checkpoint_is_not_resumed_from(toy_configs, tmp_path):
     (tmp_path / 'cut.pth').write_bytes(b'PK\3\4')
-    with pytest.raises(ValueError, match='is damaged or is none'):
+    with pytest.raises(ValueError, match='is not a valid checkpoint: it is damaged or incomplete'):
         prepare(toy_configs, tmp_path, TrainOptions(resume=str(tmp_path / 'cut.pth')))
 
 

@@ -1,4 +1,4 @@
-"""All arms are completed and their models built before the first training begins."""
+"""Build the config and the model of every arm before the first training begins."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

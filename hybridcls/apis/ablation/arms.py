@@ -1,4 +1,4 @@
-"""Arms: the configs that are compared, each a file that inherits the one that was named."""
+"""Arms: the configs that an ablation compares, each a file that inherits the base config."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -103,7 +103,9 @@ def _conflict(arm: Arm, trained: Sequence['_Trained'], levers: Sequence[Lever]) 
 
 
 def options_of_arm(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options for the config of an arm: those of a chain are for all its phases, but for ``phases.N...``.
+    """Return the options for the config of an arm.
+
+    In a chain, an option applies to all phases; one that begins with ``phases.N`` to that phase alone.
 
     Args:
         config (str or Path): What :func:`load_config` takes.
@@ -116,7 +118,7 @@ def options_of_arm(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_arms(arms: Sequence[Arm], folder: Path) -> dict[str, Path]:
-    """Write the files of the arms that can be trained, and return the one to train by the name of the arm."""
+    """Write the config files of all valid arms, and return the path of the one to train by the name of the arm."""
     folder.mkdir(parents=True, exist_ok=True)
     arms = [arm for arm in arms if not arm.conflict]
     for arm in arms:
@@ -127,7 +129,7 @@ def write_arms(arms: Sequence[Arm], folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class _Trained:
-    """One training of the config that was named: what it is without levers, its file, and what holds over it."""
+    """One training of the base config: its values without levers, its file, and the options that override it."""
 
     plain: dict[str, Any]
     config: str
@@ -176,7 +178,7 @@ def _title(arm: Arm) -> str:
 
 
 def _changes(arm: Arm, trained: _Trained, levers: Sequence[Lever], with_head: bool = True) -> Changes:
-    """What the levers of an arm write into one training; without what concerns its head, if that is another one's."""
+    """Return the config changes that an arm makes to one training, without those of the head if it has another one."""
     changes: Changes = {}
     for lever in levers:
         merge_changes(changes, (lever.on if lever.name in arm.levers else lever.off)(trained.plain))
@@ -193,7 +195,7 @@ def _changes(arm: Arm, trained: _Trained, levers: Sequence[Lever], with_head: bo
 
 
 def _judged(plain: Mapping) -> Changes:
-    """What every arm has beside its levers: the likelihood of the validation, and the cost of the steps."""
+    """Return the changes that all arms share: the validation likelihood and the measurement of step costs."""
     evaluators = plain['val_evaluator']
     evaluators = deepcopy(evaluators if isinstance(evaluators, (list, tuple)) else [evaluators])
     if not any(is_a('METRICS', one, CalibrationMetric) for one in evaluators):
@@ -206,7 +208,7 @@ def _timed() -> Changes:
 
 
 def _supcon(plain: Mapping) -> Changes:
-    """A first phase of supervised contrastive learning, of two views by the training's own transforms."""
+    """Return the changes for a first SupCon phase, whose two views are made by the training's own transforms."""
     changes = dict(
         model=dict(
             head=dict(

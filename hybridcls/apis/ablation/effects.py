@@ -1,4 +1,4 @@
-"""What the trainings of an ablation say of each lever."""
+"""Effects: the gain of each lever over all seeds, with its interval, p-value and verdict."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ _ROUNDING = 4 * float(np.finfo(np.float32).eps)  # relative, of a difference bet
 
 
 class Metric(NamedTuple):
-    """What arms are judged by.
+    """A validation metric by which arms are compared.
 
     Args:
         key (str): Its name in the results of a validation.
@@ -37,7 +37,7 @@ class Metric(NamedTuple):
 
 @dataclass
 class ArmEffect:
-    """What an arm shows.
+    """The gains, the cost and the verdict of one arm.
 
     Args:
         arm (Arm): The arm, compared with ``arm.against``.
@@ -207,7 +207,7 @@ def _number(value: float, sign: str = '') -> str:
 
 
 def to_json(effect: ArmEffect) -> dict[str, Any]:
-    """Return an effect in JSON's types."""
+    """Return an effect as a JSON-serializable dict."""
     return dict(
         arm=effect.arm.name,
         levers=list(effect.arm.levers),

@@ -1,4 +1,4 @@
-"""A picture of an ablation: what each lever gains against what it costs."""
+"""Plot what each lever gains against what it costs."""
 
 import io
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _APART = 80, 16  # pixels that a name takes
 
 
 def draw_gain_and_cost(effects: Sequence[ArmEffect], metrics: Sequence[Metric], title: str, confidence: float) -> bytes:
-    """Draw a panel for each metric: gain with its interval, upwards is better, over the time of the steps.
+    """Draw one panel per metric: the gain with its interval (upwards is better) against the time of the steps.
 
     Args:
         effects (Sequence[ArmEffect]): Those with gains are drawn.

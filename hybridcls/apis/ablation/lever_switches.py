@@ -1,4 +1,4 @@
-"""Levers: what one line of a config switches on, and what takes it off."""
+"""Levers: the config changes that switch one method on or off."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ Changes = dict[str, Any]
 
 @dataclass(frozen=True)
 class Lever:
-    """What is switched.
+    """A method that an ablation switches on and off by config changes.
 
     Args:
         name (str): Its name on the command line.
@@ -33,7 +33,7 @@ class Lever:
 
 
 def changes_at(key: str, value: Any) -> Changes:
-    """Return the changes that write one value, from its dotted key."""
+    """Return the changes that set the value at a dotted key."""
     changes: Changes = {}
     path = path_of(key)
     for depth in range(1, len(path)):
@@ -48,7 +48,7 @@ def _value(cfg: Mapping, key: str) -> Any:
 
 
 def _switch(name: str, key: str, on: Any, off: Any) -> Lever:
-    """A key that has one value, or another."""
+    """Return a lever that sets one key to ``on`` or ``off``."""
     return Lever(
         name,
         lambda cfg: {} if _value(cfg, key) else changes_at(key, on),
@@ -57,7 +57,7 @@ def _switch(name: str, key: str, on: Any, off: Any) -> Lever:
 
 
 def _stage(name: str, **stage: Any) -> Lever:
-    """A stage of the update. A wrapper without stages becomes one that has them."""
+    """Return a lever for a stage of the update; an optimizer wrapper without stages becomes one that has them."""
 
     def kind_of(cfg: Mapping) -> Changes:
         return {} if _value(cfg, 'optim_wrapper.type') else dict(type='ComposedOptimWrapper')
@@ -74,7 +74,7 @@ def _stage(name: str, **stage: Any) -> Lever:
 
 
 def _part(name: str, key: str, plain: Optional[str], **part: Any) -> Lever:
-    """A part of the model instead of the plain one, with the keys that both have."""
+    """Return a lever that replaces a part of the model by the plain one, and keeps the keys that both have."""
     kept = ('fusion_dim', 'num_classes', 'in_channels')
 
     def is_there(cfg: Mapping) -> bool:
@@ -193,7 +193,7 @@ def _literal(text: str) -> Any:
 
 
 def merge_changes(changes: Changes, more: Changes) -> None:
-    """Let changes also write ``more``, which wins, in place; ``more`` stays as it is, whatever is merged later."""
+    """Merge ``more`` into ``changes`` in place; ``more`` wins."""
     for key, value in more.items():
         if isinstance(value, dict) and isinstance(changes.get(key), dict):
             merge_changes(changes[key], value)
@@ -202,7 +202,7 @@ def merge_changes(changes: Changes, more: Changes) -> None:
 
 
 def contradiction(one: Changes, other: Changes) -> str:
-    """Return the dotted key that both write, with different values; empty if there is none.
+    """Return the dotted key that both changes write with different values; an empty string if there is none.
 
     Example:
         >>> contradiction(dict(model=dict(head=dict(type='A'))), dict(model=dict(head=dict(type='B', scale=2))))
@@ -217,7 +217,7 @@ def contradiction(one: Changes, other: Changes) -> str:
 
 
 def _leaves(changes: Mapping, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """What is written, without going into lists, which replace each other."""
+    """Yield the path and the value of every leaf; lists are leaves, since they replace each other."""
     for key, value in changes.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*path, key))

@@ -1,4 +1,4 @@
-"""An ablation as a table."""
+"""Format an ablation as a table."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The trainings of an ablation, side by side, each in a process of its own, in a folder that says when it is done."""
+"""Run the trainings of an ablation side by side, each in its own process and work dir."""
 
 import hashlib
 import json
@@ -30,12 +30,12 @@ _POLL = 0.05  # seconds
 
 
 class TrainingError(RuntimeError):
-    """A training of an ablation ended in another error than a loss that is not finite."""
+    """A training of an ablation ended with an error other than a non-finite loss."""
 
 
 @dataclass
 class Training:
-    """One training, and what came out.
+    """One training of an ablation, and its results.
 
     Args:
         arm (str): The arm.
@@ -63,7 +63,7 @@ class Training:
 
     @property
     def folder_name(self) -> str:
-        """Its work dir, below that of the ablation."""
+        """The work dir of this training, relative to that of the ablation."""
         return os.path.join(self.arm, f'seed{self.seed}')
 
 
@@ -78,7 +78,7 @@ def run_trainings(
     shown: Collection[str] = (),
     device: str = 'auto',
 ) -> list[Training]:
-    """Train all that is not done yet, ``jobs`` at a time, and return them with their results.
+    """Run all trainings that are not finished, ``jobs`` at a time, and return them with their results.
 
     The processes are forked from one that has imported everything, so that imports are paid once. An interrupted
     training goes on from its last checkpoint. When one is done, its checkpoints are removed.
@@ -178,7 +178,7 @@ def _why(one: Training, folder: Path, code: Optional[int]) -> str:
 
 
 def _train(content: dict[str, Any], folder: str, threads: int, device: str) -> None:
-    """Train in this process, which ends with it."""
+    """Train in this process, which then exits."""
     import torch
 
     _end_with_parent()
@@ -209,13 +209,13 @@ def _train(content: dict[str, Any], folder: str, threads: int, device: str) -> N
 
 
 def _is_of_others(one: Training, work_dir: Path) -> bool:
-    """Whether a training of other settings was begun here, whose checkpoints this one must not go on from."""
+    """Return whether the folder holds checkpoints of a training with other settings, which must not be resumed."""
     begun = work_dir / FINGERPRINT
     return (work_dir / RESULT).exists() or (begun.exists() and begun.read_text() != one.fingerprint)
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that began the trainings is killed: the next command would train beside it."""
+    """End this process when its parent is killed; otherwise the next command would train beside it."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

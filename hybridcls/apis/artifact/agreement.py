@@ -1,4 +1,4 @@
-"""Whether an artifact answers as the checkpoint that it was exported from does."""
+"""Compare the answers of an artifact with those of its checkpoint."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ TOLERANCE = 1e-4
 
 @dataclass
 class Agreement:
-    """How far the answers of an artifact are from those of its checkpoint.
+    """The differences between the answers of an artifact and those of its checkpoint.
 
     Args:
         images (int): How many were answered by both.
@@ -70,7 +70,7 @@ def agreement(model: HybridInferencer, folder: Union[str, Path], images: Any) ->
 
 
 class _Decisions(Model):
-    """A model that decides from outputs, without opening its graph."""
+    """The sidecar of an artifact, used to make decisions from given outputs without opening the graph."""
 
     enrolled: Any = None  # classes that are added later
 
@@ -82,7 +82,7 @@ class _Decisions(Model):
 def output_agreement(
     folder: Union[str, Path], expected: Sequence[Mapping[str, np.ndarray]], got: Sequence[Mapping[str, np.ndarray]]
 ) -> Agreement:
-    """Compare what ``runtime.py`` decides from the outputs of the model with what it decides from those of the graph.
+    """Compare the decisions of ``runtime.py`` from the model's outputs with those from the graph's outputs.
 
     Args:
         folder (str | Path): The artifact.
@@ -127,7 +127,7 @@ def _decision(answer: Answer) -> tuple[Any, Any, Any]:
 
 
 def _is_near(scores: Sequence[float], sidecar: dict[str, Any]) -> bool:
-    """Whether rounding may decide of an image with these calibrated scores."""
+    """Return whether these calibrated scores are so close to a threshold that rounding may decide."""
     if sidecar['multi_label']:
         return any(
             abs(one - limit) <= TOLERANCE for one, limit in zip(scores, sidecar['class_thresholds'], strict=True)

@@ -1,4 +1,4 @@
-"""The folder of an artifact: written beside its place, and moved there when it is complete."""
+"""Write the folder of an artifact under a temporary name, and move it into place when it is complete."""
 
 import json
 import os
@@ -18,7 +18,7 @@ __all__ = ['check_no_program', 'check_out_folder', 'lost_with', 'unfinished_fold
 
 
 def check_no_program(caller: str, folder: str, trust: bool = False) -> None:
-    """Raise if reading the graph of an artifact may run code in it: the archive of torch.export holds pickles.
+    """Raise if reading the graph could run code: files of torch.export hold pickles.
 
     Args:
         caller (str): Who reads it, for messages.
@@ -38,7 +38,7 @@ def check_no_program(caller: str, folder: str, trust: bool = False) -> None:
 def check_out_folder(
     caller: str, out: str, force: bool, what: str = '--out', formats: Collection[str] = (FORMAT,)
 ) -> None:
-    """Raise unless a folder may be written, before anything is computed for it; ``what`` is its name in messages.
+    """Raise early unless the output folder can be written; ``what`` names it in messages.
 
     Raises:
         FileExistsError: If there is something, but for an empty folder; or, with ``force``, something whose
@@ -68,7 +68,7 @@ def check_out_folder(
 
 
 def lost_with(out: str) -> list[str]:
-    """Say what is lost when an artifact is replaced: the classes that were enrolled in it."""
+    """Return a warning that the classes enrolled in an artifact are lost when it is replaced."""
     enrolled = (_sidecar_of(Path(out)) or {}).get('enrolled') or {}
     names = [one['name'] for one in enrolled.get('classes', ())]
     return (
@@ -78,7 +78,7 @@ def lost_with(out: str) -> list[str]:
 
 @contextmanager
 def unfinished_folder(out: str) -> Iterator[Path]:
-    """Yield a new folder for a block to fill, which takes the place of ``out`` when the block is done.
+    """Yield a temporary folder, which replaces ``out`` when the block is done.
 
     What was there before is untouched until then, and if the block fails.
     """

@@ -1,4 +1,4 @@
-"""Whether an exported graph computes what the trained model predicts."""
+"""Compare the outputs of an exported graph with the predictions of the trained model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _ABSOLUTE, _RELATIVE = 1e-4, 1e-5
 
 @torch.no_grad()
 def predictions_of(trained: TrainedModel, given: NetworkInput, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what the trained model says of images, by the names of a graph's outputs.
+    """Return the predictions of the trained model for images, under the names of the graph's outputs.
 
     All but the logits are read from the samples that a test writes.
 
@@ -43,7 +43,7 @@ def predictions_of(trained: TrainedModel, given: NetworkInput, images: np.ndarra
 
 
 def _fields_of(samples: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Return the fields of predictions by the names of outputs: vectors of a known name, and all numbers."""
+    """Return the fields of predictions under the names of outputs: vectors with a known name, and all scalars."""
     names = dict(pred_score='probabilities', embedding='embedding')
     numbers = {name: name for name, value in samples[0].items() if isinstance(value, torch.Tensor) and not value.dim()}
     fields = {
@@ -58,7 +58,7 @@ def _fields_of(samples: Sequence[Any]) -> dict[str, np.ndarray]:
 
 
 def check_same_names(predicted: Mapping[str, Any], names: Sequence[str], head: str) -> None:
-    """Raise unless the graph gives all that the model predicts."""
+    """Raise unless the graph has all outputs that the model predicts."""
     missing = [name for name in predicted if name not in names]
     if missing:
         raise ValueError(
@@ -70,7 +70,7 @@ def check_same_names(predicted: Mapping[str, Any], names: Sequence[str], head: s
 def largest_differences(
     names: Sequence[str], expected: Sequence[Mapping[str, np.ndarray]], got: Sequence[Mapping[str, np.ndarray]]
 ) -> dict[str, float]:
-    """Return the largest absolute difference of each output over some batches; infinite where one is not finite.
+    """Return the largest absolute difference of each output over all batches; infinite where a value is not finite.
 
     Outputs that are not expected are left out.
     """
@@ -90,14 +90,14 @@ def _difference(expected: np.ndarray, got: np.ndarray) -> float:
 
 
 def limit_of(name: str, expected: Sequence[Mapping[str, np.ndarray]]) -> float:
-    """Return how far an output may be off in float32: 1e-4, of values beyond 10 a hundred thousandth of the largest."""
+    """Return the largest allowed error of an output in float32: 1e-4, or 1e-5 of the largest value if above 10."""
     return max(_ABSOLUTE, _RELATIVE * max(float(np.abs(batch[name]).max()) for batch in expected))
 
 
 def check_differences(
     what: str, differences: Mapping[str, float], expected: Sequence[Mapping[str, np.ndarray]]
 ) -> None:
-    """Raise if an output is further off than :func:`limit_of` allows."""
+    """Raise if the error of an output exceeds :func:`limit_of`."""
     for name, value in differences.items():
         limit = limit_of(name, expected)
         if not value <= limit:

@@ -1,4 +1,4 @@
-"""What a training has put on a model, and what of it an exported model has."""
+"""Decide which levers of a training (EMA, LoRA, token merging, ...) an exported model keeps."""
 
 import os
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _SAID = dict(
 
 
 def check_exportable(trained: TrainedModel) -> list[str]:
-    """Return what to say of a test that could do other than the exported model.
+    """Return a note for each way in which a test may differ from the exported model.
 
     Raises:
         ValueError: For a model whose answers one pass does not give.
@@ -52,7 +52,7 @@ def check_exportable(trained: TrainedModel) -> list[str]:
 
 
 def choose_weights(trained: TrainedModel, chosen: str) -> tuple[str, str]:
-    """Take the weights that were asked for into the model.
+    """Load the chosen weights into the model.
 
     Args:
         trained (TrainedModel): With the weights that a test takes; changed in place.
@@ -108,7 +108,7 @@ def set_token_merging(trained: TrainedModel, asked: Optional[str]) -> tuple[Opti
 
 
 def merge_adapters(model: nn.Module) -> tuple[dict[str, Optional[str]], list[str]]:
-    """Merge LoRA and the shards of classes, in place, and say which other levers are in the graph.
+    """Merge LoRA and end the sharding of classes, in place; return the state of the levers in the graph.
 
     Returns:
         tuple[dict[str, str | None], list[str]]: ``lora``, ``token_learner`` and ``cbam``; and what to say.
@@ -133,7 +133,7 @@ def merge_adapters(model: nn.Module) -> tuple[dict[str, Optional[str]], list[str
 
 
 def _is_one_checkpoint(path: str) -> bool:
-    """Whether what was opened is one checkpoint: not several, nor a config of members, nor a folder of adapters."""
+    """Return whether the model was read from one checkpoint, not from an ensemble, a config or a folder of adapters."""
     if os.path.isdir(path):
         return path.endswith('.pth')  # DeepSpeed's
     return '://' in path or (os.path.isfile(path) and not path.endswith(('.py', '.json', '.yml', '.yaml')))

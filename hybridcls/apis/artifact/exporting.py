@@ -1,4 +1,4 @@
-"""Export a trained model to a folder that needs neither hybridcls nor torch, and compare what it computes."""
+"""Export a trained model to a folder that needs neither hybridcls nor torch, and check its outputs."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ DTYPES = ('float32', 'float16', 'int8')
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported.
+    """The result of :func:`export`.
 
     Args:
         folder (str): The artifact.
@@ -207,7 +207,7 @@ def _calibration(
     weights: str,
     notes: list[str],
 ) -> Optional[FoundCalibration]:
-    """Find the calibration that holds for what is exported; without one, say why."""
+    """Find the calibration that is valid for the exported model; if there is none, say why."""
     found = find_calibration(trained.found.path, asked)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""The formats that a graph is written in."""
+"""File formats of an exported graph."""
 
 import logging
 import warnings
@@ -23,7 +23,7 @@ _LARGEST_FILE = 2**31 - 2**24  # a protobuf ends at 2 GiB; the graph itself need
 
 
 def check_format(format: str) -> None:
-    """Raise an ImportError that says what to install unless a format can be written and compared."""
+    """Raise an ImportError with what to install unless a format can be written and read back here."""
     if format == 'torch_export':
         return
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
@@ -35,7 +35,7 @@ def check_format(format: str) -> None:
 def write_model(
     graph: ImageGraph, names: Sequence[str], images: Tensor, folder: Path, format: str, half: bool = False
 ) -> Path:
-    """Write a graph; return its main file.
+    """Write a graph to a file in the chosen format, and return its main file.
 
     Args:
         graph (ImageGraph): In eval mode.
@@ -78,7 +78,7 @@ def write_model(
 
 
 def _nodes(program: torch.export.ExportedProgram) -> Iterator[Any]:
-    """Yield the nodes of a program, those of its parts without gradients too."""
+    """Yield the nodes of an exported program, those of its submodules included."""
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             yield from module.graph.nodes
@@ -128,7 +128,7 @@ def plain_attention(
     scale: Optional[float] = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """``torch.nn.functional.scaled_dot_product_attention`` in eval mode, from products and a softmax.
+    """Compute ``scaled_dot_product_attention`` in eval mode by matrix products and a softmax.
 
     Raises:
         ValueError: If it is causal or has groups of queries, which no image model here has.
@@ -145,13 +145,13 @@ def plain_attention(
 def stable_sort(
     values: Tensor, *, stable: Optional[bool] = None, dim: int = -1, descending: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """``torch.sort`` as the largest (or smallest) of all: of equal values ONNX's TopK takes the first one first."""
+    """Compute ``torch.sort`` by topk over all entries: of equal values, ONNX's TopK takes the first one first."""
     ordered, indices = torch.topk(values, values.shape[dim], dim, largest=descending, sorted=True)
     return ordered, indices
 
 
 def digamma(x: Tensor) -> Tensor:
-    """The digamma function of x >= 1 from what ONNX has: recurrence up to x + 8, then the asymptotic series.
+    """Compute the digamma function of x >= 1 with ONNX operators: recurrence up to x + 8, then the asymptotic series.
 
     To 1e-14 in float64 (Abramowitz and Stegun, 6.3.5 and 6.3.18).
     """
@@ -166,7 +166,7 @@ def digamma(x: Tensor) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A block in which exporters do not speak of their own inside."""
+    """Silence the logs and warnings of exporters in the block."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -178,7 +178,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    """What the error below all others says, without the pages that exporters write around it."""
+    """Return the first line of the root cause of an error, without the text that exporters wrap around it."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Sixteen images whose way through a model is known, stage by stage: whoever runs it elsewhere can compare."""
+"""Golden images: sixteen images whose values at each stage of the model are stored, for comparison elsewhere."""
 
 import io
 import shutil
@@ -26,7 +26,7 @@ _FOLDER = 'golden'
 
 
 def golden_images(bits: int = 16) -> dict[str, bytes]:
-    """Draw the images: ten PNG and six JPEG, of all kinds that people bring, by name; the same at each call.
+    """Draw the golden images, ten PNG and six JPEG files of many kinds, by name; deterministic.
 
     Args:
         bits (int): Significant bits of those with 16 bits a channel. Defaults to 16.
@@ -63,7 +63,7 @@ def golden_images(bits: int = 16) -> dict[str, bytes]:
 
 
 def golden_batch(trained: TrainedModel, own: Optional[str] = None) -> np.ndarray:
-    """Return the golden images as the network gets them, uint8 (N, h, w, C), RGB."""
+    """Return the golden images as the input of the network, uint8 (N, h, w, C), RGB."""
     if own is None:
         samples = [dict(img=content) for content in golden_images(_bits(trained)).values()]
     else:
@@ -83,12 +83,12 @@ def _encoded(name: str, image: Image.Image, options: dict[str, Any]) -> bytes:
 
 
 def _ramp(height: int, width: int) -> np.ndarray:
-    """Return steps from 0 to 255, uint8 (height, width)."""
+    """Return a horizontal ramp from 0 to 255 in steps, uint8 (height, width)."""
     return np.broadcast_to((np.arange(width) * 8 // width * 255 // 7).astype(np.uint8), (height, width))
 
 
 def _scene(height: int, width: int, seed: int) -> np.ndarray:
-    """Return coloured fields with edges, stripes and a corner of noise, uint8 (height, width, 3); integers alone.
+    """Return a coloured scene with edges, stripes and noise, uint8 (height, width, 3), by integer arithmetic alone.
 
     Fields of one colour keep what is stored small, stripes and noise show any other resizing, colours their order.
     """
@@ -113,7 +113,7 @@ def write_golden(
     normalized: Optional[Callable[[np.ndarray], Mapping[str, np.ndarray]]] = None,
     mistakes: Optional[Mapping[str, Mapping[str, np.ndarray]]] = None,
 ) -> dict[str, Any]:
-    """Write the images and what the model in PyTorch makes of them, and return the sidecar's ``golden``.
+    """Write the golden images with their outputs in PyTorch, and return ``golden`` of the sidecar.
 
     Args:
         folder (Path): Of the artifact.

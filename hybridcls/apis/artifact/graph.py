@@ -1,4 +1,4 @@
-"""The part of a trained model that is exported: from uint8 images to named outputs."""
+"""The exported part of a trained model: from uint8 images to named outputs."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -22,8 +22,8 @@ MEANINGS = dict(
     probabilities='of each class, adding up to 1 (of several labels an image: each for itself)',
     embedding='what images are compared by, not normalized',
     total='uncertainty, nats: the entropy of the probabilities',
-    aleatoric='uncertainty, nats: what more training images would not remove',
-    epistemic='uncertainty, nats: what they would',
+    aleatoric='uncertainty, nats: the part that more training images would not reduce',
+    epistemic='uncertainty, nats: the part that they would reduce',
     vacuity='uncertainty in (0, 1]: 1 is no evidence at all',
 )
 """What the outputs are, by the last part of their names."""
@@ -49,7 +49,7 @@ class ImageGraph(nn.Module):
         self._dtype = torch.float32
 
     def in_half(self) -> 'ImageGraph':
-        """Return a copy that computes in float16 behind the data preprocessor.
+        """Return a copy that computes in float16 after the data preprocessor.
 
         What heads do in float32 whatever the embedding is (cosines, evidence, scores) stays in float32.
         """
@@ -65,7 +65,7 @@ class ImageGraph(nn.Module):
 
 
 def classifier_outputs(model: Any, inputs: Tensor) -> dict[str, Tensor]:
-    """Return the outputs of a classifier for what its data preprocessor gives."""
+    """Return the outputs of a classifier for images that its data preprocessor returned."""
     if isinstance(model, EnsembleClassifier):
         return _mixed(model, [classifier_outputs(member, inputs) for member in model.members])
     if getattr(model, 'head', None) is None:
@@ -74,7 +74,7 @@ def classifier_outputs(model: Any, inputs: Tensor) -> dict[str, Tensor]:
 
 
 def normalizations_of(model: Any) -> dict[str, dict[str, Any]]:
-    """Return each normalization in a graph by the part that does it.
+    """Return each normalization in a graph, by the name of the stream or part that applies it.
 
     Returns:
         dict[str, dict]: ``mean`` and ``std``, of R, G, B (or of grey), and ``range``: the largest value of what they
@@ -94,13 +94,13 @@ def normalizations_of(model: Any) -> dict[str, dict[str, Any]]:
 
 @torch.no_grad()
 def run_in_torch(graph: ImageGraph, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the outputs of a graph that is not exported yet."""
+    """Run a graph in PyTorch, before it is exported."""
     return {name: value.numpy() for name, value in graph(torch.from_numpy(images)).items()}
 
 
 @torch.no_grad()
 def normalized_images(model: Any, given: NetworkInput, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what each of :func:`normalizations_of` makes of images ``(N, h, w, C)`` uint8, by the same names."""
+    """Apply each of :func:`normalizations_of` to images ``(N, h, w, C)`` uint8; the results have the same names."""
     return {
         name: value.numpy() for name, value in _normalized(model, given.preprocessed(model, torch.from_numpy(images)))
     }
@@ -121,7 +121,7 @@ def _numbers(mean: Tensor, std: Tensor, largest: int) -> dict[str, Any]:
 
 
 def _mixed(model: Any, members: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the outputs of an ensemble, as its ``forward`` and ``predict`` compute them from those of its members."""
+    """Return the outputs of an ensemble from those of its members, as its ``forward`` and ``predict`` do."""
     multi_label = bool(getattr(model.members[0].head, 'multi_label', False))
     scores, aleatoric, vacuity = (
         torch.stack([outputs[name] for outputs in members]) if name in members[0] else None

@@ -1,4 +1,4 @@
-"""How far an exported model in float16 may be from PyTorch in float32."""
+"""Compare a model exported in float16 with PyTorch in float32."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ DIRECTION = 0.99
 
 
 def check_half(expected: Sequence[Mapping[str, np.ndarray]], got: Sequence[Mapping[str, np.ndarray]]) -> str:
-    """Return a sentence about what float16 changes.
+    """Return a sentence on how much the outputs change in float16.
 
     Args:
         expected (Sequence[Mapping]): Batches of predictions in float32, by output.

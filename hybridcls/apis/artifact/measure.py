@@ -1,4 +1,4 @@
-"""How good an exported model is, with intervals: measured on held-out images, or read from its checkpoint."""
+"""Metrics of an exported model with intervals, measured on held-out images or read from its checkpoint."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ def artifact_metrics(
     labels: Sequence[Optional[str]],
     confidence: float = 0.95,
 ) -> dict[str, dict[str, Any]]:
-    """Measure what an artifact answers, after its calibration, on held-out images.
+    """Evaluate the calibrated answers of an artifact on held-out images.
 
     Args:
         sidecar (Mapping): Of the artifact.
@@ -108,7 +108,7 @@ def measured(
 
 
 def metric_sentence(name: str, found: Mapping[str, Any]) -> str:
-    """Say a metric with its interval in a line.
+    """Format a metric with its interval in a line.
 
     Example:
         >>> metric_sentence('accuracy/top1', dict(value=90.0, low=55.5, high=99.75, images=10, unit='%'))
@@ -123,7 +123,7 @@ def metric_sentence(name: str, found: Mapping[str, Any]) -> str:
 def _with_ends(
     metric: BaseMetric, values: Mapping[str, float], confidence: float, images: int
 ) -> dict[str, dict[str, Any]]:
-    """Gather each value of a metric with the ends of its interval."""
+    """Group each value of a metric with the ends of its interval."""
     units: Mapping[str, str] = getattr(metric, 'units', {})
     return {
         name: _entry(
@@ -138,7 +138,7 @@ def _with_ends(
 def _entry(
     value: Optional[float], low: Optional[float], high: Optional[float], confidence: float, images: int, unit: str
 ) -> dict[str, Any]:
-    """Return a metric in JSON's types, which have no NaN."""
+    """Return a metric in JSON's types; NaN becomes null."""
     numbers = {
         name: None if number is None or number != number else float(number)
         for name, number in (('value', value), ('low', low), ('high', high))
@@ -147,7 +147,7 @@ def _entry(
 
 
 def _measured_labels(said: Tensor, true: Tensor, confidence: float) -> dict[str, dict[str, Any]]:
-    """Return the mean F1 of the classes from what is said and what is true of each image, 0 or 1, float64 (N, C)."""
+    """Return the macro F1 of predicted and true labels, 0 or 1, float64 (N, C) each."""
 
     def f1(weights: Tensor) -> Tensor:
         both, either = weights @ (true * said), weights @ (true + said)
@@ -159,7 +159,7 @@ def _measured_labels(said: Tensor, true: Tensor, confidence: float) -> dict[str,
 
 
 def recorded_metrics(checkpoint: str) -> dict[str, dict[str, Any]]:
-    """Return what a training measured on its validation images for a best checkpoint; nothing of others.
+    """Return the validation metrics that the training recorded for a best checkpoint; nothing for other checkpoints.
 
     Other checkpoints are written before their validation, so that the numbers in them are those of the one before. The
     training has no intervals unless its metrics were given a ``confidence``.

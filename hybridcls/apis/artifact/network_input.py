@@ -1,4 +1,4 @@
-"""What a network is given of an image: found out by showing its pipeline a few."""
+"""Find the size, channels and colour order of the network's input by running its pipeline on sample images."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ _SHAPES = ((61, 83), (200, 90))  # (h, w) of images that are shown: a small wide
 
 
 class NetworkInput(NamedTuple):
-    """The images that a pipeline gives a network.
+    """Size, channels and colour order of the images that a pipeline returns.
 
     Args:
         height (int): Of the network's images.
@@ -32,27 +32,27 @@ class NetworkInput(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(h, w, C)."""
+        """The shape (h, w, C)."""
         return self.height, self.width, self.channels
 
     def preprocessed(self, model: Any, images: Tensor) -> Tensor:
-        """Return what the data preprocessor makes of RGB images ``(N, h, w, C)`` uint8: the model's input."""
+        """Apply the data preprocessor to RGB images ``(N, h, w, C)`` uint8, which gives the model's input."""
         inputs = images.permute(0, 3, 1, 2)
         return model.data_preprocessor(dict(inputs=inputs.flip(1) if self.is_bgr else inputs), False)['inputs']
 
     def packed(self, images: np.ndarray) -> list[Tensor]:
-        """Return RGB images ``(N, h, w, C)`` as the pipeline gives them: ``(C, h, w)`` each."""
+        """Convert RGB images ``(N, h, w, C)`` to the layout of the pipeline: ``(C, h, w)`` each."""
         inputs = torch.from_numpy(images[..., ::-1].copy() if self.is_bgr else images)
         return list(inputs.permute(0, 3, 1, 2).contiguous())
 
     def unpacked(self, images: Iterable[Tensor]) -> np.ndarray:
-        """Return images of the pipeline as RGB ``(N, h, w, C)`` uint8."""
+        """Convert images in the layout of the pipeline to RGB ``(N, h, w, C)`` uint8."""
         batch = torch.stack(list(images)).permute(0, 2, 3, 1).numpy()
         return np.ascontiguousarray(batch[..., ::-1] if self.is_bgr else batch)
 
 
 def read_network_input(trained: TrainedModel) -> NetworkInput:
-    """Show the pipeline of a test some images, and look at what it makes of them.
+    """Run the test pipeline on sample images, and read size, channels and colour order from the results.
 
     Raises:
         ValueError: If it gives what a graph cannot begin with: several views of an image, images of several sizes, or

@@ -1,4 +1,4 @@
-"""How a test of a model reads and resizes images, in the words of a sidecar."""
+"""Describe the test preprocessing (decoding, resizing, cropping) for a sidecar."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -108,7 +108,7 @@ def _steps(transform: Any) -> list[dict[str, Any]]:
 
 
 def _how(transform: Any) -> dict[str, Any]:
-    """Return the filter of a transform, and the library whose arithmetic it has."""
+    """Return the filter of a resizing transform, and the library whose arithmetic it uses."""
     name, library, kind = type(transform).__name__, transform.backend, transform.interpolation
     check_choice(f'export: {name}', 'backend', library, FILTERS)
     check_choice(f'export: {name} (backend={library!r})', 'interpolation', kind, FILTERS[library])
@@ -117,7 +117,7 @@ def _how(transform: Any) -> dict[str, Any]:
 
 
 def _cubic_arithmetic() -> str:
-    """Return whether OpenCV computes bicubic filters here in floats (Intel's IPP) or with weights of 11 bits."""
+    """Return whether OpenCV computes bicubic filters here in floats (Intel's IPP) or with 11-bit weights."""
     spike = np.zeros((64, 64, 3), np.uint8)
     spike[::2, ::3], spike[1::3, 1::2] = 255, 200
     seen = cv2.resize(spike, (100, 100), interpolation=cv2.INTER_CUBIC)
@@ -131,7 +131,7 @@ def _cubic_arithmetic() -> str:
 
 
 def _size(steps: list[dict[str, Any]]) -> list[int]:
-    """Return the height and width of what leaves the steps, the same for every image."""
+    """Return the height and width after all steps, the same for every image."""
     size: Optional[list[int]] = None  # of all images
     least = [0, 0]  # what each has at least
     for step in steps:

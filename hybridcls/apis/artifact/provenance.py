@@ -1,4 +1,4 @@
-"""Where an exported model comes from: checkpoint, config, data, versions, licences of pretrained weights."""
+"""The provenance of an exported model: checkpoint, config, data, versions, licences of pretrained weights."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _PACKAGES = ('torch', 'timm', 'mmengine', 'mmcv', 'mmpretrain', 'numpy', 'cv2', 
 
 
 def provenance_of(trained: TrainedModel) -> dict[str, Any]:
-    """Return the sidecar's ``provenance``: what is known of where a model comes from; what is not is left out."""
+    """Return the sidecar's ``provenance``; what is unknown is left out."""
     path = Path(trained.found.path)
     meta: Mapping[str, Any] = read_checkpoint(path).get('meta') or {} if path.is_file() else {}
     kept = dict(epoch='epoch', iterations='iter', seed='seed', trained='time')
@@ -42,12 +42,12 @@ def provenance_of(trained: TrainedModel) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of the packages that are loaded here."""
+    """Return the versions of the packages that are loaded."""
     return {name: str(sys.modules[name].__version__) for name in _PACKAGES if name in sys.modules}
 
 
 def _data(trained: TrainedModel) -> dict[str, Any]:
-    """Return what tells the data of the training from others: its settings, and the table of its split if there is one.
+    """Return what identifies the training data: its settings and, if there is one, its split table.
 
     Images are not read: a fingerprint changes with the settings, the classes and the lists of images, not with what is
     in a file of the same name.
@@ -69,7 +69,7 @@ def _data(trained: TrainedModel) -> dict[str, Any]:
 
 
 def first_weights_of(model: nn.Module, cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return for each network in a model where its first weights came from, and under which licence."""
+    """Return the source and the licence of the initial weights of each network in a model."""
     found: dict[str, dict[str, Any]] = {}
     for name, module in model.named_modules():
         known = getattr(module, 'pretrained_cfg', None)
@@ -81,7 +81,7 @@ def first_weights_of(model: nn.Module, cfg: Mapping[str, Any]) -> dict[str, dict
 
 
 def _first_weights(cfg: Mapping[str, Any], place: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the first weights of a part by its config; the licence of timm's is that of its ``pretrained_cfg``."""
+    """Describe the initial weights of a part by its config; the licence of timm's is that of its ``pretrained_cfg``."""
     part: Any = cfg['model']
     for step in place:
         part = part.get(step) if isinstance(part, Mapping) else None

@@ -1,4 +1,4 @@
-"""What a quantization costs, on images that did not choose it: accuracy, calibration error, coverage."""
+"""Measure the loss by quantization on images not used to quantize: accuracy, calibration error, coverage."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Optional
@@ -22,14 +22,14 @@ Statistic = Callable[[Outputs, Tensor], Tensor]  # of outputs and weights (R, N)
 
 
 class Measured(NamedTuple):
-    """A share, in percent, with its 95 % interval; NaN where there are too few images for one."""
+    """A share in percent with its 95 % interval; NaN where there are too few images for one."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        """Write it in percent."""
+        """Format it in percent."""
         return f'{self.value:.2f} % [{self.low:.2f}, {self.high:.2f}]'
 
     def as_metric(self, images: int) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Measured(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """One share before and after.
+    """One share before and after the quantization.
 
     Args:
         name (str): Of the metric, as in the sidecar.
@@ -61,7 +61,7 @@ class Comparison(NamedTuple):
     counts: str
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Format the comparison in a line."""
         line = f'{self.meaning}: {self.before} -> {self.after}'
         if not self.counts:
             return line
@@ -125,7 +125,7 @@ def compare(
 
 
 def too_much_lost(comparisons: list[Comparison], most: float) -> list[Comparison]:
-    """Return what lost more than so many points."""
+    """Return the comparisons that lost more than so many points."""
     return [one for one in comparisons if one.counts and getattr(one.lost, one.counts) > most]
 
 
@@ -149,7 +149,7 @@ def _compared(
     counts: str,
     sign: int = 1,
 ) -> Comparison:
-    """Measure both, and the difference in the same resamples."""
+    """Measure both models, and their difference on the same resamples."""
     images = len(data[0])
     once = torch.ones(1, images, dtype=torch.float64)
     values = [float(statistic(once, of)) for of in data]
@@ -180,13 +180,13 @@ def _bootstrapped(data: Tensor, statistic: Callable) -> tuple[float, float]:
 
 
 def _compared_errors(meaning: str, claimed: list[Tensor], right: list[Tensor]) -> Comparison:
-    """Compare expected calibration errors of probabilities, (N,) or (N, C), in 15 bins of equal width."""
+    """Compare the expected calibration errors of probabilities, (N,) or (N, C), in 15 bins of equal width."""
     data = [_residuals(*each) for each in zip(claimed, right, strict=True)]
     return _compared('calibration/ece', meaning, data, _calibration_error, _bootstrapped, 'low', sign=-1)
 
 
 def _residuals(claimed: Tensor, right: Tensor) -> Tensor:
-    """Return what each image adds to each bin of :func:`equal_width_gaps`, (N, bins + 1)."""
+    """Return the contribution of each image to each bin of :func:`equal_width_gaps`, (N, bins + 1)."""
     claimed, right = (of.double().reshape(len(of), -1) for of in (claimed, right))
     place = torch.bucketize(claimed, torch.linspace(0, 1, _BINS + 1, dtype=torch.float64), right=True) - 1
     empty = claimed.new_zeros(len(claimed), _BINS + 1)

@@ -1,4 +1,4 @@
-"""Static int8 quantization of an exported ONNX file; what stays in float is found by measuring."""
+"""Static int8 quantization of an exported ONNX file; measurements decide which layers stay in float32."""
 
 import inspect
 import os
@@ -32,7 +32,7 @@ _METHODS: dict[str, dict[str, Any]] = dict(
 
 @dataclass
 class Quantization:
-    """How a model was quantized.
+    """The settings and the result of a quantization.
 
     Args:
         method (str): What the ranges of activations are: ``'minmax'``, ``'percentile'`` (99.99) or ``'entropy'``.
@@ -57,7 +57,7 @@ class Quantization:
     weight_bits: int = 7
 
     def __str__(self) -> str:
-        """Say in a line what was done."""
+        """Summarize the quantization in a line."""
         head = f'{len(self.head)} of the head in float32'
         worst = f', {len(self.kept_float)} more in float32 ({", ".join(self.kept_float)})' if self.kept_float else ''
         return (
@@ -74,7 +74,7 @@ def quantize(
     seconds: float = 180.0,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> Quantization:
-    """Quantize a model's products (convolutions and linear layers) to int8, with ``onnxruntime.quantization``.
+    """Quantize a model's convolutions and linear layers to int8, with ``onnxruntime.quantization``.
 
     Candidates are compared with the float32 outputs, in this order, until one moves the probabilities by no more than
     ``target``; the nearest is taken. No labels are looked at.
@@ -143,7 +143,7 @@ def _keep_worst_float(
     end: float,
     tell: Callable[[str], None],
 ) -> None:
-    """Leave the products whose quantization costs most in float32."""
+    """Keep those layers in float32 whose quantization costs most."""
     method, bits = found.method, found.weight_bits
     alone: dict[str, float] = {}
     for name in products:
@@ -160,7 +160,7 @@ def _keep_worst_float(
 
 
 class _Trial:
-    """Candidates of one model, which share the ranges of each method."""
+    """Quantization candidates of one model, which share the value ranges of each calibration method."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class _Trial:
     def compare(
         self, found: Quantization, tell: Callable[[str], None], method: str, bits: int, kept_float: Sequence[str] = ()
     ) -> None:
-        """Try a candidate, and note it as the one to take if it is the best so far."""
+        """Evaluate a candidate, and keep it if it is the best so far."""
         moved = self.moved(method, bits, kept_float)
         name = f'ranges by {method}, weights of {bits} bits' + (f', {len(kept_float)} in float32' if kept_float else '')
         found.tried[name] = moved
@@ -223,7 +223,7 @@ class _Trial:
 
 
 class _Batches:
-    """A ``CalibrationDataReader`` over an array; written out, since that class is imported with onnxruntime."""
+    """A ``CalibrationDataReader`` over an array; not a subclass, since importing that class imports onnxruntime."""
 
     def __init__(self, images: np.ndarray) -> None:
         self._batches = [images[begin : begin + _BATCH] for begin in range(0, len(images), _BATCH)]
@@ -241,7 +241,7 @@ class _Batches:
 
 
 def _prepared(onnx_path: Union[str, os.PathLike], folder: str) -> str:
-    """Fold constants and infer shapes, as the quantization asks for, and name each node."""
+    """Fold constants, infer shapes and name each node, as the quantization requires."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -255,7 +255,7 @@ def _prepared(onnx_path: Union[str, os.PathLike], folder: str) -> str:
 
 
 def _products(model: Any) -> tuple[list[str], list[str]]:
-    """Return the names of all nodes of the head, and of the products with weights before it.
+    """Return the names of all nodes of the head, and of the layers with weights before it.
 
     The head is what the embedding does not depend on.
     """
@@ -279,7 +279,7 @@ def _products(model: Any) -> tuple[list[str], list[str]]:
 
 
 def _run(path: Union[str, os.PathLike], images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what a model says of images, by name."""
+    """Return the outputs of a model for images, by name."""
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
@@ -291,7 +291,7 @@ def _run(path: Union[str, os.PathLike], images: np.ndarray) -> dict[str, np.ndar
 
 
 def _moved(expected: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray]) -> float:
-    """Return the distance of a candidate: see ``Quantization.moved``."""
+    """Return the distance of a candidate's outputs from float32: see ``Quantization.moved``."""
     if 'probabilities' in expected:
         one, other = (of['probabilities'].astype(np.float64) for of in (expected, got))
         moved = np.abs(one - other).max(1)

@@ -1,4 +1,4 @@
-"""An artifact becomes one in int8, unless that loses more than asked."""
+"""Quantize an artifact to int8, unless that loses more than allowed."""
 
 import os
 import time
@@ -32,7 +32,7 @@ _SPEED_BATCH, _SPEED_RUNS = 8, 10
 
 
 class Quantized(NamedTuple):
-    """What became of an artifact.
+    """The result of quantizing an artifact.
 
     Args:
         quantization (Quantization): How.
@@ -48,7 +48,7 @@ class Quantized(NamedTuple):
 
 
 class TooMuchLost(Exception):
-    """A quantization loses more than asked.
+    """The quantization loses more than allowed.
 
     Args:
         message (str): A sentence.
@@ -62,7 +62,7 @@ class TooMuchLost(Exception):
 
 
 def check_images(images: int) -> None:
-    """Raise a ValueError unless there are enough held-out images to quantize with and to judge."""
+    """Raise a ValueError unless there are enough held-out images to quantize with and to evaluate on."""
     if images < LEAST_IMAGES:
         raise ValueError(
             f'export: expected at least {LEAST_IMAGES} held-out images with labels for --dtype int8, got {images}.'
@@ -78,7 +78,7 @@ def quantize_graph(
     tell: Callable[[str], None] = lambda sentence: None,
     notes: Optional[list[str]] = None,
 ) -> tuple[Quantization, np.ndarray, list[Item]]:
-    """Write the graph of a float32 artifact in int8: a random quarter of the images (256 at most) quantizes.
+    """Write the graph of a float32 artifact in int8; a random quarter of the images (at most 256) sets the ranges.
 
     Args:
         model (Model): The artifact, in ONNX.
@@ -113,7 +113,7 @@ def quantize_artifact(
     seed: int = 0,
     tell: Callable[[str], None] = lambda sentence: None,
 ) -> Quantized:
-    """Replace the graph of a complete float32 artifact by one in int8, with the thresholds that belong to it.
+    """Replace the graph of a complete float32 artifact by one in int8, and fit its thresholds again.
 
     A random quarter of the images (256 at most) quantizes, without a look at their labels; the others judge, and fit
     the calibration again on the scores of int8, since a threshold of float32 guarantees nothing for these. What they
@@ -183,7 +183,7 @@ def quantize_artifact(
 
 
 def _prepared(model: Model, items: Sequence[Item], notes: list[str]) -> Iterator[tuple[np.ndarray, list[Item]]]:
-    """Yield batches of images as the graph takes them, and which they are; say how many cannot be read."""
+    """Yield batches of images as the graph takes them, with their indices; note how many cannot be read."""
     unreadable: list[str] = []
     for first in range(0, len(items), _BATCH):
         batch, read = [], []
@@ -204,7 +204,7 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, torch.Tensor
 
 
 def _labels_of(items: Sequence[Item], sidecar: Mapping[str, Any]) -> torch.Tensor:
-    """Return class numbers, -1 for none of the model's; of several labels an image a table; see :func:`compare`."""
+    """Return class numbers, -1 for unknown classes; for multi-label images a table; see :func:`compare`."""
     classes = sidecar['classes']
     if not classes:  # embeddings alone: any names tell images of one class from others
         classes = sorted({str(item.label) for item in items})
@@ -224,7 +224,7 @@ def _labels_of(items: Sequence[Item], sidecar: Mapping[str, Any]) -> torch.Tenso
 
 
 def _size_and_speed(files: Sequence[Path], images: np.ndarray) -> str:
-    """Measure the size of both, and the time of the processor, in turn, on one thread: other work adds little to it."""
+    """Measure file sizes, and the CPU time of both graphs in turn on one thread, which other load hardly affects."""
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
@@ -247,7 +247,7 @@ def _size_and_speed(files: Sequence[Path], images: np.ndarray) -> str:
 def _golden_again(
     file: Path, run: Callable[[np.ndarray], Mapping[str, np.ndarray]]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Replace the outputs for the golden images by those of int8; return those of before and the new ones."""
+    """Replace the stored outputs of the golden images by those of int8; return the old and the new ones."""
     with np.load(file, allow_pickle=False) as arrays:
         stages = dict(arrays)
     now = {name: values for name, values in run(stages['input']).items() if name in stages}
@@ -259,7 +259,7 @@ def _golden_again(
 def _calibrated_again(
     old: Calibration, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor, seed: int, notes: list[str]
 ) -> Optional[Calibration]:
-    """Fit the same calibration to the scores of int8; without what the images do not support."""
+    """Fit the same calibration to the scores of int8, without the parts for which there are too few images."""
     risk, sets = old.risk or {}, old.sets or {}
     try:
         report = fit_calibration(
@@ -284,7 +284,7 @@ def _calibrated_again(
 
 
 def _metrics(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Return what the sidecar keeps: both, with the calibration of float32."""
+    """Return the sidecar's metrics of both graphs, with the calibration of float32."""
     return {
         f'{dtype}/{one.name}': getattr(one, when).as_metric(one.images)
         for one in comparisons

@@ -1,4 +1,4 @@
-"""What an artifact knows of held-out images: how its scores lie, and where its classes lie among embeddings."""
+"""The reference of an artifact: scores and class means of held-out images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ _BATCH = 32
 
 
 def add_reference(folder: Path, items: Sequence[Item], alpha: float = 0.01) -> list[str]:
-    """Let an artifact know held-out images, as it reads and answers them itself; return sentences about them.
+    """Add a reference of held-out images, which the artifact reads and predicts itself; return notes about them.
 
     Args:
         folder (Path): The artifact, complete but for this.
@@ -87,7 +87,7 @@ def labels_of(items: Sequence[Item], sidecar: Mapping[str, Any]) -> list[int]:
 def outputs_of_images(
     model: Model, items: Sequence[Item], notes: list[str]
 ) -> tuple[dict[str, np.ndarray], list[Item]]:
-    """Run an artifact over images: return all but logits, with the scores of pixels, and the images that were read."""
+    """Run an artifact on images; return its outputs without logits, with pixel scores, and the readable images."""
     parts: list[dict[str, np.ndarray]] = []
     kept: list[Item] = []
     unreadable: list[str] = []
@@ -187,7 +187,7 @@ def read_reference(folder: Path) -> dict[str, np.ndarray]:
 
 
 def drift_entry(reference: Mapping[str, np.ndarray], alpha: float = 0.01) -> dict[str, Any]:
-    """Return what the sidecar says of a reference below ``drift``."""
+    """Return the sidecar's entry ``drift`` of a reference."""
     counts = dict(zip(reference['names'].tolist(), reference['counts'].sum(1).tolist(), strict=True))
     return dict(file=REFERENCE, alpha=alpha, images=int(reference['images']), scores=counts)
 

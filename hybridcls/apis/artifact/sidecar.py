@@ -1,4 +1,4 @@
-"""Write what surrounds the graph of an exported model: sidecar, config, golden images and the files that run there."""
+"""Write the files around the graph of an exported model: sidecar, config, golden images and runtime."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def write_artifact(
     mistakes: Optional[Mapping[str, Mapping[str, np.ndarray]]] = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Write everything but the graph, which lies in the folder already, and return the sidecar.
+    """Write everything but the graph, which is in the folder already, and return the sidecar.
 
     Args:
         folder (str | Path): Of the artifact, with the file that ``model`` names.
@@ -82,7 +82,7 @@ def write_artifact(
 
 
 def write_sidecar(folder: Union[str, Path], sidecar: Mapping[str, Any]) -> None:
-    """Write ``model.json`` with the digests of all files as they are now, and of what it says itself."""
+    """Write ``model.json`` with the present digests of all files and of its own content."""
     folder = Path(folder)
     files = {
         path.relative_to(folder).as_posix(): dict(sha256=file_digest(os.fspath(path)), bytes=path.stat().st_size)
@@ -94,7 +94,7 @@ def write_sidecar(folder: Union[str, Path], sidecar: Mapping[str, Any]) -> None:
 
 
 def _labels_of(*heads: Any) -> dict[str, Any]:
-    """Return whether an image may have several labels, and from which probability on: of members the mean."""
+    """Return whether an image may have several labels, and the thresholds; for an ensemble, their mean."""
     found = [_thresholds_of(head.heads[head.main] if hasattr(head, 'heads') else head) for head in heads]
     known = [one for one in found if one is not None]
     mean = np.mean(known, axis=0, dtype=np.float32).tolist() if known else None

@@ -1,4 +1,4 @@
-"""What a model would answer without its adapters: so that a graph without them is known by its answers."""
+"""The outputs of a model without its adapters, which identify a graph exported without them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ __all__ = ['answers_without_adapters']
 def answers_without_adapters(
     trained: TrainedModel, given: NetworkInput, batch: np.ndarray
 ) -> Mapping[str, Mapping[str, np.ndarray]]:
-    """Return the outputs for images of a model whose LoRA adapters are switched off, below ``'adapter'``.
+    """Return the outputs for images of a model with its LoRA adapters switched off, below ``'adapter'``.
 
     Args:
         trained (TrainedModel): With adapters that are not merged yet; as before when it returns.

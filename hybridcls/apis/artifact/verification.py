@@ -1,4 +1,4 @@
-"""Verify an artifact with its shipped ``verify.py``, and compare it with the checkpoint that it was exported from."""
+"""Verify an artifact with its shipped ``verify.py``, and compare it with its checkpoint."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def verify_artifact(
     config: Optional[str] = None,
     **options: Any,
 ) -> Report:
-    """Compare an artifact, and what surrounds it, with its golden images.
+    """Compare an artifact, and the user's code around it, with its golden images.
 
     Args:
         folder (str | Path): The artifact.

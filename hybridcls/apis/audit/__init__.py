@@ -1,4 +1,4 @@
-"""What a training knows of its data: labels that look wrong."""
+"""Audit the data of a training: wrong labels, duplicates, leaks, and slices in which the model fails."""
 
 from .data_audit import Audit, audit_data
 from .held_out_audit import MORE_TABLES

@@ -1,4 +1,4 @@
-"""The images that trained a model, with the labels they had."""
+"""The images of a training, with the labels they had in it."""
 
 import os
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _MOVED = 'Name them where they are now, or other labelled ones: --data DATA.'
 
 @dataclass
 class TrainingImages:
-    """N images with labels.
+    """The N training images with their labels and, if recorded, their sample record.
 
     Args:
         items (list[Item]): The images.
@@ -51,25 +51,25 @@ class TrainingImages:
         return len(self.items)
 
     def part(self, items: list[Item]) -> 'TrainingImages':
-        """Return those of some of the images, in their order."""
+        """Return the subset with these images, in their order."""
         row_of = {item.path: row for row, item in enumerate(self.items)}
         rows = np.array([row_of[item.path] for item in items], np.int64)
         record = None if self.record is None else self.record.part(rows)
         return replace(self, items=items, labels=self.labels[rows], record=record)
 
     def are_there(self) -> bool:
-        """Whether some of the images can be looked at; a record tells of them where they are gone, too."""
+        """Return whether any image file exists; a record may list images that have been deleted since."""
         if self.record is None:
             return len(self) > 0
         return any('://' in path or os.path.isfile(path) for path in map(str, (item.path for item in self.items)))
 
     def names(self) -> list[str]:
-        """Return the paths as a table names them: below ``root``, where they are."""
+        """Return the paths as in tables: relative to ``root``, if they are below it."""
         above = os.path.join(self.root, '') if self.root else ''
         return [str(item.path).removeprefix(above) for item in self.items]
 
     def decided_rows(self) -> dict[int, DecidedImage]:
-        """Return what was decided before on those of these images that have some, by row."""
+        """Return the earlier decision on each of these images that has one, by row."""
         if not self.decided:
             return {}
         found = {name_key(one.name): one for one in self.decided}
@@ -77,7 +77,7 @@ class TrainingImages:
         return {row: found[key] for row, key in enumerate(keys) if key in found}
 
     def given_labels(self) -> list[str]:
-        """Return the labels of the data, which are not those of the training where images were relabelled.
+        """Return the labels of the data, which differ from those of the training for relabelled images.
 
         A label is ``''`` where the table that relabelled its image did not name it.
         """
@@ -88,7 +88,7 @@ class TrainingImages:
 
 
 def training_images(model: HybridInferencer, data: Optional[str] = None) -> TrainingImages:
-    """Find the images that trained a model.
+    """Find the training images of a checkpoint.
 
     The record of the training lists them. Without one, its config does, where its images are still there; or ``data``.
 
@@ -134,7 +134,7 @@ def training_images(model: HybridInferencer, data: Optional[str] = None) -> Trai
 
 
 def no_images(model: HybridInferencer, reason: str) -> TrainingImages:
-    """Return no image, with what was decided before, where those of the training are not there.
+    """Return an empty list of images, with the earlier decisions, where the training images are missing.
 
     Args:
         model (HybridInferencer): With classes.
@@ -146,7 +146,7 @@ def no_images(model: HybridInferencer, reason: str) -> TrainingImages:
 
 
 def find_record(checkpoint: str) -> Optional[SampleRecord]:
-    """Return the record beside a checkpoint, if there is one."""
+    """Return the sample record beside a checkpoint; None if there is none."""
     file = Path(checkpoint).parent / SAMPLE_RECORD_FILE
     return SampleRecord.read(file) if file.is_file() else None
 
@@ -182,14 +182,14 @@ def _of_record(model: HybridInferencer, record: SampleRecord, data: Optional[str
         )
     where = 'The images were in memory' if not record.root else f'The images are not where they were ({paths[0]})'
     notes.append(
-        f'{where}: the record alone tells of their labels, what similar images are labelled as is not known, and there '
-        f'are no pictures.{" Where they are now: --data FOLDER." if record.root else ""}'
+        f'{where}: suspects come from the training record alone, without votes of similar images and without '
+        f'pictures.{" If the images have moved: --data FOLDER." if record.root else ""}'
     )
     return images
 
 
 def _of_data(data: str, checkpoint: str) -> tuple[list[Item], str, list[str]]:
-    """List labelled images, without those that the split in the work dir gave to the validation or the test."""
+    """List labelled images, without those that the split in the work dir assigned to validation or test."""
     if not os.path.isdir(data):
         return list(read_inputs(data, 'audit').items), os.path.dirname(data), []
     root = os.path.join(data, split_folders(folders_in(data)).get('train', ''))

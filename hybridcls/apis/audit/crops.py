@@ -1,4 +1,4 @@
-"""Find images that are a part of another one, among those whose embeddings are near."""
+"""Find images that are a crop of another one, among those whose embeddings are close."""
 
 import os
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _FLAT = 8.0  # standard deviation, in grey levels of 256: a flat part lies in ev
 def find_crops(
     paths: Sequence[Optional[str]], labels: np.ndarray, embeddings: np.ndarray, count: int
 ) -> list[tuple[int, int]]:
-    """Find pairs of images of which one is a part of the other.
+    """Find pairs of images of which one is a crop of the other.
 
     Compared are each image and its three nearest training images, at most 3,000 pairs, the nearest embeddings first; of
     two training images only those with two labels, since the others do no harm.
@@ -75,7 +75,7 @@ def find_crops(
 
 
 def is_crop(one: Optional[np.ndarray], other: Optional[np.ndarray]) -> bool:
-    """Whether one of two images is a part of the other, mirrored or not.
+    """Return whether one of two images is a crop of the other, mirrored or not.
 
     Args:
         one (np.ndarray), other (np.ndarray): Grey, uint8 (H, W), the longer side at least 96 pixels or as it is. None

@@ -1,4 +1,4 @@
-"""What a classifier says of images whose labels it has not seen, on the embeddings of the trained model."""
+"""Cross-validated class probabilities of images, from a classifier on the embeddings of the trained model."""
 
 from typing import Optional
 
@@ -17,7 +17,7 @@ _MOST_NUMBERS = 10**9  # embeddings times classes: some minutes on two processor
 def cross_validated_scores(
     embeddings: np.ndarray, labels: np.ndarray, num_classes: int, groups: Optional[np.ndarray] = None
 ) -> np.ndarray:
-    """Return the probabilities of a logistic regression that was fitted to the other folds of the images.
+    """Return out-of-fold probabilities of a logistic regression on embeddings.
 
     The folds are stratified and follow from the labels alone. The embeddings have seen the labels in training; the
     regression has not, so that a label which the model has learned by heart still stands out.

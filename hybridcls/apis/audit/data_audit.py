@@ -1,4 +1,4 @@
-"""One audit of the data of a training: a page, the suspects as a table, and the same numbers as JSON."""
+"""Audit the data of a training: a page, the suspects as a table, and the same numbers as JSON."""
 
 import os
 import time
@@ -26,7 +26,7 @@ __all__ = ['Audit', 'audit_data']
 
 
 class Audit(NamedTuple):
-    """What was found.
+    """The results of an audit.
 
     Args:
         html (str): The page.
@@ -53,7 +53,7 @@ def audit_data(
     rate: float = 0.05,
     decide: Optional[str] = None,
 ) -> Audit:
-    """Look for labels that are wrong, for slices in which the model fails, for duplicates and leaks.
+    """Search for wrong labels, for slices in which the model fails, for duplicates and for leaks.
 
     Args:
         model (HybridInferencer): With classes, one an image.
@@ -133,7 +133,7 @@ def audit_data(
 
 
 def _suspects(images: TrainingImages, seen: Optional[EvaluatedImages], groups: np.ndarray) -> Suspects:
-    """Rank the images by the record and by what the model says now, if they are there; a group shows the same."""
+    """Rank the images by the record and, if the files exist, by the model's present predictions; group duplicates."""
     scores, count = {}, len(images.classes)
     if not len(images):
         none, whole = np.zeros(0), np.zeros(0, np.int64)

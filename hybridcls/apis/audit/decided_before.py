@@ -1,4 +1,4 @@
-"""What a training was told to drop and relabel, so that the audit of it does not forget it."""
+"""Earlier decisions: the images that a training was told to drop or relabel."""
 
 import os
 import unicodedata
@@ -13,7 +13,7 @@ __all__ = ['DecidedImage', 'decided_before', 'name_key']
 
 
 class DecidedImage(NamedTuple):
-    """What was decided on an image before the training.
+    """The decision on an image that was made before the training.
 
     Args:
         name (str): Its path, below the folder of the images where it is there.
@@ -29,7 +29,7 @@ class DecidedImage(NamedTuple):
 
 
 def decided_before(cfg: Mapping[str, Any], checkpoint: str, root: str = '') -> tuple[list[DecidedImage], list[str]]:
-    """Read what a training has dropped, relabelled and kept, from the copy in its work dir, else from the table.
+    """Read the decisions of a training to drop, relabel or keep, from the copy in its work dir, else from the table.
 
     Args:
         cfg (Mapping): The config of the training.
@@ -67,7 +67,7 @@ def decided_before(cfg: Mapping[str, Any], checkpoint: str, root: str = '') -> t
 
 
 def name_key(name: str) -> str:
-    """Return a path in the one spelling in which paths are compared."""
+    """Normalize a path for comparison with other spellings of it."""
     return unicodedata.normalize('NFC', os.path.normpath(name))
 
 

@@ -1,4 +1,4 @@
-"""Images that are there twice: with two labels in the training, or in the training and among held-out images."""
+"""Duplicate images: with two labels in the training, or in both the training and the held-out images."""
 
 import os
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ TRAINING, HELD_OUT = 'training', 'held out'
 
 @dataclass
 class DuplicateGroup:
-    """Images that show the same.
+    """A group of images that show the same.
 
     Args:
         kind (str): ``'exact'``: all files are equal; ``'near'``: they look the same; ``'crop'``: one is a part of
@@ -41,18 +41,18 @@ class DuplicateGroup:
 
     @property
     def is_leak(self) -> bool:
-        """Whether a held-out image has trained."""
+        """Whether a held-out image of the group was trained on."""
         return bool(self.training and self.held_out)
 
     @property
     def contradicts(self) -> bool:
-        """Whether training images of it have several labels; without these, the held-out ones."""
+        """Whether the training images of the group, or without these the held-out ones, have several labels."""
         return len(set(self.labels[: len(self.training) or None])) > 1
 
 
 @dataclass
 class Duplicates:
-    """All groups of more than one image.
+    """All groups of two or more images that show the same.
 
     Args:
         groups (list[DuplicateGroup]): Contradicting ones first, then leaks, then the rest; the largest first.
@@ -64,18 +64,18 @@ class Duplicates:
     held_out: int = 0
 
     def leaked(self) -> np.ndarray:
-        """Return the rows of held-out images that a training image shows, too, ascending."""
+        """Return the rows of held-out images that equal a training image, ascending."""
         return np.array(sorted({row for one in self.groups if one.is_leak for row in one.held_out}), dtype=np.int64)
 
     def group_numbers(self, count: int) -> np.ndarray:
-        """Return numbers of the training images, int64 (count,), equal for those that show the same."""
+        """Return a group number for each training image, int64 (count,), equal for images that show the same."""
         links = [(one.training[0], row) for one in self.groups for row in one.training[1:]]
         start, end = np.array(links, np.int64).reshape(-1, 2).T
         graph = coo_array((np.ones(len(start)), (start, end)), shape=(count, count))
         return connected_components(graph, directed=False)[1].astype(np.int64)
 
     def copies(self) -> list[int]:
-        """Return the rows of training images that are copies, of equal bytes, of an earlier one with the same label."""
+        """Return the rows of training images that are byte-identical copies of an earlier one with the same label."""
         found: list[int] = []
         for one in self.groups:
             if one.kind == 'exact':
@@ -86,7 +86,7 @@ class Duplicates:
         return sorted(found)
 
     def to_drop(self) -> dict[int, str]:
-        """Return the rows of training images that can go, ascending, and why: ``'copy'`` or ``'held out, too'``.
+        """Return the rows of training images to drop, ascending, and the reason: ``'copy'`` or ``'held out, too'``.
 
         A copy is one of :meth:`copies`; without an image that is held out, too, that one tests. Where labels contradict
         each other, a person has to look.
@@ -101,7 +101,7 @@ class Duplicates:
 
 @dataclass
 class Leaks:
-    """What held-out images that have trained do to the accuracy.
+    """The effect of leaked images (held-out images that were trained on) on the accuracy.
 
     Args:
         images (int): How many held-out images there are.
@@ -131,7 +131,7 @@ def find_duplicates(
     held_out_labels: Optional[np.ndarray] = None,
     embeddings: Optional[tuple[np.ndarray, np.ndarray]] = None,
 ) -> Duplicates:
-    """Compare all images of the training, and these with the held-out ones.
+    """Compare all training images with each other and with the held-out ones.
 
     Copies have equal bytes. Near-duplicates look the same (:func:`groups_of_near_duplicates`): of another size, format
     or brightness, mirrored. Crops, which that does not find, are looked for among the images whose embeddings are
@@ -188,7 +188,7 @@ def find_duplicates(
 
 
 def leaks_of(duplicates: Duplicates, right: np.ndarray, confidence: float = 0.95) -> Optional[Leaks]:
-    """Return what the accuracy is without the held-out images that have trained; None where there are none.
+    """Return the accuracy without the leaked held-out images; None if there are none.
 
     Args:
         duplicates (Duplicates): Of the same held-out images.

@@ -1,4 +1,4 @@
-"""Duplicates and leaks: on the page, as a table to decide on, and as numbers."""
+"""The section on duplicates and leaks: on the page, as a table to decide on, and as numbers."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ def duplicates_section(
     held_out: Sequence[Item],
     classes: Sequence[str],
 ) -> Section:
-    """Show the groups: first those with several labels, then those that lie in both splits.
+    """Show the groups: those with several labels first, then those in both splits.
 
     Args:
         found (Duplicates): The groups.
@@ -100,7 +100,7 @@ def _pictures(
 
 
 def _rows(one: DuplicateGroup, training: Sequence[Item], held_out: Sequence[Item]) -> list[tuple[str, Item, int]]:
-    """Return split, image and class number of each image, those of both splits in turn."""
+    """Return split, image and class number of each image, alternating between the splits."""
     own = [('training', training[row]) for row in one.training] + [('held out', held_out[row]) for row in one.held_out]
     rows = [(split, item, label) for (split, item), label in zip(own, one.labels, strict=True)]
     first = len(one.training)
@@ -116,7 +116,7 @@ def duplicates_table(
     given_labels: Sequence[str],
     decided: Sequence[DecidedImage] = (),
 ) -> bytes:
-    """Return the content of a CSV file: a line for each image of each group, with a column ``decision``.
+    """Return the content of a CSV file with one row per image of each group, and a column ``decision``.
 
     ``advice`` is ``drop`` for a training image that :meth:`Duplicates.to_drop` names. ``decision`` is empty, or what
     was decided before; images that were dropped before follow, so that the table has all that the next training drops.
@@ -149,7 +149,7 @@ def duplicates_table(
 
 
 def duplicates_numbers(found: Duplicates, leaks: Optional[Leaks]) -> dict[str, Any]:
-    """Return them in JSON's types."""
+    """Return the duplicates and leaks in JSON's types."""
     numbers: dict[str, Any] = dict(
         groups=len(found.groups),
         contradicting=sum(one.contradicts for one in found.groups),

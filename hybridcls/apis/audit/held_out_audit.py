@@ -1,4 +1,4 @@
-"""What held-out images tell: where the model fails, and which of them have trained."""
+"""Audit held-out images: slices in which the model fails, duplicates and leaks."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ MORE_TABLES = SLICES, DUPLICATES = '_slices.csv', '_duplicates.csv'
 
 
 class HeldOutAudit(NamedTuple):
-    """What was found.
+    """The results of :func:`audit_held_out`.
 
     Args:
         sections (list[Section]): Of the page.
@@ -46,7 +46,7 @@ class HeldOutAudit(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """Images that did not train a model.
+    """Held-out images, and the tables about them.
 
     Args:
         items (list[Item]): The images; empty where none are known.
@@ -62,7 +62,7 @@ class HeldOut(NamedTuple):
 def find_held_out(
     model: HybridInferencer, data: Optional[str] = None, metadata: Sequence[str] = (), moved: Optional[str] = None
 ) -> HeldOut:
-    """Find the held-out images and the tables about them, before anything is computed.
+    """Find the held-out images and their tables, before any computation.
 
     Args:
         model (HybridInferencer): With classes, one an image.
@@ -112,7 +112,7 @@ def audit_held_out(
     workers: Optional[int] = None,
     tell: Callable[[str], None] = print,
 ) -> HeldOutAudit:
-    """Look for slices in which the model fails, duplicates and leaks.
+    """Search held-out images for slices in which the model fails, for duplicates and for leaks.
 
     Args:
         model (HybridInferencer): With classes, one an image.
@@ -171,7 +171,7 @@ def audit_held_out(
 
 
 def _slices_table(search: SliceSearch, images: EvaluatedImages) -> bytes:
-    """Return the content of a CSV file: a line for each image of each slice."""
+    """Return the content of a CSV file with one row per image of each slice."""
     text = io.StringIO(newline='')
     writer = csv.writer(text)
     writer.writerow(['path', 'outcome', 'slice', 'wrong', 'confidence'])

@@ -1,4 +1,4 @@
-"""The slices of held-out images in which a model fails, is sure of wrong answers, or does not answer."""
+"""Find slices of held-out images in which the model errs, errs with confidence, or rejects."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ _ANSWERED = 0.8  # of the images, where no calibration says which
 def image_attributes(
     model: HybridInferencer, images: EvaluatedImages, metadata: Sequence[str] = ()
 ) -> tuple[list[Attribute], list[str]]:
-    """Return all that is known of images besides whether they are wrong.
+    """Return all known attributes of images, whether they are predicted wrongly left aside.
 
     Args:
         model (HybridInferencer): For the streams, and names.
@@ -66,7 +66,7 @@ def held_out_slices(
     metadata: Sequence[str] = (),
     rate: float = 0.05,
 ) -> SliceSearch:
-    """Find the slices of held-out images in which more of them are wrong, surely wrong, or not answered.
+    """Find slices of held-out images with an excess of errors, of confident errors, or of rejections.
 
     An image is answered if its confidence is at least the threshold of the model's calibration, without one that of the
     80 % most confident; it is overconfident if it is answered, and wrong. Of images that nearly equal each other one is

@@ -1,4 +1,4 @@
-"""What the nearest images of each image are labelled as: each left out of its own vote."""
+"""Leave-one-out votes of each image's nearest neighbours for its label."""
 
 from typing import Optional
 

@@ -1,4 +1,4 @@
-"""How likely each label is wrong: evidence about the classes, calibrated, and labels that change on the way."""
+"""Estimate the probability that each label is wrong, by calibrated evidence and a model of label noise."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -22,7 +22,7 @@ def wrong_label_probabilities(
     classes: Optional[np.ndarray] = None,
     num_classes: Optional[int] = None,
 ) -> np.ndarray:
-    r"""Estimate for each image how likely its label is wrong.
+    r"""Estimate for each image the probability that its label is wrong.
 
     Two things make a label disagree with the evidence :math:`z`: a hard image, and a wrong label. Hard images disagree
     where the evidence is weak, wrong labels wherever it is: so they are told apart.
@@ -86,7 +86,7 @@ def wrong_label_probabilities(
 
 
 class _Transition:
-    """T: the shares of pairs of a class and a label that occur in an image, and what the prior says of all others."""
+    """The noise transition T: shares of (class, label) pairs that occur in the data, and a prior for all others."""
 
     def __init__(self, classes: np.ndarray, labels: np.ndarray, count: int) -> None:
         self.count = count
@@ -100,7 +100,7 @@ class _Transition:
         return classes * self.count + labels[:, None]  # classes to C, labels to C - 1
 
     def update(self, counts: np.ndarray, wrong: float) -> None:
-        """Take counts of the pairs, and the share of wrong labels, of which each class has a prior."""
+        """Update T from counts of the pairs and the share of wrong labels, which sets each class's prior."""
         self.wrong = wrong
         # The classes that stand together have the prior alone: their labels are seen only where they are wrong.
         counts = np.where(self.classes < self.count, counts, 0)
@@ -111,7 +111,7 @@ class _Transition:
         return np.where(is_label, 1 - self.wrong, self.wrong / (self.count - 1))
 
     def of(self, classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Return the share of each of the classes (N, K) that is labelled as the label (N,) of its row."""
+        """Return T for the classes (N, K) and the label (N,) of each row."""
         keys = self._keys(classes, labels)
         place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         other = _LIKE_ALL * self._prior(classes == labels[:, None]) / self.totals[classes]

@@ -1,4 +1,4 @@
-"""Which labels look wrong, by what a training saw of its images and what their neighbours are labelled as."""
+"""Rank images by how likely their labels are wrong, from the training's record and from their neighbours."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
@@ -20,7 +20,7 @@ _FLOOR = 0.05  # added to probabilities before their logarithm: a twentieth, as 
 
 @dataclass
 class Suspects:
-    """All N images, ranked.
+    """All N images, ranked by suspicion.
 
     Args:
         order (np.ndarray): Rows, the most suspect first, (N,).
@@ -51,7 +51,7 @@ class Suspects:
 
     @property
     def caution(self) -> Optional[str]:
-        """A sentence where so many labels are contradicted that the model, rather than they, may be at fault."""
+        """A warning where so many labels are contradicted that the model may be wrong instead."""
         if not self.strictness:
             return None
         act = ', and do not act on the list of suspects before' if self.strictness == 1 else ''
@@ -62,7 +62,7 @@ class Suspects:
         )
 
     def against(self, row: int) -> list[str]:
-        """Name the signals that prefer another class to the label."""
+        """Return the names of the signals that prefer another class to the label."""
         return [name for name, values in self.margins.items() if values[row] < 0]
 
 
@@ -73,7 +73,7 @@ def find_suspects(
     record: Optional[SampleRecord] = None,
     fitted: Optional[np.ndarray] = None,
 ) -> Suspects:
-    """Rank the images by how much speaks against their labels, and estimate which labels are wrong.
+    """Rank the images by the evidence against their labels, and estimate which labels are wrong.
 
     Each signal is a margin: the probability of the label minus that of its strongest rival, in [-1, 1]. ``training`` is
     its mean over the recorded epochs: the area under the margin of `Pleiss et al. (2020)
@@ -152,7 +152,7 @@ def find_suspects(
 
 
 def _between(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
-    """Return values of which above any level there are ``1 - share`` of those of one and ``share`` of the other."""
+    """Return a mixture of two samples: above any level lie ``1 - share`` of the first and ``share`` of the second."""
     values = np.concatenate([one, other])
     order = np.argsort(-values, kind='stable')
     weights = np.repeat([1 - share, share], [len(one), len(other)])[order].cumsum()
@@ -160,7 +160,7 @@ def _between(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
 
 
 def _score(margins: dict[str, np.ndarray]) -> np.ndarray:
-    """Return the mean over the signals that say something, turned so that 1 is suspect; nothing said is 0."""
+    """Return the mean of the known signals, scaled so that 1 is most suspect; 0 where no signal is known."""
     stacked = np.stack(list(margins.values())).astype(np.float64)
     known = np.isfinite(stacked)
     sums = np.where(known, stacked, 0).sum(0)
@@ -168,7 +168,7 @@ def _score(margins: dict[str, np.ndarray]) -> np.ndarray:
 
 
 class _Evidence(NamedTuple):
-    """What S signals, scores, record and trained model in this order, say of N images.
+    """The evidence of S signals (scores, record, trained model, in this order) for N images.
 
     Args:
         classes (np.ndarray): The K classes of each image that most speaks for, its label among them, int32 (N, K); of
@@ -193,7 +193,7 @@ def _evidence(
     record: Optional[SampleRecord],
     fitted: Optional[np.ndarray],
 ) -> _Evidence:
-    """Collect the evidence, of so many images at once that all their classes fit into memory."""
+    """Collect the evidence, in chunks of images whose classes fit into memory."""
     others = len(scores) + (record is not None)
     chosen_few = num_classes > _CLASSES
     width = _CLASSES if chosen_few else num_classes
@@ -237,12 +237,12 @@ def _evidence(
 
 
 def _rival(record: SampleRecord) -> np.ndarray:
-    """Return the probability of the strongest rival of the label, (E, N)."""
+    """Return the probability of the strongest class other than the label, (E, N)."""
     return np.exp(-record.loss.astype(np.float32) - record.margin.astype(np.float32))
 
 
 def _mean_probabilities(record: SampleRecord, num_classes: int) -> np.ndarray:
-    """Return the mean over the epochs of the probabilities, (N, C): of label and rival, the others in equal parts."""
+    """Return the mean probabilities over the epochs, (N, C): of label and rival; the rest is spread evenly."""
     own, rival = record.probability, _rival(record)
     rest = np.maximum(1 - own - rival, 0) / max(1, num_classes - 2)
     known = np.isfinite(own) & (record.other >= 0)
@@ -262,7 +262,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _more_signals(record: SampleRecord, num_classes: int) -> dict[str, np.ndarray]:
-    """Return what the page and the table show beside the margins."""
+    """Return further signals for the page and the table, beside the margins."""
     signals = {
         'area_under_margin': record.means['margin'],
         'loss': record.means['loss'],

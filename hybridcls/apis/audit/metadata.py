@@ -1,4 +1,4 @@
-"""What a table says of images: its columns, joined to the images by their paths."""
+"""Read a table of metadata, and join its columns to the images by path."""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ __all__ = ['metadata_attributes']
 
 
 def metadata_attributes(table: str, paths: Sequence[Optional[str]]) -> tuple[list[Attribute], list[str]]:
-    """Return an attribute for each column of a table.
+    """Return one attribute per column of a table.
 
     A line is that of an image if its path is, or is how the image's ends: ``night/7.jpg`` is that of
     ``/data/cat/night/7.jpg``. Of several lines the one with the longest path is taken.

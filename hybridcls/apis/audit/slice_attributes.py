@@ -1,4 +1,4 @@
-"""What may tell the images in which a model fails: columns of a table, the look of an image, clusters, the gate.
+"""Attributes that may explain errors: columns of a table, image statistics, clusters of embeddings, the gate.
 
 Nothing here looks at which images are wrong, so that a test of the slices afterwards is honest.
 """
@@ -72,7 +72,7 @@ class Attribute:
 
 
 class Slice(NamedTuple):
-    """Images with something in common.
+    """A group of images with a common value of one or two attributes.
 
     Args:
         attributes (tuple[str, ...]): Names of one or two attributes.
@@ -101,7 +101,7 @@ class Slice(NamedTuple):
 
 
 def look_attributes(measures: Sequence[Optional[ImageMeasures]]) -> list[Attribute]:
-    """Return the attributes of what images look like; None is an image that cannot be read."""
+    """Return the attributes of image statistics; None stands for an unreadable image."""
     found = []
     for name, (low, high) in _LOOKS.items():
         values = [None if one is None else getattr(one, name) for one in measures]
@@ -114,7 +114,7 @@ def look_attributes(measures: Sequence[Optional[ImageMeasures]]) -> list[Attribu
 
 
 def column_attribute(name: str, cells: Sequence[str]) -> Attribute:
-    """Return the attribute of a column of a table: numbers where all cells are some, an empty cell is unknown.
+    """Return the attribute of a table's column, numeric if all filled cells are numbers; empty cells are unknown.
 
     Among numbers ``NA``, ``n/a``, ``null``, ``none`` and ``-`` are unknown, too; among texts they are values.
     """
@@ -135,7 +135,7 @@ def class_attribute(labels: np.ndarray, classes: Sequence[str]) -> Attribute:
 
 
 def folder_attributes(paths: Sequence[Optional[str]], labels: np.ndarray) -> list[Attribute]:
-    """Return an attribute for each level of the folders, without levels that say no more than the class.
+    """Return one attribute per level of the folders, without levels that only repeat the class.
 
     Example:
         >>> paths = ['data/cat/day/1.jpg', 'data/cat/night/2.jpg', 'data/dog/day/3.jpg', 'data/dog/night/4.jpg']
@@ -153,7 +153,7 @@ def folder_attributes(paths: Sequence[Optional[str]], labels: np.ndarray) -> lis
 
 
 def cluster_attributes(embeddings: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> list[Attribute]:
-    """Return the clusters of embeddings, by k-means of their directions, 5 and 20 of them, and their norm.
+    """Return k-means clusters of the normalized embeddings (k = 5 and 20), and the norm of the embeddings.
 
     The clusters are those of all images together, made without a look at which are wrong.
 
@@ -183,7 +183,7 @@ def cluster_attributes(embeddings: np.ndarray, labels: np.ndarray, classes: Sequ
 
 
 def slices_of(attribute: Attribute) -> list[Slice]:
-    """Return the slices of one attribute, of at least 5 images in and outside of it.
+    """Return the slices of one attribute that have at least 5 images inside and outside.
 
     Of texts one for each value, of the 50 most frequent ones. Of numbers the tails of 5 to 50 % of the
     images at both ends, the fifths between, and what lies beyond the widest gap; thresholds are rounded to two or three
@@ -242,14 +242,14 @@ def _tails_of(attribute: Attribute) -> list[Slice]:
 
 
 def _rounded(threshold: float, known: np.ndarray) -> float:
-    """Round to as few digits as tell apart a fiftieth of the range that most values are in."""
+    """Round to the fewest digits that resolve 1/50 of the range between the 5 % and 95 % quantiles."""
     low, high = np.quantile(known, [0.05, 0.95])
     step = (high - low or known[-1] - known[0]) / 50
     return round(threshold, -int(np.floor(np.log10(step))))
 
 
 def _gap(known: np.ndarray) -> Optional[float]:
-    """Return a number in the widest gap between sorted values, if it is wide: where it divides them by nature."""
+    """Return a number in the widest gap between sorted values, if that gap is wide enough to be a natural split."""
     inner = known[FEWEST - 1 : len(known) - FEWEST + 1]
     steps = np.diff(inner)
     if not len(steps):
@@ -263,7 +263,7 @@ def _gap(known: np.ndarray) -> Optional[float]:
 
 
 def pairs_of(slices: Sequence[Slice], most: int) -> list[Slice]:
-    """Return the intersections of two coarse slices of different attributes, at most ``most``.
+    """Return at most ``most`` intersections of two coarse slices of different attributes.
 
     Those with attributes that the user has brought come first, then the largest. One that is nearly one of its two
     slices is left out.

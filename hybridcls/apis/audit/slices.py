@@ -1,4 +1,4 @@
-"""Find the groups of images in which a model fails more often than elsewhere."""
+"""Find slices: groups of images in which a model fails more often than elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,7 +27,7 @@ _CLUSTER_OF_A_CLASS = ('class',), ('cluster',)
 
 @dataclass
 class FoundSlice:
-    """A group of images in which an outcome (an error) is more frequent.
+    """A slice in which an outcome (such as an error) is more frequent than elsewhere.
 
     Args:
         name (str): In words.
@@ -68,7 +68,7 @@ class FoundSlice:
     members: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def sentence(self, what: str = 'wrong') -> str:
-        """Return it as a sentence."""
+        """Describe the slice in a sentence."""
         further = ' that are in no slice before' if self.further else ''
         return (
             f'Of {self.images} {self.name}{further} {self.count} are {what}, {100 * self.share:.0f} % '
@@ -78,7 +78,7 @@ class FoundSlice:
         )
 
     def numbers(self) -> dict[str, Any]:
-        """Return it in JSON's types, without the images."""
+        """Return the slice in JSON's types, without the images."""
         found = asdict(self)
         found['attributes'] = list(self.attributes)
         del found['members']
@@ -87,7 +87,7 @@ class FoundSlice:
 
 @dataclass
 class SliceSearch:
-    """What a search has found.
+    """The result of :func:`find_slices`.
 
     Args:
         found (list[FoundSlice]): By outcome, in the order of :func:`find_slices`.
@@ -103,7 +103,7 @@ class SliceSearch:
 
 
 def class_strata(labels: np.ndarray, fewest: int = _IMAGES_OF_A_CLASS) -> tuple[np.ndarray, int]:
-    """Return the stratum of each image, its class, and how many images are in the one of all classes with few images.
+    """Return the stratum of each image (its class), and how many images share the stratum of all small classes.
 
     Inside a class of one or two images nothing can be compared.
     """
@@ -120,7 +120,7 @@ def find_slices(
     rate: float = 0.05,
     seed: int = 0,
 ) -> SliceSearch:
-    """Find the slices of images in which an outcome is more frequent than elsewhere.
+    """Find slices of images in which an outcome is more frequent than elsewhere.
 
     Slices of one attribute and of two are compared inside the classes, so that a hard class does not blame its
     brightness; those of the attribute ``'class'`` over all images. Each outcome and each of these three families has an
@@ -177,12 +177,12 @@ def find_slices(
 
 
 def _distinct(slices: Sequence[Slice]) -> list[Slice]:
-    """Leave out slices with the images of an earlier one."""
+    """Drop slices with the same images as an earlier one."""
     return list({one.members.tobytes(): one for one in reversed(slices)}.values())[::-1]
 
 
 def _rank(one: '_Candidate') -> tuple[bool, bool, float, str]:
-    """What explains a class or a symptom of the model comes before it, and then the strongest evidence."""
+    """Sort key: causes come before a whole class or a symptom of the model, then the strongest evidence first."""
     slice_ = one.slice
     return slice_.inner, slice_.attributes == ('class',), one.p_value * one.tests, slice_.condition
 
@@ -197,7 +197,7 @@ class _Candidate(NamedTuple):
 def _candidates(
     families: Sequence[tuple[list[Slice], np.ndarray]], marked: np.ndarray, rest: np.ndarray, level: float, seed: int
 ) -> list[_Candidate]:
-    """Find the slices with an excess among some images, in the order of :func:`_rank`."""
+    """Find the slices with an excess among the remaining images, in the order of :func:`_rank`."""
     found = []
     for slices, strata in families:
         members = np.stack([one.members for one in slices])[:, rest]
@@ -213,7 +213,7 @@ def _candidates(
 
 
 def _sharpest(candidates: Sequence[_Candidate], marked: np.ndarray, rest: np.ndarray, strata: np.ndarray) -> _Candidate:
-    """Return the first slice, or a part of it outside of which it has no excess."""
+    """Return the first slice, or the part of it that explains its whole excess."""
     best = candidates[0]
     whole = best.slice.members & rest
     for one in candidates[1:]:

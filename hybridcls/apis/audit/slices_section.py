@@ -1,4 +1,4 @@
-"""The slices on the page: a sentence, a row and some images of each."""
+"""The section on slices: a sentence, a row and example images of each."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ _HEAD = ('slice', 'what', 'images', 'of these', '%', '95 % interval', 'elsewhere
 
 
 def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequence[str]) -> Section:
-    """Show what a search has found.
+    """Show the result of a search for slices.
 
     Args:
         search (SliceSearch): Its ``members`` are positions in ``images``.
@@ -57,7 +57,7 @@ def _same(one: FoundSlice) -> str:
 
 
 def _pictures(one: FoundSlice, images: EvaluatedImages, classes: Sequence[str]) -> list[dict]:
-    """Show the images with the outcome, the most confident first; of those not answered the least."""
+    """Show images with the outcome, the most confident first; of rejected ones the least confident."""
     wrong = images.predicted[one.members] != images.labels[one.members]
     order = np.lexsort((-images.confidence[one.members], ~wrong))
     found = []

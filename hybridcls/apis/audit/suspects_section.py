@@ -1,4 +1,4 @@
-"""The suspects on the page: pictures by the pair of label and suggestion, and a table of all."""
+"""The section on suspects: images by pairs of label and suggestion, and a table of all."""
 
 from collections import Counter
 from typing import Any
@@ -17,7 +17,7 @@ _PICTURES, _PAIRS, _OF_A_PAIR, _ROWS = 48, 8, 12, 1000
 
 
 def suspects_section(images: TrainingImages, suspects: Suspects, count: int) -> Section:
-    """Show the first suspects.
+    """Show the most suspect images.
 
     Args:
         images (TrainingImages): All images.

@@ -1,4 +1,4 @@
-"""The suspects as a table, which a person decides on and the next training reads."""
+"""The table of suspects, in which a person decides and which the next training reads."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ __all__ = ['decided_rows', 'new_rows', 'suspect_again', 'suspects_table']
 
 
 def decided_rows(images: TrainingImages, suspects: Suspects, count: int, decide: str) -> list[int]:
-    """Choose the images that one decision for all of the first suspects is for.
+    """Choose the suspects to which one decision for all (``--decide``) applies.
 
     Those on which something was decided before keep that. An image without which its class would have none is left to a
     person: a training refuses a class without images.
@@ -39,13 +39,13 @@ def decided_rows(images: TrainingImages, suspects: Suspects, count: int, decide:
 
 
 def new_rows(images: TrainingImages, suspects: Suspects, count: int) -> list[int]:
-    """Return those of the first suspects on which nothing was decided before, the most suspect first."""
+    """Return the suspects without an earlier decision, the most suspect first."""
     decided = images.decided_rows()
     return [int(row) for row in suspects.order[:count] if int(row) not in decided]
 
 
 def suspect_again(images: TrainingImages, suspects: Suspects) -> list[int]:
-    """Return those that were relabelled before and whose new label the signals together contradict, too."""
+    """Return the images that were relabelled before, and whose new label the signals together contradict as well."""
     new = {row for row, one in images.decided_rows().items() if one.new}
     return [int(row) for row in suspects.order if int(row) in new and suspects.score[row] > 0.5]
 
@@ -57,7 +57,7 @@ def suspects_table(
     decide: Optional[str] = None,
     duplicates: Optional[Mapping[int, str]] = None,
 ) -> bytes:
-    """Return the content of a CSV file, UTF-8: a line for each of the first suspects, with a column ``decision``.
+    """Return the content of a CSV file, UTF-8, with one row per suspect and a column ``decision``.
 
     It is empty, or ``decide`` for :func:`decided_rows`. Then come the images that can be dropped because they are there
     twice, with the reason in ``against``. Below are the images on which something was decided before the training, with

@@ -1,4 +1,4 @@
-"""How fast a trained model answers by each setting, what that costs in accuracy, and the best of them."""
+"""Benchmark a trained model: speed, memory and accuracy of each inference setting, and the best of them."""
 
 from .measuring import BenchmarkOptions, benchmark
 

@@ -1,4 +1,4 @@
-"""A benchmark as a text of tables."""
+"""Format a benchmark as text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ['benchmark_text']
 
 
 def benchmark_text(found: Benchmark, columns: int = 120) -> str:
-    """Format what was measured: the machine, a table a batch size, one of answers, and what was chosen.
+    """Format the results: the machine, one table per batch size, one of predictions, and the choice.
 
     Args:
         found (Benchmark): What was measured.
@@ -63,7 +63,7 @@ def benchmark_text(found: Benchmark, columns: int = 120) -> str:
 
 
 def _aligned(table: Sequence[tuple[str, str]], columns: int) -> list[str]:
-    """The lines of names and numbers."""
+    """Return lines of names and aligned numbers."""
     width = max(len(name) for name, _ in table)
     if width + 1 + max(len(numbers) for _, numbers in table) <= columns:
         return [f'{name:<{width}} {numbers}' for name, numbers in table]

@@ -1,4 +1,4 @@
-"""One way to run a model: in a process of its own, so that its memory is its own and no other one disturbs it."""
+"""Run one candidate of a benchmark in its own process, so that memory is measured separately."""
 
 import gc
 import re
@@ -30,7 +30,7 @@ _NOISE = (180, 240)  # (h, w) of the image that the pipeline is shown
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is to be run.
+    """One way to run a model: a checkpoint with inference settings, or an artifact.
 
     Args:
         name (str): In the table.
@@ -49,7 +49,7 @@ class Candidate:
     trust: bool = False
 
     def open(self) -> 'Union[NetworkRunner, GraphRunner]':
-        """Load it into this process."""
+        """Load the candidate into this process."""
         torch.set_num_threads(self.threads)
         if self.trust:
             trust_checkpoints()
@@ -59,7 +59,7 @@ class Candidate:
 
 
 class NetworkRunner:
-    """A trained model by some settings."""
+    """Run a trained model with given settings."""
 
     def __init__(self, model: HybridInferencer, settings: InferenceSettings) -> None:
         self.model, self.settings = model, settings
@@ -69,7 +69,7 @@ class NetworkRunner:
         model.network.use(settings)
 
     def prepare(self, batch_size: int) -> Callable[[], Any]:
-        """Return a call that answers a batch of noise."""
+        """Return a function that predicts a batch of noise."""
         network = self.model.network
         torch.compiler.reset()
         network.use(self.settings, batch_size)
@@ -82,7 +82,7 @@ class NetworkRunner:
         return run
 
     def answers(self, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
-        """Return the outputs for images of the pipeline, by name."""
+        """Return the outputs for preprocessed images, by name."""
         samples = self.model.forward([dict(inputs=_tensors(one), data_samples=DataSample()) for one in inputs])
         names = dict(probabilities='pred_score', embedding='embedding')
         return {
@@ -92,7 +92,7 @@ class NetworkRunner:
         }
 
     def flops(self) -> int:
-        """Count the operations of one image: two for a product and a sum."""
+        """Count the operations for one image; a multiply-add counts as two."""
         network = self.model.network
         network.use(self.settings.uncompiled)
         found = counted_flops(lambda: self.model.forward([dict(inputs=self._image, data_samples=DataSample())]))
@@ -101,7 +101,7 @@ class NetworkRunner:
 
 
 class GraphRunner:
-    """An exported model in the runtime of its format."""
+    """Run an exported model in the runtime of its format."""
 
     device = torch.device('cpu')
 
@@ -110,7 +110,7 @@ class GraphRunner:
         self._shape = [int(size) for size in opened.sidecar['model']['input']['shape'][1:]]
 
     def prepare(self, batch_size: int) -> Callable[[], Any]:
-        """Return a call that answers a batch of noise."""
+        """Return a function that predicts a batch of noise."""
         batch = np.random.default_rng(0).integers(0, 256, (batch_size, *self._shape), dtype=np.uint8)
         return lambda: self._run(batch)
 
@@ -120,12 +120,12 @@ class GraphRunner:
         return {name: found[name] for name in ('probabilities', 'embedding') if name in found}
 
     def flops(self) -> None:
-        """Nothing counts them in a graph."""
+        """Return None: operations of a graph are not counted."""
         return
 
 
 def serve(candidate: Candidate, connection: Any) -> None:
-    """Answer the questions of another process until it closes the connection: pairs of a method and its arguments."""
+    """Answer (method, arguments) requests of another process until it closes the connection."""
     asked: dict[str, Callable[..., Any]] = {}
     try:
         runner = candidate.open()
@@ -156,7 +156,7 @@ def serve(candidate: Candidate, connection: Any) -> None:
 def peak_of_process(
     run: Callable[[], Any], device: torch.device, held: Optional[int] = None
 ) -> dict[str, Optional[int]]:
-    """Return the largest memory of this process (of the GPU: of its tensors) in a call, in bytes, and beyond ``held``.
+    """Return the peak memory of this process (on a GPU: of its tensors) in a call, in bytes, and that above ``held``.
 
     On Linux and on GPUs alone; elsewhere the numbers are None. Without ``held`` it is what there was before the call:
     of a process that has computed before, that has the memory which its allocator keeps.
@@ -179,7 +179,7 @@ def peak_of_process(
 
 
 def _held(device: torch.device) -> Optional[int]:
-    """The memory now; None where it is not known."""
+    """Return the memory in use; None where it is not known."""
     if device.type == 'cuda':
         return torch.cuda.memory_allocated(device)
     try:
@@ -202,7 +202,7 @@ def _seconds_of(run: Callable[[], Any]) -> float:
 
 
 def sentence_of(error: Exception) -> str:
-    """Return what an error says, with its class where it was not written for users."""
+    """Return the message of an error, with its class unless it was written for users."""
     text = str(error).strip().splitlines()
     return (
         f'{type(error).__name__}: {text[0]}'
@@ -212,5 +212,5 @@ def sentence_of(error: Exception) -> str:
 
 
 def _tensors(image: Any) -> Any:
-    """Pixels of one image, or of its views, as a pipeline packs them."""
+    """Return the tensors of one image, or of its views, as a pipeline packs them."""
     return torch.from_numpy(image) if isinstance(image, np.ndarray) else [torch.from_numpy(view) for view in image]

@@ -1,4 +1,4 @@
-"""A process that runs one candidate, and answers."""
+"""A child process that runs one candidate."""
 
 import multiprocessing
 from typing import Any
@@ -12,11 +12,11 @@ _CONTEXT = 'forkserver' if 'forkserver' in multiprocessing.get_all_start_methods
 
 
 class ChildError(RuntimeError):
-    """The candidate cannot be run; the text is a sentence why."""
+    """The candidate cannot be run; the message says why."""
 
 
 class Child:
-    """Starts the process of a candidate; it loads while others do something else.
+    """Start the process of a candidate, which loads in the background.
 
     Args:
         candidate (Candidate): What it runs.
@@ -34,7 +34,7 @@ class Child:
         theirs.close()
 
     def wait(self) -> None:
-        """Return when it is loaded.
+        """Wait until the candidate is loaded.
 
         Raises:
             ChildError: If it cannot be.

@@ -1,4 +1,4 @@
-"""The exported forms of a checkpoint that a benchmark runs beside it: ONNX in float32, and in int8."""
+"""Export a checkpoint for a benchmark: ONNX in float32, and in int8."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ EXPORTS = dict(onnxruntime='float32', onnxruntime_int8='int8')
 
 
 class Exports:
-    """Writes them: float32 once, and int8 from it.
+    """Export on demand: float32 once, and int8 from it.
 
     Args:
         checkpoint (str): The file.
@@ -48,7 +48,7 @@ class Exports:
         self.notes: list[str] = []
 
     def folder_of(self, name: str) -> Path:
-        """Return the folder of one of :data:`EXPORTS`, which is written when it is first asked for.
+        """Return the folder of one of :data:`EXPORTS`; it is exported at the first call.
 
         Raises:
             Exception: If it cannot be exported.

@@ -1,4 +1,4 @@
-"""The config that lets a trained model compute by chosen settings, as a child of the config of its training."""
+"""Write the config of the chosen inference settings, as a child of the training's config."""
 
 import os
 from pathlib import Path
@@ -46,7 +46,7 @@ def _config_beside(checkpoint: str, cfg: Config) -> Optional[str]:
 
 
 def _values_of(path: Path) -> Any:
-    """The values of a file of literals, which is not run; None of other files."""
+    """Return the top-level values of a config file of literals, without running it; None for other files."""
     try:
         return Config(dict(read_assignments(path.read_text(encoding='utf8')))).to_dict()
     except (OSError, ValueError, SyntaxError, TypeError):

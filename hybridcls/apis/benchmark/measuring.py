@@ -1,4 +1,4 @@
-"""Measure each way to run a trained model: interleaved, each in its own process, on the same images."""
+"""Measure each way to run a trained model: interleaved, in separate processes, on the same images."""
 
 import math
 import os
@@ -48,7 +48,7 @@ _GPU = ('eager', 'bf16', 'channels_last+bf16', 'compiled', 'compiled+channels_la
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """How it is measured.
+    """The options of a benchmark.
 
     Args:
         batch_sizes (Sequence[int]): Images of a call. Defaults to 1, 8 and 64.
@@ -72,7 +72,7 @@ class BenchmarkOptions:
     trust: bool = False
 
     def times(self, settings: Optional[InferenceSettings], size: int) -> bool:
-        """Whether settings (None: an artifact) are timed at a batch size: each one compiles them again."""
+        """Return whether settings (None: an artifact) are timed at a batch size; each size compiles again."""
         is_compiled = settings is not None and settings.compile
         return not is_compiled or self.settings is not None or size == max(self.batch_sizes)
 
@@ -90,7 +90,7 @@ class BenchmarkOptions:
 
 @dataclass
 class Benchmark:
-    """What was measured.
+    """The results of a benchmark.
 
     Args:
         machine (dict): Names and numbers of the machine.
@@ -108,7 +108,7 @@ class Benchmark:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it in JSON's types."""
+        """Return the results in JSON's types."""
         return dict(
             machine=self.machine, rows=[row.as_dict() for row in self.rows], preprocess_ms=self.preprocess_ms,
             chosen=self.chosen, notes=self.notes,
@@ -124,7 +124,7 @@ def benchmark(
     tell: Callable[[str], Any] = lambda sentence: None,
     child: Callable[[Candidate], Any] = Child,
 ) -> Benchmark:
-    """Measure a checkpoint by several settings, or an artifact.
+    """Benchmark a checkpoint with several inference settings, or an artifact.
 
     Args:
         source: The checkpoint, or the folder of an artifact.
@@ -227,7 +227,7 @@ def _merges_tokens(model: Any) -> bool:
 def _expected_time(
     wanted: Sequence[Optional[InferenceSettings]], model: Optional[HybridInferencer], options: BenchmarkOptions
 ) -> str:
-    """Return a sentence about how long it will take, and what is left out for that."""
+    """Return a sentence on how long the benchmark will take, and what it leaves out to save time."""
     sizes = sorted(set(options.batch_sizes))
     text = (
         f'batch {", ".join(map(str, sizes))}: each at most {options.rounds} rounds or {options.seconds:g} s of timing'
@@ -244,7 +244,7 @@ def _expected_time(
 
 
 def _try(row: Row, function: Callable[[], Any], tell: Callable[[str], Any]) -> bool:
-    """Whether it succeeds; if not the row says why."""
+    """Call a function of a row; if it fails, note the reason in the row and return False."""
     try:
         function()
     except ChildError as error:
@@ -257,7 +257,7 @@ def _try(row: Row, function: Callable[[], Any], tell: Callable[[str], Any]) -> b
 def _time(
     size: int, running: list[tuple[Row, Any]], options: BenchmarkOptions, tell: Callable[[str], Any]
 ) -> list[tuple[Row, Any]]:
-    """Time all at a batch size, and look at their memory; return those that can: none if the first one cannot."""
+    """Time all rows at a batch size, with their memory; return those that work, none if the first one fails."""
     if not running:
         return []
     first: dict[str, float] = {}
@@ -298,7 +298,7 @@ def _time(
 def _judge(
     images: '_Images', running: list[tuple[Row, Any]], options: BenchmarkOptions, tell: Callable[[str], Any]
 ) -> None:
-    """Ask all for the same images, and compare the answers."""
+    """Run all rows on the same images, and compare their predictions."""
     if not running:
         return
     if images.multi_label:
@@ -339,7 +339,7 @@ def _judge(
 
 
 def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
-    """Choose the fastest at the largest batch of those that are within the wanted loss."""
+    """Choose the fastest row at the largest batch size that stays within the allowed loss."""
     size = max(options.batch_sizes)
     timed = sorted((row for row in result.rows if size in row.speeds), key=lambda row: row.speeds[size].ratio)
     good = [row for row in timed if row.verdict == 'within']
@@ -356,7 +356,7 @@ def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
 
 
 class _Images:
-    """Held-out images, preprocessed once for all, and what calibrates the answers."""
+    """Held-out images, preprocessed once for all rows, and the calibration of the predictions."""
 
     calibration: Optional[Calibration] = None
 
@@ -397,7 +397,7 @@ class _Images:
         return 1e3 * (time.perf_counter() - began) / len(items)
 
     def batches(self, size: int) -> Any:
-        """Yield what the network is given, as arrays; labels are noted on the way."""
+        """Yield the network's inputs as arrays; labels are collected on the way."""
         if self._model is None:
             for begin in range(0, len(self.items), size):
                 part = [(item, self._prepared(item)) for item in self.items[begin : begin + size]]
@@ -424,7 +424,7 @@ class _Images:
                 self._unknown[item.label] = None
 
     def note_unknown(self) -> None:
-        """Note how many of the images that were read are not in the accuracy."""
+        """Note how many of the readable images are left out of the accuracy."""
         count = self.labels.count(-1)
         which = f' (such as {next(iter(self._unknown))})' if self._unknown else ''
         if count == len(self.labels):
@@ -436,7 +436,7 @@ class _Images:
             )
 
     def _prepared(self, item: Item) -> Optional[np.ndarray]:
-        """Return an image as an artifact takes it; None if it cannot be read."""
+        """Preprocess an image for an artifact; return None if it cannot be read."""
         try:
             return self._artifact.prepare(item.path)
         except (ValueError, OSError):
@@ -455,6 +455,6 @@ def _arrays(inputs: Any) -> Any:
 
 
 def check_artifact(folder: str, trust: bool) -> None:
-    """Raise unless a folder is an artifact that may be opened."""
+    """Raise unless a folder is an artifact that is safe to open."""
     check_no_program('benchmark', folder, trust)
     read_sidecar(folder)

@@ -1,4 +1,4 @@
-"""What was measured of one way to run a model, and whether it may be chosen."""
+"""One row of a benchmark: speed, memory and accuracy of one way to run a model."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional
@@ -21,7 +21,7 @@ _FOR_TAIL = 20  # calls that a 95th percentile needs
 
 @dataclass
 class Speed:
-    """Of one batch size.
+    """Speed and memory at one batch size.
 
     Args:
         images_per_second (float): By the median call.
@@ -44,7 +44,7 @@ class Speed:
 
     @classmethod
     def of(cls, batch_size: int, seconds: list[float], ratio: float, first: float) -> 'Speed':
-        """Summarize the seconds of calls."""
+        """Summarize the durations of calls, in seconds."""
         milliseconds = 1e3 * np.array(seconds)
         middle = float(np.median(milliseconds))
         tail = float(np.percentile(milliseconds, 95)) if len(seconds) >= _FOR_TAIL else None
@@ -53,7 +53,7 @@ class Speed:
 
 @dataclass
 class Accuracy:
-    """Of the same images by two rows.
+    """Accuracy of a row on labelled images, compared with the first row on the same images.
 
     Args:
         images (int): With a class of the model.
@@ -83,7 +83,7 @@ class Accuracy:
 
 @dataclass
 class Row:
-    """One way to run the model.
+    """One way to run the model, and its measurements.
 
     Args:
         name (str): As asked for.
@@ -107,18 +107,18 @@ class Row:
 
     @property
     def computes_the_same(self) -> bool:
-        """Whether the answers differ from a test's by the order of sums in float32 alone."""
+        """Whether the predictions differ from a test's only by the order of float32 sums."""
         return self.name == 'onnxruntime' if self.settings is None else self.settings.computes_the_same
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it in JSON's types."""
+        """Return the row in JSON's types."""
         return asdict(self) | dict(speeds={str(size): asdict(speed) for size, speed in self.speeds.items()})
 
 
 def accuracy_of(
     scores: np.ndarray, reference: np.ndarray, labels: np.ndarray, threshold: Optional[float] = None
 ) -> Optional[Accuracy]:
-    """Compare probabilities (N, C) with those of the first row; labels are -1 for no class of the model.
+    """Compare probabilities (N, C) with those of the first row; label -1 is a class unknown to the model.
 
     Args:
         scores (np.ndarray): Of a row.
@@ -155,7 +155,7 @@ def accuracy_of(
 
 
 def verdict_on(row: Row, max_loss: float, rule: str) -> tuple[str, str]:
-    """Judge whether a row loses at most so many points of accuracy.
+    """Decide whether a row loses at most so many points of accuracy.
 
     By ``'interval'`` a loss is small enough if its whole 95 % interval is: it was shown. By ``'estimate'`` the
     measured difference decides. What differs from the first row by the order of sums in float32 alone needs no

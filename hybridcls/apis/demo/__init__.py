@@ -1,1 +1,1 @@
-"""A page in the browser that asks a trained model: what it says of an image, whether it may, and what is like it."""
+"""A web page that shows the predictions of a trained model, their reliability, and similar images."""

@@ -1,4 +1,4 @@
-"""An answer as HTML: everything in it is escaped, and images are in the page itself, so that it asks for nothing."""
+"""Render a prediction as HTML; all text is escaped, and images are inlined, so nothing is fetched."""
 
 import base64
 import io
@@ -50,7 +50,7 @@ _MOST_IN_SET = 40
 
 
 class Thumbnail:
-    """A neighbour as it is shown.
+    """The thumbnail of a neighbour, with its caption.
 
     Args:
         label (str): Its class; ``''``: not known.
@@ -64,7 +64,7 @@ class Thumbnail:
 
 
 def data_uri(image: np.ndarray, most: Optional[int] = None) -> str:
-    """Return an image, uint8 (H, W, 3) RGB, for the page: a PNG, or a JPEG of at most ``most`` pixels an edge."""
+    """Encode an image, uint8 (H, W, 3) RGB, as a data URI: a PNG, or a JPEG of at most ``most`` pixels an edge."""
     picture, buffer = Image.fromarray(image), io.BytesIO()
     if most is None:
         picture.save(buffer, 'PNG')
@@ -75,7 +75,7 @@ def data_uri(image: np.ndarray, most: Optional[int] = None) -> str:
 
 
 def message_html(text: str) -> str:
-    """Return a sentence in the place of an answer."""
+    """Render a message instead of a prediction."""
     return f'<div class="hc" role="status"><p>{escape(text)}</p></div>'
 
 
@@ -83,7 +83,7 @@ def answer_html(
     shown: ShownAnswer,
     neighbours: Optional[Sequence[Thumbnail]] = None,
 ) -> str:
-    """Return the answer as HTML.
+    """Render a prediction as HTML.
 
     Args:
         shown (ShownAnswer): The answer.
@@ -138,7 +138,7 @@ def _of_answer(shown: ShownAnswer, with_titles: bool = True) -> Iterable[str]:
 
 
 def images_html(read: Optional[np.ndarray], seen: Optional[np.ndarray]) -> str:
-    """Return the image as HTML: as it was read, and as the network sees it, each uint8 (H, W, 3) RGB or None."""
+    """Render the image as it was read and as the network sees it, each uint8 (H, W, 3) RGB or None."""
     return f'<div class="hc seen">{"".join(_images(read, seen))}</div>'
 
 

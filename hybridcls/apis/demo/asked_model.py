@@ -1,4 +1,4 @@
-"""A model that a page asks: an artifact, through the runtime that is shipped with it, or a checkpoint."""
+"""The model behind a page: an artifact, run by its shipped runtime, or a checkpoint."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ _FORMAT = 'hybridcls artifact'
 
 
 class Said(NamedTuple):
-    """What a model says of an image.
+    """The prediction for an image, with the image itself.
 
     Args:
         answer (dict): As the runtime of an artifact gives it, with all classes in ``top``.
@@ -39,7 +39,7 @@ class Said(NamedTuple):
 
 
 class AskedModel:
-    """A model behind a page.
+    """Base of the models behind a page.
 
     Attributes:
         name (str): Its title.
@@ -54,7 +54,7 @@ class AskedModel:
     why: str
 
     def ask(self, content: bytes) -> Said:
-        """Answer for the bytes of an image file.
+        """Predict the image in the bytes of a file.
 
         Raises:
             ValueError, OSError: If it cannot be read.
@@ -62,12 +62,12 @@ class AskedModel:
         raise NotImplementedError
 
     def read(self, path: str) -> np.ndarray:
-        """Return the image of a file as uint8 (H, W, 3) RGB."""
+        """Decode the image in the bytes of a file, uint8 (H, W, 3) RGB."""
         raise NotImplementedError
 
 
 def is_artifact(path: Path) -> bool:
-    """Whether a folder is one of ``hybridcls export``."""
+    """Return whether a folder was written by ``hybridcls export``."""
     try:
         sidecar = json.loads((path / 'model.json').read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -76,7 +76,7 @@ def is_artifact(path: Path) -> bool:
 
 
 class Artifact(AskedModel):
-    """An artifact; torch is not needed.
+    """An exported model; torch is not needed.
 
     Its own ``runtime.py`` is not run, which whoever made the artifact may have written: that of hybridcls reads it.
 
@@ -107,7 +107,7 @@ class Artifact(AskedModel):
         self.why = f'Artifact {folder}, of {provenance.get("checkpoint", "an unknown checkpoint")}.'
 
     def ask(self, content: bytes) -> Said:
-        """Answer for the bytes of an image file."""
+        """Predict the image in the bytes of a file."""
         image = self._model.read(content)
         seen = self._model.prepare(image)
         outputs = self._model.run(seen[None])
@@ -116,12 +116,12 @@ class Artifact(AskedModel):
         return Said(answer, None if embedding is None else embedding[0], image, seen)
 
     def read(self, path: str) -> np.ndarray:
-        """Return the image of a file as uint8 (H, W, 3) RGB."""
+        """Decode the image in the bytes of a file, uint8 (H, W, 3) RGB."""
         return self._model.read(path)
 
 
 class Checkpoint(AskedModel):
-    """A checkpoint, or several as an ensemble, asked as ``hybridcls predict`` asks it."""
+    """A checkpoint, or several as an ensemble, which predicts as ``hybridcls predict`` does."""
 
     def __init__(self, model: 'HybridInferencer') -> None:
         from ..embedding_index import about_model
@@ -141,7 +141,7 @@ class Checkpoint(AskedModel):
         self.why = model.why
 
     def ask(self, content: bytes) -> Said:
-        """Answer for the bytes of an image file."""
+        """Predict the image in the bytes of a file."""
         from hybridcls.visualization.prediction_image import to_rgb_image
 
         from ..image_inputs import Item
@@ -159,7 +159,7 @@ class Checkpoint(AskedModel):
         return Said(_as_dict(answer), answer.embedding, self._as_read(item.as_sample()), image)
 
     def read(self, path: str) -> np.ndarray:
-        """Return the image of a file as uint8 (H, W, 3) RGB."""
+        """Decode the image in the bytes of a file, uint8 (H, W, 3) RGB."""
         image = self._as_read(dict(img_path=path))
         if image is None:
             raise ValueError(f'{path} cannot be read.')
@@ -188,7 +188,7 @@ def _as_dict(answer: 'Answer') -> dict[str, Any]:
 
 
 def _runtime() -> ModuleType:
-    """Import the runtime by its path, as it is shipped: its package needs torch."""
+    """Import the shipped runtime by its path, since its package needs torch."""
     name = 'hybridcls_shipped_runtime'
     if name not in sys.modules:
         spec: Any = importlib.util.spec_from_file_location(name, _RUNTIME)

@@ -1,4 +1,4 @@
-"""The images of an index that are most similar to one, without torch."""
+"""Find the most similar images of an index, without torch."""
 
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ class Neighbour(NamedTuple):
 
 
 class Neighbours:
-    """A search of an index of ``hybridcls embed``.
+    """A search in an index of ``hybridcls embed``.
 
     Args:
         path (str): The index.
@@ -47,7 +47,7 @@ class Neighbours:
         return len(self._index)
 
     def find(self, embedding: np.ndarray, k: int = 6) -> list[Neighbour]:
-        """Return the ``k`` images that are most similar to an embedding (D,), the most similar first.
+        """Return the ``k`` images most similar to an embedding (D,), the most similar first.
 
         Raises:
             ValueError: If the index is of another width.

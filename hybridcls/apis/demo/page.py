@@ -1,4 +1,4 @@
-"""The page of ``hybridcls demo``: gradio, with nothing from elsewhere."""
+"""The page of ``hybridcls demo``, made with gradio and without external resources."""
 
 import io
 import os
@@ -30,7 +30,7 @@ _THUMBNAIL = 192
 
 
 class Page:
-    """What the page does with an image: a function from a file to HTML, without gradio.
+    """The function of the page, from an image file to HTML, without gradio.
 
     Args:
         model (AskedModel): The model.
@@ -44,7 +44,7 @@ class Page:
 
     @property
     def about(self) -> str:
-        """A line about the model."""
+        """A line about the model, for the top of the page."""
         of = self.model.described
         parts = [
             f'{len(of.classes):,} class{"es" * (len(of.classes) != 1)}' if of.classes else 'embeddings, no classes'
@@ -58,7 +58,7 @@ class Page:
         return ' · '.join(parts)
 
     def answer(self, path: Optional[str]) -> tuple[str, str]:
-        """Return the answer for an image file and the image itself, as HTML.
+        """Return the prediction for an image file, and the image itself, as HTML.
 
         An error never ends the page: then the answer is a sentence, and there is no image.
         """
@@ -151,7 +151,7 @@ def make_app(page: Page, max_mb: float, hosts: Optional[list[str]] = None) -> An
 
 
 def _check_pixels(content: bytes) -> None:
-    """Raise for an image that is small as a file and huge in memory."""
+    """Raise for an image that is small as a file but huge when decoded."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
@@ -164,7 +164,7 @@ def _check_pixels(content: bytes) -> None:
 
 
 def _reason(error: Exception, path: str) -> str:
-    """Say in a sentence why an image cannot be read, without what only a programmer reads."""
+    """Return why an image cannot be read, in a sentence without technical details."""
     text = (str(error).strip().splitlines() or ['it cannot be read'])[0]
     text = text.replace(path, 'it').removeprefix('LoadImage: ').removeprefix('cannot read an image in memory: ')
     return text if text.endswith(('.', '!', '?')) else f'{text}.'

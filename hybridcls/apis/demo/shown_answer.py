@@ -1,4 +1,4 @@
-"""What is shown of an answer, in words: whatever shows it, a page or a terminal."""
+"""Put a prediction into words, for a page or a terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _FEW = 8
 
 @dataclass(frozen=True)
 class Described:
-    """What belongs to a model and not to an image.
+    """The properties of a model that explain its predictions: classes, thresholds, calibration.
 
     Args:
         classes (Sequence[str]): Names by number; empty if the model only embeds images.
@@ -38,7 +38,7 @@ class Described:
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """What is shown of an answer.
+    """A prediction in words.
 
     Args:
         title (str): The answer in a word: a class, several, ``'unknown'``, ``'none of the classes'``.
@@ -67,7 +67,7 @@ class ShownAnswer:
 
 
 def shown_answer(answer: Mapping[str, Any], of: Described, top_k: int = 5) -> ShownAnswer:
-    """Put an answer into words.
+    """Put a prediction into words.
 
     Args:
         answer (Mapping): As the runtime of an artifact gives it: ``class``, ``probability``, ``top`` (of all classes,
@@ -118,7 +118,7 @@ def shown_answer(answer: Mapping[str, Any], of: Described, top_k: int = 5) -> Sh
 
 
 def percent(share: float) -> str:
-    """Return a share as text: never 100 % or 0 % for what is less or more.
+    """Format a share in percent, which rounds to 100 % or 0 % only if it is exact.
 
     Example:
         >>> percent(0.5), percent(1.0), percent(0.99999), percent(0.0), percent(0.00001)
@@ -138,7 +138,7 @@ def _names_in(said: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _chosen(answer: Mapping[str, Any], top: Sequence[tuple[str, float]], of: Described) -> list[str]:
-    """The classes that are answered, the most probable first."""
+    """Return the predicted classes, the most probable first."""
     if answer.get('answered') is False:
         return []
     if not of.multi_label:

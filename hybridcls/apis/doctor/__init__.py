@@ -1,4 +1,4 @@
-"""Look before you train: what is wrong with the machine, the data or the config, each in one sentence."""
+"""Check machine, data and config before a training; each problem is one sentence."""
 
 from .examination import Examination, Wishes, examine, examine_data
 from .finding import Finding, counts_of

@@ -1,4 +1,4 @@
-"""How much memory a batch takes: the largest that fits a GPU by trial, on a CPU an estimate from two small ones."""
+"""Measure the memory of a batch: on a GPU the largest that fits, on a CPU an estimate from two small batches."""
 
 import gc
 import os
@@ -31,7 +31,7 @@ _WHERE = 'train_dataloader.batch_size'
 
 
 def check_memory(subject: Subject, runner: Any, data: dict, batch_size: int) -> Iterator[Finding]:
-    """Say whether the batch of the config fits, and which would; the training is left as it was.
+    """Report whether the batch of the config fits, and the largest that does; the training state is restored.
 
     Args:
         subject (Subject): Its ``facts`` get the numbers.
@@ -98,7 +98,7 @@ def _timed(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> It
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep what torch's profiler tells below Python off stderr."""
+    """Silence the output to stderr of torch's native profiler."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -119,7 +119,7 @@ def _part(data: dict, count: int) -> dict:
 
 
 def _lasting(runner: Any) -> int:
-    """Return the bytes of weights, buffers, gradients (as large as what is trained) and optimizer."""
+    """Return the bytes of weights, buffers, gradients (as large as the trained weights) and optimizer state."""
     model = bare_model(runner.model)
     tensors = [*model.parameters(), *model.buffers(), *(one for one in model.parameters() if one.requires_grad)]
     for state in getattr(getattr(runner.optim_wrapper, 'optimizer', None), 'state', {}).values():
@@ -171,7 +171,7 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
 
 
 def _fits(step: TrainStep, data: dict, smaller_worked: bool) -> bool:
-    """Train a step; whether the memory was enough for it. What it took is given back."""
+    """Train a step, and return whether memory sufficed; its memory is released."""
     try:
         step(data)
         fits = True
@@ -189,7 +189,7 @@ def _fits(step: TrainStep, data: dict, smaller_worked: bool) -> bool:
 
 @contextmanager
 def _as_before(runner: Any) -> Iterator[None]:
-    """Leave weights, buffers, the state of the optimizer and the random numbers as they were.
+    """Restore weights, buffers, optimizer state and random state after the block.
 
     The copies lie on the CPU: on a GPU they would take from the memory that is measured.
     """

@@ -24,7 +24,7 @@ _OTHER = 0.02  # of the mean of images in [0, 1]
 
 
 def check_model(subject: Subject, runner: Any, batch_size: int) -> Iterator[Finding]:
-    """Look at the parameters, the weights, the streams, and at BatchNorm beside a batch of one image."""
+    """Check the parameters, the weights and the streams, and BatchNorm with a batch of one image."""
     model = bare_model(runner.model)
     every = sum(one.numel() for one in model.parameters())
     trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
@@ -86,7 +86,7 @@ def _differs(one: Any, other: Any) -> bool:
 
 
 def _size(subject: Subject, stream: Any, known: Any, where: str) -> Iterator[Finding]:
-    """Images much larger or smaller than those of the pretraining, or of which a convolution leaves one position."""
+    """Report images much larger or smaller than in the pretraining, or too small for the stride of a CNN."""
     size = subject.get('img_size') or getattr(stream, 'img_size', None)
     sides = [size, size] if isinstance(size, int) else list(size or ())
     pretrained = known['input_size'][-1]

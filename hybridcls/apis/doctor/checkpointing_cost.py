@@ -1,4 +1,4 @@
-"""What activation checkpointing would save, and cost: a step of the training with it and without."""
+"""Measure the memory that activation checkpointing saves and the time it costs, on a training step."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ __all__ = ['CheckpointingCost', 'checkpointing_cost']
 
 
 class CheckpointingCost(NamedTuple):
-    """A step with activation checkpointing against one without.
+    """Memory and time of a step with activation checkpointing, relative to one without.
 
     Args:
         memory (float): Ratio of what a step allocates, weights and optimizer not among it.
@@ -32,7 +32,7 @@ class CheckpointingCost(NamedTuple):
 
 
 def checkpointing_cost(model: Any, step: Callable[[], Any], peak: Callable[[], int]) -> Optional[CheckpointingCost]:
-    """Measure it, and leave the model as it was; None where no stream can do it.
+    """Measure the cost of activation checkpointing and restore the model; None if no stream supports it.
 
     Args:
         model (nn.Module): Its streams are switched.

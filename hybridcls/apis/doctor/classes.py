@@ -19,7 +19,7 @@ _LIKENESS, _LONG, _RARE = 0.9, 6, 0.2
 
 
 def check_classes(subject: Subject) -> Iterator[Finding]:
-    """Look at the classes of the training data, then at those of the others beside them."""
+    """Check the classes of the training data, then compare those of the other splits with them."""
     train = subject.parts.get('train')
     for part in subject.parts.values():
         if part.split == 'train' or part.labels != getattr(train, 'labels', None):
@@ -71,7 +71,7 @@ def _needs_labels(subject: Subject) -> bool:
 
 
 def _is_balanced(subject: Subject) -> bool:
-    """Whether something of the config cares for classes with few images."""
+    """Return whether the config has a setting for imbalanced classes."""
     keys = {'class_weight', 'logit_adjustment', 'pos_weight', 'oversample_thr', 'images_per_class'}
     nodes = [subject.get(key) for key in ('model', 'train_dataloader')]
     return any(isinstance(node, dict) and any(node.get(key) for key in keys) for top in nodes for _, node in walk(top))
@@ -97,7 +97,7 @@ def _near_names(part: DataPart) -> Iterator[Finding]:
 
 
 def alike_names(classes: Sequence[str]) -> list[tuple[list[str], bool]]:
-    """Return the names that may be meant for one class, and whether they differ in spelling alone.
+    """Return groups of names that may mean one class, and whether only their spelling differs.
 
     Example:
         >>> alike_names(['Cat', 'cats', 'dog', 'red car', 'red_car', 'labrador', 'labardor', 'n01', 'n02'])
@@ -122,14 +122,14 @@ def alike_names(classes: Sequence[str]) -> list[tuple[list[str], bool]]:
 
 
 def _plain(name: str) -> str:
-    """Return a name without case, marks between words, accents, and the s of a plural."""
+    """Normalize a name: no case, punctuation, accents or plural s."""
     text = unicodedata.normalize('NFKD', name).casefold()
     text = ''.join(sign for sign in text if sign.isalnum())
     return text[:-1] if len(text) > 3 and text.endswith('s') and not text.endswith('ss') else text
 
 
 def _differ_in_digits(one: str, other: str) -> bool:
-    """Whether two names have numbers in them, which tell them apart."""
+    """Return whether two names differ by numbers in them, which makes them different classes."""
     return re.findall(r'\d+', one) != re.findall(r'\d+', other)
 
 
@@ -161,7 +161,7 @@ def _head(subject: Subject, train: DataPart) -> Iterator[Finding]:
 
 
 def _beside(part: DataPart, train: DataPart) -> Iterator[Finding]:
-    """Classes are matched by name: whichever the training data lack count as unknown."""
+    """Compare the classes of a split with those of the training data; unmatched names count as unknown."""
     from hybridcls.structures import ClassNames
 
     names, own = (ClassNames.of(getattr(one.dataset, 'metainfo', None)) for one in (train, part))

@@ -1,4 +1,4 @@
-"""The data sets of a config are built without a model: their images, labels and classes."""
+"""Build the datasets of a config without a model: their images, labels and classes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class DataPart:
 
     @property
     def key(self) -> str:
-        """The key of its config."""
+        """The config key of the dataset."""
         return f'{self.split}_dataloader.dataset'
 
     def name_of(self, number: int) -> str:
@@ -64,7 +64,7 @@ class DataPart:
 
 
 def build_parts(subject: Subject) -> Iterator[Finding]:
-    """Build the data sets of a config, into ``subject.parts``; what they raise is a finding each."""
+    """Build the datasets of a config into ``subject.parts``, and yield a finding for each error."""
     done: list[tuple[Any, DataPart]] = []
     for split in SPLITS:
         cfg = value_at(subject.cfg, (f'{split}_dataloader', 'dataset'))
@@ -86,7 +86,7 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
 
 
 def _build(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart], Optional[Finding]]:
-    """Build one; a class without images is told, and the others are looked at."""
+    """Build one dataset; if it fails, retry with lenient settings, and return the first error as a finding."""
     findings: list[Finding] = []
     attempts: tuple[dict, ...] = ({}, dict(empty_classes='warn'), dict(pipeline=[]))
     for more in attempts:

@@ -1,4 +1,4 @@
-"""Copies of images: in two splits, under two labels, or often in one split."""
+"""Find duplicate images: in two splits, under two labels, or several times in one split."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ _ADVICE = dict(
 
 
 def check_duplicates(subject: Subject) -> Iterator[Finding]:
-    """Compare the files of the splits: by path, by content, and by what they look like."""
+    """Compare the files of all splits by path, by content and by appearance."""
     if subject.scan is None:
         return
     parts = [subject.parts[split] for split in SPLITS if split in subject.parts and subject.parts[split].paths]
@@ -38,7 +38,7 @@ def check_duplicates(subject: Subject) -> Iterator[Finding]:
 
 
 def _near(scan: ImageScan, parts: list[DataPart]) -> dict[str, int]:
-    """Return the number of the group of near-duplicates of each image that was looked at."""
+    """Return the group number of the near-duplicates of each scanned image."""
     wanted = {path for part in parts for path in part.paths}
     paths = [path for path in scan.looks if path in wanted and not scan.looks[path].problem]
     return dict(zip(paths, groups_of_near_duplicates(paths), strict=True))
@@ -116,7 +116,7 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
 
 
 def _remove(groups: list[list[tuple[str, tuple[int, ...]]]]) -> str:
-    """Say what to remove: a file that a table lists twice is the only one."""
+    """Return what to remove: the copies, or, for one file listed twice in a table, the repeated lines."""
     repeated = [len({path for path, _ in group}) < len(group) for group in groups]
     lines = 'take out of the table the lines that repeat a file'
     return lines if all(repeated) else f'delete the copies, and {lines}' if any(repeated) else 'delete the copies'

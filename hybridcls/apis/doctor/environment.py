@@ -22,7 +22,7 @@ _TWINS = (('mmengine', 'onedl-mmengine'), ('mmcv', 'onedl-mmcv'), ('mmpretrain',
 
 
 def check_environment() -> Iterator[Finding]:
-    """Compare what is installed with what hybridcls was run with, and look at the machine."""
+    """Compare the installed versions with the supported ones, and check the machine."""
     yield from _versions()
     yield from _gpu()
     yield from _threads()
@@ -39,7 +39,7 @@ def cpu_count() -> int:
 
 
 def available_memory() -> int:
-    """Return the bytes of main memory that can still be used, also within a container; 0 if that is not known."""
+    """Return the available bytes of main memory, limits of a container included; 0 if unknown."""
     found = []
     meminfo = Path('/proc/meminfo')
     if meminfo.is_file():
@@ -85,7 +85,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _requirements() -> list[str]:
-    """Return the requirement lines of the runtime, of the installed package or of the clone."""
+    """Return the requirement lines of the runtime, from the installed package or from the clone."""
     file = Path(__file__).resolve().parents[3] / 'requirements' / 'runtime.txt'
     if file.is_file():
         return [line for line in map(str.strip, file.read_text().splitlines()) if line and not line.startswith('#')]

@@ -1,4 +1,4 @@
-"""The whole examination: of the machine, of a config with its data and its first steps, or of data alone."""
+"""Run all checks of the doctor: on the machine, and on a config with its data and first steps, or on data alone."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ _BYTES_A_PARAMETER = 16  # weight, gradient and two moments of Adam, in float32
 
 @dataclass(frozen=True)
 class Wishes:
-    """What is looked at.
+    """The options of an examination.
 
     Args:
         images (int): At most so many image files. Defaults to 10,000.
@@ -76,7 +76,7 @@ class Wishes:
 
 @dataclass
 class Examination:
-    """What was found.
+    """The results of an examination.
 
     Args:
         findings (list[Finding]): Problems first.
@@ -99,7 +99,7 @@ class Examination:
 def examine(
     load: Callable[[], Config], options: Optional[TrainOptions] = None, wishes: Wishes = Wishes(), work_dir: str = ''
 ) -> Examination:
-    """Examine a config, or each phase of a chain; nothing is left behind: no file, no random number drawn.
+    """Examine a config, or each phase of a chain, without side effects on files or random state.
 
     Args:
         load (Callable): Returns the config; what it raises is a finding.
@@ -129,7 +129,7 @@ def examine(
 
 
 def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] = None) -> Examination:
-    """Examine a folder of images or a table, read as ``data_root`` of the shipped recipes.
+    """Examine a folder of images or a table, read as the ``data_root`` of the shipped recipes.
 
     Args:
         root (str): Class folders, folders ``train`` and ``val`` of such, or a ``.csv``.
@@ -163,7 +163,7 @@ def examine_data(root: str, wishes: Wishes = Wishes(), img_size: Optional[int] =
 
 @contextmanager
 def _without_trace() -> Iterator[str]:
-    """Yield a temporary folder; random numbers, loggers and settings of torch are afterwards what they were."""
+    """Yield a temporary folder; random state, loggers and torch's settings are restored afterwards."""
     backends = torch.backends.cudnn
     before = backends.benchmark, backends.deterministic, torch.are_deterministic_algorithms_enabled()
     threads, environment = torch.get_num_threads(), dict(os.environ)
@@ -204,7 +204,7 @@ def _is_told(where: str, told: Collection[str]) -> bool:
 
 
 def _prepare(subject: Subject, options: TrainOptions, work_dir: str) -> Iterator[Finding]:
-    """Complete the config as for a training; if that fails, as far as it goes."""
+    """Complete the config as for a training; if a step fails, keep what was completed before."""
     cfg, folder = subject.cfg, subject.work_dir
     os.makedirs(folder, exist_ok=True)
     own = work_dir or choose_work_dir(deepcopy(cfg), None)
@@ -252,7 +252,7 @@ def _look_at_data(subject: Subject, wishes: Wishes, found: Examination, phase: s
 
 
 def _guarded(check: Callable[..., Iterable[Finding]], *args: Any) -> list[Finding]:
-    """Return what a check finds; one that fails says so, and the others go on."""
+    """Return the findings of a check; a check that fails becomes a finding, and the others continue."""
     findings: list[Finding] = []
     try:
         with quiet():
@@ -263,7 +263,7 @@ def _guarded(check: Callable[..., Iterable[Finding]], *args: Any) -> list[Findin
 
 
 def _try(subject: Subject, wishes: Wishes, found: Examination) -> Iterator[Finding]:
-    """Prepare a training to its first step, and look at model, batch, memory and speed."""
+    """Prepare a training up to its first step, and check model, batch, memory and speed."""
     needed, free = _least_memory(subject), available_memory()
     if needed > free > 0:
         yield Finding(
@@ -288,7 +288,7 @@ def _try(subject: Subject, wishes: Wishes, found: Examination) -> Iterator[Findi
 
 
 def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, findings: list[Finding]) -> None:
-    """Look at everything that a Runner has which is ready to train."""
+    """Check everything in a Runner that is ready to train."""
     loader, model = runner.train_dataloader, bare_model(runner.model)
     start = deepcopy(model.state_dict()) if wishes.find_rate else {}
     batch_size = getattr(loader, 'batch_size', None) or getattr(loader.batch_sampler, 'batch_size', 1)
@@ -313,7 +313,7 @@ def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, fin
 
 
 def _validate(runner: Any) -> Iterator[Finding]:
-    """Predict some images of the validation."""
+    """Predict some validation images."""
     loop = runner.val_loop
     if loop is None or not hasattr(loop, 'dataloader'):
         return
@@ -348,7 +348,7 @@ def _find_rate(subject: Subject, runner: Any, batch_size: int) -> Iterator[Findi
 
 
 def _least_memory(subject: Subject) -> int:
-    """Return the bytes that the model takes at least, from its shapes."""
+    """Return a lower bound of the model's memory in bytes, from its shapes."""
     from hybridcls.registry import MODELS
 
     model = deepcopy(subject.cfg.model)

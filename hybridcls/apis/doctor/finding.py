@@ -1,4 +1,4 @@
-"""What the doctor has found: one sentence, where it stands, and what to change."""
+"""A finding of the doctor: one sentence, the config key, and the advice."""
 
 import os
 import re
@@ -31,7 +31,7 @@ _KEY = re.compile(r'(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*')
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the doctor has to say.
+    """One problem, warning or note of the doctor.
 
     Args:
         level (str): ``'problem'``: the training would fail, or mean something else than it seems to; ``'warning'``: it
@@ -49,7 +49,7 @@ class Finding:
     phase: str = ''
 
     def as_dict(self) -> dict[str, str]:
-        """Return it for JSON."""
+        """Return the finding in JSON's types."""
         return asdict(self)
 
 
@@ -60,7 +60,7 @@ def counts_of(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 def named(paths: Iterable[Any], most: int = 3) -> str:
-    """Name the first files, and count the rest.
+    """Name the first files, and count the others.
 
     Example:
         >>> named(['a.png', 'b.png', 'c.png', 'd.png'])
@@ -70,7 +70,7 @@ def named(paths: Iterable[Any], most: int = 3) -> str:
 
 
 def of_error(error: BaseException, where: str, cfg: Optional[Config] = None) -> Finding:
-    """Return an error that a part of the config raises as a finding: its sentence, and the advice in it.
+    """Turn the error that a part of the config raises into a finding, with the advice of its message.
 
     Args:
         error (BaseException): What was raised.
@@ -101,7 +101,7 @@ def _one_line(text: str) -> str:
 
 
 def _value_in(cfg: Config, text: str) -> str:
-    """Return the key that a sentence names first, or whose value it quotes first; ``''`` without one."""
+    """Return the first key that a message names, or whose value it quotes; ``''`` if there is none."""
     words = ((re.search(rf'\b{key}\b', text), key) for key in cfg if key in _READ_KEYS and '_' in key)
     told: list[tuple] = [(found.start() + 1, 0, 1, key) for found, key in words if found]
     for path, value in leaves_in(cfg):
@@ -114,7 +114,7 @@ def _value_in(cfg: Config, text: str) -> str:
 
 
 def _part_in(cfg: Config, kind: str) -> str:
-    """Return the key of the first part of this class, or ``''``."""
+    """Return the key of the first part with this class; ``''`` if there is none."""
     for path, node in walk(cfg):
         name = node.get('type') if path and path[0] in _READ_KEYS and isinstance(node, dict) else None
         if str(getattr(name, '__name__', name)).rpartition('.')[2] == kind:

@@ -1,4 +1,4 @@
-"""Look at the image files of all splits: at each of up to 10,000, of more at a sample."""
+"""Scan the image files of all splits: all of up to 10,000, else a sample."""
 
 import os
 import time
@@ -21,7 +21,7 @@ _CHUNK = 64
 
 @dataclass
 class ImageScan:
-    """What the images look like.
+    """The results of scanning image files.
 
     Args:
         looks (dict[str, ImageLook]): By path.
@@ -38,7 +38,7 @@ class ImageScan:
     stopped: bool = False
 
     def of(self, part: DataPart) -> list[tuple[str, tuple[int, ...], ImageLook]]:
-        """Return path, labels and look of those images of a part that were looked at, and that have no problem."""
+        """Return path, labels and scan result of the images of a split that were scanned and have no problem."""
         return [
             (path, labels, self.looks[path])
             for path, labels in zip(part.paths, part.labels_of_paths, strict=True)
@@ -47,7 +47,7 @@ class ImageScan:
 
 
 def scan_images(parts: Sequence[DataPart], most: int = MOST_IMAGES, seconds: float = MOST_SECONDS) -> ImageScan:
-    """Look at the images of all parts, in threads.
+    """Scan the images of all splits, in threads.
 
     Of more than ``most`` images a sample is looked at, always the same: of the smaller splits all, as far as they fill
     half of it, so that copies between them and the training data are found.

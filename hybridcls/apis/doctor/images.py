@@ -1,4 +1,4 @@
-"""Findings about image files: missing, unreadable, damaged, tiny, of one colour, of odd modes."""
+"""Findings about image files: missing, unreadable, damaged, tiny, of a single colour, of unusual modes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _MOST_READ = 200  # odd images that are read in full
 
 
 def check_images(subject: Subject) -> Iterator[Finding]:
-    """Say what was looked at, and what is wrong with images."""
+    """Report the scanned images and their problems."""
     scan = subject.scan
     if scan is None or not scan.found:
         return
@@ -74,7 +74,7 @@ def _loader_of(part: DataPart) -> Any:
 
 
 def _unreadable(part: DataPart, scan: ImageScan) -> Iterator[Finding]:
-    """Files that Pillow cannot read are read as in the training, which may do with a part of them."""
+    """Report files that Pillow cannot read, after reading them as the training does, which may accept some."""
     broken = [path for path in part.paths if path in scan.looks and scan.looks[path].problem]
     odd = [path for path, _, look in scan.of(part) if look.header is not None and look.header.bits > 8]
     loader = _loader_of(part)
@@ -166,7 +166,7 @@ def _kinds(look: ImageLook) -> Iterator[str]:
 
 
 def _told_by_the_file(part: DataPart, looks: list) -> Iterator[Finding]:
-    """Whether format or colours of a file tell its class, which a model learns before anything else."""
+    """Report classes that the format or the colour mode of a file gives away, which a model learns first."""
     of_class: dict[int, Counter] = {}
     for _, labels, look in looks:
         if len(labels) == 1 and look.header is not None:

@@ -1,4 +1,4 @@
-"""Look for a learning rate: train some steps with a rate that rises, and see where the loss falls fastest."""
+"""Learning rate range test: train some steps with a rising rate, and find where the loss falls fastest."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -46,8 +46,9 @@ def rate_curve(
     lowest: float = _LOWEST,
     highest: float = _HIGHEST,
 ) -> RateCurve:
-    """Train with a rate that rises from step to step, until the loss diverges
-    (`Smith <https://arxiv.org/abs/1506.01186>`_, section 3.3).
+    """Train with a learning rate that rises each step until the loss diverges.
+
+    The range test of `Smith <https://arxiv.org/abs/1506.01186>`_, section 3.3.
 
     The parameter groups keep the ratios of their rates. Weights and the state of the optimizer change: what is to be
     left as it was has to be a copy.
@@ -101,7 +102,7 @@ def _read(rates: list[float], losses: list[float], has_ended: bool) -> RateCurve
 
 
 def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """Return the mean over a window around each value, a shorter one at the ends."""
+    """Return the moving average around each value, with shorter windows at the ends."""
     before = np.concatenate([[0.0], np.cumsum(values)])
     half = width // 2
     ends = [(max(0, number - half), min(len(values), number + half + 1)) for number in range(len(values))]

@@ -1,4 +1,4 @@
-"""Whether the loader or the model is the limit: images a second of each, measured apart."""
+"""Find whether data loading or the model is the bottleneck: images a second of each, measured separately."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def endless(loader: Any) -> Iterator[dict]:
 
 
 def check_speed(subject: Subject, loader: Any) -> Iterator[Finding]:
-    """Time the loader, and compare it with the steps of the model that were timed before.
+    """Time the data loader, and compare it with the timed steps of the model.
 
     Args:
         subject (Subject): Its facts have ``step_seconds_an_image``, and get ``speed``.

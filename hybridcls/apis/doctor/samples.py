@@ -1,4 +1,4 @@
-"""Findings about what a pipeline makes of an image: its form and size, chance in a test, views, colours."""
+"""Findings about the output of a pipeline: format, size, randomness in a test, views, colours."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ _WITH_POSITIVE = 0.5
 
 
 def check_samples(subject: Subject) -> Iterator[Finding]:
-    """Run the pipelines for some images."""
+    """Run the pipelines on some images, and check their output."""
     sizes = {}
     for split, part in subject.parts.items():
         if not part.has_pipeline:
@@ -85,12 +85,12 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
 
 
 def views_of(inputs: Any) -> list[Tensor]:
-    """Return the views of an image, one if the pipeline makes no more."""
+    """Return the views of an image, a single one for pipelines without views."""
     return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
 
 
 def _samples(subject: Subject, part: DataPart) -> tuple[list[Any], Optional[Finding]]:
-    """Run the pipeline for some readable images; return what leaves it, and the first error."""
+    """Run the pipeline on some readable images; return its outputs, and the first error."""
     count = len(part.dataset) if hasattr(part.dataset, '__len__') else 0
     numbers = [number * count // _TRIED for number in range(min(count, _TRIED))]
     looks = {} if subject.scan is None else subject.scan.looks
@@ -115,7 +115,7 @@ def _samples(subject: Subject, part: DataPart) -> tuple[list[Any], Optional[Find
 
 
 def _step_of(error: Exception, part: DataPart) -> str:
-    """Return the name of the transform that raised an error, the innermost, or ``''``."""
+    """Return the name of the innermost transform that raised an error, or ``''``."""
     pipelines = (getattr(leaf, 'pipeline', None) for leaf in leaves_of(part.dataset))
     steps = {id(step) for pipeline in pipelines for step in getattr(pipeline, 'transforms', ())}
     callers = (frame.f_locals.get('self') for frame, _ in walk_tb(error.__traceback__))
@@ -131,7 +131,7 @@ def _not_packed(sample: Any) -> str:
 
 
 def _chance(part: DataPart, subject: Subject) -> Iterator[Finding]:
-    """Whether an image of a test leaves the pipeline as something else the second time."""
+    """Report whether a test image gives different results when the pipeline runs twice."""
     for number in range(min(4, len(part.dataset))):
         seen: list[list[Tensor]] = []
         for seed in range(4 * number, 4 * number + 4):
@@ -177,7 +177,7 @@ def _views(subject: Subject, count: int) -> Iterator[Finding]:
 
 
 def check_batches_of_labels(subject: Subject, loader: Any) -> Iterator[Finding]:
-    """Look at the labels of some batches, without reading images."""
+    """Check the labels of some batches, without reading images."""
     from hybridcls.models.heads import SupConHead
 
     part = subject.parts.get('train')
@@ -231,7 +231,7 @@ def _repeated(subject: Subject, part: DataPart) -> Iterator[Finding]:
 
 
 def check_colors(subject: Subject, model: Any, folder: str) -> Iterator[Finding]:
-    """Send a red image through pipeline and data preprocessor: models take red, green, blue."""
+    """Check the colour order by a red image through pipeline and data preprocessor: models take RGB."""
     part = subject.parts.get('val') or subject.parts.get('train')
     if part is None or not part.paths or not hasattr(model, 'data_preprocessor'):
         return

@@ -23,7 +23,7 @@ _EMA_MOMENTUM = 0.0002  # mmengine's default
 
 
 def check_schedule(subject: Subject) -> Iterator[Finding]:
-    """Look at rate, schedules, validation and the averages of weights."""
+    """Check the learning rate, schedules, validation and weight averages."""
     loop = subject.get('train_cfg', {})
     by_epoch = loop.get('max_iters') is None
     total = loop.get('max_epochs' if by_epoch else 'max_iters')
@@ -41,7 +41,7 @@ def check_schedule(subject: Subject) -> Iterator[Finding]:
 
 
 def starts_from_weights(subject: Subject) -> bool:
-    """Whether the model does not start at random."""
+    """Return whether the model starts from trained weights, not from random ones."""
     streams = [value_at(subject.cfg, path) for path in timm_streams_in(subject.cfg)]
     own = any(one.get('pretrained') or one.get('checkpoint_path') for one in streams)
     initialised = any(

@@ -1,4 +1,4 @@
-"""Findings about other keys of a config: what nothing reads, weights, workers, views, numbers out of range."""
+"""Findings about other keys of a config: unread keys, weights, workers, views, values out of range."""
 
 from collections.abc import Iterator
 from math import exp, log
@@ -19,7 +19,7 @@ __all__ = ['check_keys', 'check_settings']
 
 
 def check_keys(subject: Subject) -> Iterator[Finding]:
-    """Find keys that nothing reads; parts are built on the meta device to see who reads those of a ``**kwargs``."""
+    """Find keys that nothing reads; parts are built on the meta device to see which function reads a ``**kwargs``."""
     takers = takers_of(subject.cfg)
     failed = dict(record_reads(subject.cfg, takers))
     if ('model',) in failed:
@@ -42,7 +42,7 @@ def check_keys(subject: Subject) -> Iterator[Finding]:
 
 
 def check_settings(subject: Subject) -> Iterator[Finding]:
-    """Look at settings that build, and do not mean what they seem to."""
+    """Report settings that are valid but do not have the effect they seem to have."""
     yield from _start(subject)
     yield from _loaders(subject)
     yield from _head(subject)

@@ -1,4 +1,4 @@
-"""What the checks of the doctor look at."""
+"""The subject of an examination: a config and its data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,12 +43,12 @@ class Subject:
         return default if value is ABSENT or value is None else value
 
     def is_written(self, path: Path) -> bool:
-        """Whether the user wrote the value at a path: in a file of their own, or as an option."""
+        """Return whether the user set the value at a path, in their own file or as an option."""
         from hybridcls.engine.config.mixed_precision import is_shipped
 
         layer = layer_of(self.cfg, path)
         return layer != FILLED and not is_shipped(layer.name)
 
     def written(self, *keys: str) -> Iterator[str]:
-        """Yield those of the dotted keys whose value the user wrote."""
+        """Yield those of the dotted keys whose value the user set."""
         yield from (key for key in keys if value_at(self.cfg, split(key)) is not ABSENT and self.is_written(split(key)))

@@ -1,4 +1,4 @@
-"""Steps of a training with a part of a batch, or with more than a batch."""
+"""Training steps on a part of a batch, or on more than a batch."""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def size_of(data: dict) -> int:
 
 
 def pick(data: dict, numbers: Sequence[int]) -> dict:
-    """Return the images of these numbers of a batch, of each view; of a batch of another form, the rows of all values.
+    """Select images of a batch, in each view; in a batch of another format, the rows of all values.
 
     Example:
         >>> import torch
@@ -39,7 +39,7 @@ def _rows(images: Any, numbers: Sequence[int]) -> Any:
 
 
 class TrainStep:
-    """Train with a batch; ``seconds`` is how long the last step took.
+    """Train a step on a batch; ``seconds`` is the duration of the last step.
 
     Args:
         runner (Runner): Ready to train.

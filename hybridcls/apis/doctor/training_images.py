@@ -1,4 +1,4 @@
-"""Training images as the model sees them, augmented, with their labels."""
+"""Draw training images as the model sees them, augmented, with their labels."""
 
 import io
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _MOST = 32  # images
 
 
 def sheet_of_batches(batches: Sequence[dict], model: Any, classes: Sequence[str]) -> bytes:
-    """Draw the first images of some training batches as they leave the data preprocessor, the views side by side.
+    """Draw the first images of some training batches after the data preprocessor, with views side by side.
 
     Args:
         batches (Sequence[dict]): Of the dataloader.

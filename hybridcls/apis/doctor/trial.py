@@ -1,4 +1,4 @@
-"""A training is prepared as in earnest, up to its first step; then the doctor takes the runner, and it ends."""
+"""Prepare a real training up to its first step, hand the runner to the doctor, and stop."""
 
 import io
 import logging
@@ -20,11 +20,11 @@ __all__ = ['HeardWarnings', 'quiet', 'with_runner']
 
 
 class _Over(BaseException):
-    """The doctor has seen what it wanted."""
+    """Signal that the doctor is done, which ends the training."""
 
 
 class _TakeRunner(Hook):
-    """Call a function before the first epoch, when everything is built and loaded, and end the training."""
+    """Call a function before the first epoch, when everything is built and loaded, then end the training."""
 
     priority = 'LOWEST'
 
@@ -37,7 +37,7 @@ class _TakeRunner(Hook):
 
 
 def with_runner(cfg: Config, work: Callable[[Any], None], heard: 'HeardWarnings') -> None:
-    """Prepare a training and hand its Runner to a function; nothing is written but into its work dir.
+    """Prepare a training and hand its Runner to a function; only its work dir is written to.
 
     Trackers and remote folders of the config are left out, data sets do not read their files at the start, and a
     HeadFirstHook does not fit the head.
@@ -85,21 +85,21 @@ def _for_trial(cfg: Config) -> Config:
 
 
 class HeardWarnings(logging.Handler):
-    """The warnings that hybridcls logs in a block, as findings."""
+    """Collect the warnings that hybridcls logs in a block, as findings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what hybridcls says itself: those of other packages are rarely about the config."""
+        """Keep messages of hybridcls; those of other packages are rarely about the config."""
         text = record.getMessage()
         caller = text.partition(':')[0]
         if record.levelno < logging.ERROR and text not in self.texts and caller in _HEARD:
             self.texts.append(text)
 
     def findings(self) -> Iterator[Finding]:
-        """Yield one for each."""
+        """Yield one finding per warning."""
         for text in self.texts:
             head, _, rest = text.partition(': ')
             yield Finding(WARNING, head, rest)
@@ -111,7 +111,7 @@ _HEARD = ('load_from',)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the log of a Runner off the console."""
+    """Silence a Runner's log on the console."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield

@@ -1,4 +1,4 @@
-"""Our parts against the numbers of their papers' codes: cases, how they are compared, and the table."""
+"""Fidelity: hybridcls compared with the numbers of the papers' official codes."""
 
 from .case_comparison import Comparison, compare
 from .cases import CASES, case_of, chosen_cases

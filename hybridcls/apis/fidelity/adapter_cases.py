@@ -1,4 +1,4 @@
-"""Token merging and LoRA on built models."""
+"""Fidelity cases of token merging and LoRA on built models."""
 
 from typing import Any, Union
 
@@ -33,7 +33,7 @@ MERGINGS: dict[str, list[tuple[Schedule, bool]]] = {
 
 
 def plain_transformer(name: str) -> nn.Module:
-    """Return the small transformer of a case, with weights that are the same everywhere."""
+    """Return the small transformer of a case, with the same weights everywhere."""
     from timm.models.deit import VisionTransformerDistilled
     from timm.models.vision_transformer import VisionTransformer
 

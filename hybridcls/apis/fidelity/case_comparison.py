@@ -1,4 +1,4 @@
-"""Run a case in a place, and measure how far its numbers are from those it is compared with."""
+"""Run a case on a device, and measure the deviation of its numbers from the expected ones."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ __all__ = ['Comparison', 'compare', 'deviation', 'without_tf32']
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out of a case.
+    """The result of comparing one case.
 
     Args:
         case (FidelityCase): Which one.
@@ -42,13 +42,13 @@ class Comparison:
 
     @property
     def ok(self) -> Optional[bool]:
-        """Whether the deviation is within the tolerance; None for what was skipped."""
+        """Whether the deviation is within the tolerance; None for a skipped case."""
         if self.skipped:
             return None
         return self.deviation is not None and self.deviation <= self.tolerance
 
     def as_dict(self) -> dict[str, Any]:
-        """The same, for JSON."""
+        """Return the comparison in JSON's types."""
         measured = dict(deviation=self.deviation, tolerance=self.tolerance, ok=self.ok, problem=self.problem)
         return {**self.case.as_dict(), **measured, 'seconds': round(self.seconds, 3)}
 
@@ -81,7 +81,7 @@ def compare(case: FidelityCase, place: Place) -> Comparison:
 
 
 def deviation(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference in units of the expected number.
+    """Return the largest difference, relative to the expected number.
 
     The unit of a small number is the largest one of the array, at most 1: where terms cancel, rounding has their size.
 
@@ -102,14 +102,14 @@ def deviation(found: np.ndarray, expected: np.ndarray) -> float:
 
 @contextmanager
 def without_tf32() -> Iterator[None]:
-    """Compute products and convolutions of float32 in float32 on GPUs, too, in the block."""
+    """Compute float32 products and convolutions without TF32 on GPUs in the block."""
     with tf32_products(False, 'cuda'), tf32_convolutions(False, 'cuda'):
         yield
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what the parts say of inputs that are as small as these."""
+    """Silence warnings about the tiny inputs of the cases."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""All cases, and those that are meant by names."""
+"""All fidelity cases, and their selection by name."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -27,7 +27,7 @@ CASES: list[FidelityCase] = [
 
 
 def case_of(name: str) -> FidelityCase:
-    """Return the case of a name.
+    """Return the case with a name.
 
     Raises:
         KeyError: If there is none.
@@ -36,7 +36,7 @@ def case_of(name: str) -> FidelityCase:
 
 
 def chosen_cases(names: Sequence[str]) -> list[FidelityCase]:
-    """Return the cases that names mean, in the order of the table; without names, all.
+    """Return the cases that names select, in the order of the table; all cases without names.
 
     Args:
         names (Sequence[str]): Each is a case, a part or a kind, a pattern with ``*`` or ``?``, or else a piece of the

@@ -1,4 +1,4 @@
-"""The supervised contrastive loss and its head."""
+"""Fidelity cases of the supervised contrastive loss and its head."""
 
 from typing import Any, NamedTuple, Optional
 
@@ -59,7 +59,7 @@ _DEVIATES = (
 
 
 def positive_weights(kind: str) -> np.ndarray:
-    """Return an asymmetric mask, ``'weights'`` or ``'binary'``, with an image that has no positive."""
+    """Return an asymmetric mask, ``'weights'`` or ``'binary'``, with one image that has no positive."""
     mask = np.abs(waves(6, 6))
     mask[mask < 0.5] = 0
     mask[3] = 0
@@ -100,7 +100,7 @@ def _inside(place: Place) -> Found:
 
 
 def _inside_by_loops() -> Expected:
-    """Equation 3, one anchor at a time, the mean over positives inside of the logarithm."""
+    """Compute equation 3 one anchor at a time, with the mean over positives inside the logarithm."""
     embeddings = torch.from_numpy(waves(6, 2, 5)).requires_grad_()
     rows = (embeddings / embeddings.square().sum(-1, keepdim=True).sqrt()).flatten(0, 1)
     labels = CONTRAST_LABELS.repeat(2)

@@ -1,4 +1,4 @@
-"""Evidential classification: the losses of Sensoy et al., and the uncertainties of a Dirichlet distribution."""
+"""Fidelity cases of evidential classification: the losses of Sensoy et al., and the Dirichlet uncertainties."""
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ _DEVIATES = (
 
 
 def logits() -> np.ndarray:
-    """Return outputs of a network (5, 12)."""
+    """Return the outputs of a network (5, 12)."""
     return 3 * waves(5, NUM_CLASSES, phase=0.5)
 
 

@@ -1,4 +1,4 @@
-"""One comparison: a part of hybridcls on fixed inputs, and the numbers that its paper's code gives for them."""
+"""A fidelity case: a part of hybridcls on fixed inputs, and the numbers of its paper's code for them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Expected = Mapping[str, np.ndarray]
 
 
 class Official(NamedTuple):
-    """The published code that a case was run with, once; its numbers are stored.
+    """The published code that produced the stored numbers of a case.
 
     Args:
         repository (str): ``owner/name`` on GitHub.
@@ -32,13 +32,13 @@ class Official(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a case computes, and in which precision."""
+    """The device and the precision in which a case computes."""
 
     device: torch.device
     dtype: torch.dtype
 
     def tensor(self, values: np.ndarray, gradient: bool = False) -> Tensor:
-        """Return floating numbers here, in the precision of the case; integers and booleans keep theirs."""
+        """Return a tensor on this device; floats in the case's precision, integers and booleans unchanged."""
         found = torch.from_numpy(np.array(values))
         if not found.is_floating_point():
             return found.to(self.device)
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class FidelityCase:
-    """One row of the table.
+    """One comparison, a row of the table.
 
     Args:
         name (str): Unique.
@@ -82,11 +82,11 @@ class FidelityCase:
     numbers_of: str = ''
 
     def tolerance_in(self, dtype: torch.dtype) -> float:
-        """Return the tolerance of a precision."""
+        """Return the tolerance for a precision."""
         return self.tolerance if dtype == torch.float64 else self.tolerance32
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what the table says of it, for JSON."""
+        """Return the case in JSON's types."""
         return dict(
             name=self.name, pieces=list(self.pieces), kind=self.kind, paper=self.paper, against=str(self.against),
             setting=self.setting, deviates=self.deviates,
@@ -94,7 +94,7 @@ class FidelityCase:
 
 
 def gradient_of(tensor: Tensor) -> Tensor:
-    """Return the gradient of a leaf.
+    """Return the gradient of a leaf tensor.
 
     Raises:
         RuntimeError: If it has none.
@@ -105,7 +105,7 @@ def gradient_of(tensor: Tensor) -> Tensor:
 
 
 def float_numbers(values: Union[Tensor, np.ndarray, float]) -> np.ndarray:
-    """Return numbers as float64 on the CPU."""
+    """Convert numbers to float64 on the CPU."""
     if isinstance(values, Tensor):
         values = values.detach().cpu().double().numpy()
     return np.asarray(values, dtype=np.float64)

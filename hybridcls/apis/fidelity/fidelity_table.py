@@ -1,4 +1,4 @@
-"""The table of the comparisons, as text and as the page has it."""
+"""Format the comparisons as a table, for the terminal and for the documentation page."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ _HEADER = '     deviation  allowed  case'
 
 
 def comparison_text(comparisons: Iterable[Comparison]) -> Iterable[str]:
-    """Yield the lines of the table, those of each comparison as soon as it is there.
+    """Yield the lines of the table, each comparison as soon as it is done.
 
     Args:
         comparisons (Iterable[Comparison]): May be made while the table is printed.
@@ -28,7 +28,7 @@ def comparison_text(comparisons: Iterable[Comparison]) -> Iterable[str]:
 
 
 def case_text(case: FidelityCase) -> list[str]:
-    """Return the lines about a case that was not run."""
+    """Return the lines about a case, without running it."""
     deviates = [f'{"":24}deviates: {case.deviates}'] if case.deviates else []
     return [f'{case.kind:<10}{case.name}: {case.paper}', *_indented(case), *deviates]
 
@@ -38,7 +38,7 @@ def _indented(case: FidelityCase) -> list[str]:
 
 
 def summary(comparisons: Sequence[Comparison], where: str) -> str:
-    """Return one line.
+    """Return a summary in one line.
 
     Args:
         comparisons (Sequence[Comparison]): All of them.
@@ -84,7 +84,7 @@ _KINDS = list(_TITLES)
 
 
 def _grouped(texts: Mapping[str, str]) -> list[str]:
-    """A line for each text, with all names that it is about."""
+    """Return one line per text, with all names that it applies to."""
     names: dict[str, list[str]] = {}
     for name, text in texts.items():
         names.setdefault(text, []).append(f'**{name}**')
@@ -107,5 +107,5 @@ def _linked(paper: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep stars, underscores and bars of names from being read as marks."""
+    """Escape stars, underscores and bars of names for Markdown."""
     return re.sub(r'([*_|])', r'\\\1', text)

@@ -1,4 +1,4 @@
-"""The inputs of the cases: numbers without a pattern, the same on every machine."""
+"""The fixed inputs of the cases: irregular numbers, equal on every machine."""
 
 import math
 
@@ -17,7 +17,7 @@ LABELS = np.array([0, 1, 2, 3, 0, 1])
 
 
 def waves(*shape: int, start: float = 0.0, phase: float = 0.0) -> np.ndarray:
-    """Return numbers between -1.5 and 1.5, float64."""
+    """Return irregular numbers between -1.5 and 1.5, float64."""
     i = np.arange(math.prod(shape), dtype=np.float64) + start
     return (np.sin(1.7 * i + phase) + 0.5 * np.cos(0.37 * i * i + phase)).reshape(shape)
 
@@ -26,7 +26,7 @@ CLASS_WEIGHTS = waves(4, 5, phase=0.3)
 
 
 def adaface_batches() -> list[np.ndarray]:
-    """Return four batches of six embeddings; norms of the first three reach beyond AdaFace's clip.
+    """Return four batches of six embeddings; the norms of the first three exceed AdaFace's clip.
 
     The last batch lies beside its class weights or opposite of them: angles that turn past 0 and pi.
     """
@@ -39,7 +39,7 @@ def adaface_batches() -> list[np.ndarray]:
 
 
 def probabilities(count: int, classes: int, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities, float64 (N, C), and labels, int64 (N,), of which most are the likeliest class."""
+    """Return probabilities, float64 (N, C), and labels, int64 (N,), most of which are the most probable class."""
     logits = sharpness * waves(count, classes, phase=0.7)
     scores = np.exp(logits - logits.max(1, keepdims=True))
     scores /= scores.sum(1, keepdims=True)
@@ -50,7 +50,7 @@ def probabilities(count: int, classes: int, sharpness: float = 2.0) -> tuple[np.
 
 
 def pairs() -> tuple[np.ndarray, np.ndarray]:
-    """Return the cosines of 600 pairs, and whether each is of one class."""
+    """Return the cosines of 600 pairs, and whether each pair is of one class."""
     i = np.arange(600, dtype=np.float64)
     same = np.sin(1.7 * i + 0.3) > 0
     return 0.25 + 0.3 * same + 0.2 * np.sin(2.9 * i) + 0.2 * np.cos(0.37 * i * i), same
@@ -62,7 +62,7 @@ def photographs(count: int, size: int) -> np.ndarray:
 
 
 def set_parameters(model: nn.Module, scale: float = 1.0, step: int = 10) -> nn.Module:
-    """Give each parameter of a model its waves, in the order of the parameters; return the model."""
+    """Set each parameter of a model to :func:`waves`, in order; return the model."""
     with torch.no_grad():
         for place, param in enumerate(model.parameters()):
             param.copy_(torch.from_numpy(scale * waves(*param.shape, start=step * place)))
@@ -85,7 +85,7 @@ class SmallNet(BaseModel):
 
 
 class Dimensions(nn.Module):
-    """Parameters whose number of dimensions does not say what layer they belong to."""
+    """Parameters whose number of dimensions does not tell which kind of layer they belong to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Dimensions(nn.Module):
         set_parameters(self)
 
     def linear_loss(self, step: int) -> Tensor:
-        """Return a loss whose gradients are waves, other ones in each step."""
+        """Return a loss whose gradients are :func:`waves`, different in each step."""
         products = []
         for place, param in enumerate(self.parameters()):
             gradient = torch.from_numpy(waves(*param.shape, start=10 * place + 100 * (step + 1)))

@@ -1,4 +1,4 @@
-"""Cross entropies, the asymmetric loss, distillation, and what is done about imbalance."""
+"""Fidelity cases of cross entropies, the asymmetric loss, distillation and class imbalance."""
 
 from typing import Any
 
@@ -25,12 +25,12 @@ TEMPERATURES = (1.0, 2.0, 4.0)
 
 
 def student(width: int = 7) -> np.ndarray:
-    """Return outputs of a student (6, width)."""
+    """Return the outputs of a student (6, width)."""
     return 2 * waves(6, width, phase=0.2)
 
 
 def teacher(width: int = 7) -> np.ndarray:
-    """Return outputs of a teacher (6, width)."""
+    """Return the outputs of a teacher (6, width)."""
     return 2 * waves(6, width, phase=1.2)
 
 
@@ -79,7 +79,7 @@ def _cosines_by_hand() -> Expected:
 
 
 def _old_classifier() -> tuple[np.ndarray, np.ndarray]:
-    """Weights of an old model's four classes, and their numbers by the classes of today: the last is new."""
+    """Return the weights of an old model's four classes, and the old number of each present class; the last is new."""
     return waves(4, 7, phase=0.7), np.array([2, 0, 3, -1])
 
 
@@ -128,7 +128,7 @@ def _of_head(labels: Any, **keys: Any) -> Any:
 
 
 def _linear(classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The logits of the head's layer, and its weight."""
+    """Return the logits of the head's layer, and its weight."""
     weight, bias = waves(classes, 5), waves(classes, start=10)
     return waves(6, 5, phase=1.0) @ weight.T + bias, weight
 

@@ -1,4 +1,4 @@
-"""Margins and their heads: ArcFace, CosFace, AdaFace, their combination, margins by class, sub-centers, Partial FC."""
+"""Fidelity cases of margins and heads: ArcFace, CosFace, AdaFace, combined, class-wise, sub-centers, Partial FC."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -122,7 +122,7 @@ def _subcenters(place: Place) -> Found:
 
 
 def _subcenters_by_hand() -> Expected:
-    """The cosine of a class is the largest of its three; written out with the gradient of the cross entropy."""
+    """Compute sub-centers (the largest of three cosines per class) by hand, with the cross entropy's gradient."""
     weight, feats = waves(12, 5, phase=0.3), waves(6, 5, phase=1.0)
     lengths, norms = np.linalg.norm(weight, axis=1), np.linalg.norm(feats, axis=1)
     w, x = weight / lengths[:, None], feats / norms[:, None]
@@ -143,7 +143,7 @@ def _subcenters_by_hand() -> Expected:
 
 
 def _sampled(place: Place) -> Found:
-    """What a process computes for the classes that it has drawn; here it is those of the batch."""
+    """Compute the loss of a process for its sampled classes, which here are those of the batch."""
     feats = place.tensor(waves(6, 5, phase=1.0), gradient=True)
     weight = place.tensor(waves(20, 5, phase=0.3), gradient=True)
     classes, labels = sample_classes(torch.from_numpy(SAMPLED_LABELS).to(place.device), 20, FEW_CLASSES)

@@ -1,4 +1,4 @@
-"""Metrics, on predictions that are the same everywhere."""
+"""Fidelity cases of metrics, on fixed predictions."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
@@ -27,7 +27,7 @@ BANK, QUERIES = waves(150, 8, phase=0.2), waves(100, 8, phase=1.2)
 
 
 def bank_labels() -> np.ndarray:
-    """Return the classes of the bank, which its embeddings tell to some extent."""
+    """Return the classes of the bank, which partly follow from its embeddings."""
     return (BANK[:, :6] + 0.4 * waves(150, 6, phase=3.0)).argmax(1)
 
 
@@ -37,7 +37,7 @@ def query_labels() -> np.ndarray:
 
 
 def confidences() -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest probability of each image, and whether its class is right."""
+    """Return the confidence of each image, and whether its prediction is right."""
     scores, labels = probabilities(_IMAGES, _CLASSES)
     return scores.max(1), scores.argmax(1) == labels
 
@@ -109,7 +109,7 @@ def _smooth(place: Place) -> Found:
 
 
 def _smooth_by_definition() -> Expected:
-    """The integral on a fine grid, with mirror images of the kernel; the bandwidth by a root of scipy's."""
+    """Integrate smECE on a fine grid, with mirror images of the kernel; the bandwidth by scipy's root finder."""
     from scipy.optimize import brentq
     from scipy.stats import norm
 
@@ -175,7 +175,7 @@ _FPR = ('fpr95', 'fpr95_ood_positive')
 
 
 def ood_scores() -> np.ndarray:
-    """Return probabilities of 120 images, of which the last ``UNKNOWN`` are of unknown categories and less certain."""
+    """Return probabilities of 120 images; the last ``UNKNOWN`` are of unknown categories and less certain."""
     return np.concatenate([probabilities(80, _CLASSES, 2.0)[0], probabilities(UNKNOWN, _CLASSES, 1.0)[0]])
 
 
@@ -190,7 +190,7 @@ def _ood(names: Sequence[str]) -> Any:
 
 
 def _false_rates() -> Expected:
-    """The least rate among the thresholds that recognize 95 % of the positive side."""
+    """Return the lowest false rate among the thresholds that detect 95 % of the positive side."""
     from sklearn.metrics import roc_curve
 
     unknown = np.arange(80 + UNKNOWN) >= 80
@@ -220,7 +220,7 @@ def _of_queries(names: Sequence[str], with_bank: bool, **cfg: Any) -> Any:
 
 
 def _standard(rows: np.ndarray) -> np.ndarray:
-    """Return embeddings less the mean of the bank, in units of its mean deviation, as ours are for the fit."""
+    """Standardize embeddings by the bank's mean and mean deviation, as our fit does."""
     centred = BANK - BANK.mean(0)
     return (rows - BANK.mean(0)) / np.sqrt((centred**2).mean())
 

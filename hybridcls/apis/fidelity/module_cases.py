@@ -1,4 +1,4 @@
-"""CBAM, TokenLearner, TokenFuser and the fusion of the streams."""
+"""Fidelity cases of CBAM, TokenLearner, TokenFuser and the fusion of the streams."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ CBAM_FORMS: list[dict[str, Any]] = [
 
 
 class Learner(NamedTuple):
-    """A form of TokenLearner, and the class of the authors' code with its keys."""
+    """A variant of TokenLearner, and the class of the authors' code with its keys."""
 
     keys: dict[str, Any]
     cls: str

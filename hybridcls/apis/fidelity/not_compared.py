@@ -1,4 +1,4 @@
-"""What is registered and has no case: each with the reason."""
+"""Registered parts without a fidelity case, each with the reason."""
 
 from collections.abc import Iterator
 
@@ -37,7 +37,7 @@ NOT_COMPARED = {
 
 
 def registered_pieces() -> Iterator[tuple[str, str]]:
-    """Yield the registry and the name of each model part, stage, optimizer and metric, and the adapters' functions."""
+    """Yield registry and name of each model part, stage, optimizer and metric, and the functions of adapters."""
     for constant in REGISTRIES:
         one = getattr(registry, constant)
         one.import_from_location()
@@ -50,6 +50,6 @@ def registered_pieces() -> Iterator[tuple[str, str]]:
 
 
 def missing_pieces() -> list[str]:
-    """Return what has neither a case nor a reason."""
+    """Return the parts that have neither a case nor a reason."""
     compared = {piece for case in CASES for piece in case.pieces}
     return [f'{constant} {name}' for constant, name in registered_pieces() if name not in {*compared, *NOT_COMPARED}]

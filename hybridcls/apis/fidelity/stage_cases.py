@@ -1,4 +1,4 @@
-"""Stages of the update and Lion: some steps on a small model, and the weights that they end in."""
+"""Fidelity cases of update stages and Lion: the weights after some steps on a small model."""
 
 from typing import Any, NamedTuple, Optional
 
@@ -18,7 +18,7 @@ STEPS = 5
 
 
 class Training(NamedTuple):
-    """An optimizer, a stage of ours around it (None: alone), and parameters that are not compared."""
+    """An optimizer, one of our stages around it (None: alone), and parameters that are not compared."""
 
     optimizer: str
     settings: dict[str, Any]
@@ -70,7 +70,7 @@ TRAININGS = {
 
 
 class LateDecay(torch.optim.AdamW):
-    """AdamW that decays after its step, as that of the authors of MSAM does."""
+    """AdamW that decays after its step, as in the code of the authors of MSAM."""
 
     def __init__(self, params: Any, lr: float, decay: float) -> None:
         super().__init__(params, lr=lr, weight_decay=0)
@@ -117,7 +117,7 @@ _LOOK = Training('SGD', dict(lr=0.1), dict(type='SAM', rho=0.3, every=3, reuse=0
 
 
 def _look_by_loops() -> Expected:
-    """Algorithm 1 of LookSAM, with all parameters in one vector."""
+    """Run algorithm 1 of LookSAM, with all parameters in one vector."""
     model = set_parameters(SmallNet().double(), 0.5)
     params = list(model.parameters())
 

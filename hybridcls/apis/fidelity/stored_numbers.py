@@ -1,4 +1,4 @@
-"""The numbers of the official codes, as they came out of ``tools/fidelity_numbers.py``."""
+"""The stored numbers of the official codes, produced by ``tools/fidelity_numbers.py``."""
 
 from functools import cache
 from importlib.resources import files
@@ -17,7 +17,7 @@ def _all_numbers() -> dict[str, np.ndarray]:
 
 
 def stored_numbers(case: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a case by the names of its outputs.
+    """Return the stored arrays of a case by the names of its outputs.
 
     Args:
         case (str): Its name.

@@ -1,1 +1,1 @@
-"""Trained models travel: pushed to the Hugging Face Hub or a folder, without pickles, and pulled from there."""
+"""Push trained models to the Hugging Face Hub or a folder, without pickles, and pull them."""

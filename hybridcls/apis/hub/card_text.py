@@ -1,4 +1,4 @@
-"""Markdown that shows any text as it is."""
+"""Escape text for Markdown."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,12 @@ __all__ = ['as_table', 'as_text']
 
 
 def as_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table of Markdown."""
+    """Return a Markdown table."""
     lines = [header, ['---'] * len(header), *([as_text(value) for value in row] for row in rows)]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def as_text(value: Any) -> str:
-    """Return a value as Markdown shows it, whatever is in it: names of classes are anyone's text."""
+    """Escape a value so that Markdown shows it literally; class names may hold any text."""
     text = ''.join(mark if mark.isprintable() else ' ' for mark in str(value))
     return re.sub(r'([\\`*\[\]<>|#&]|(?<!\w)_|_(?!\w))', r'\\\1', text)

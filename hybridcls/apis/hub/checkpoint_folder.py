@@ -81,7 +81,7 @@ def write_checkpoint_folder(
 
 
 def files_in(folder: Path) -> dict[str, Any]:
-    """Return ``sha256`` and ``bytes`` of all files below a folder, by path."""
+    """Return ``sha256`` and ``bytes`` of each file below a folder, by path."""
     paths = sorted(path for path in folder.rglob('*') if path.is_file())
     return {
         path.relative_to(folder).as_posix(): dict(sha256=digest_of_file(path), bytes=path.stat().st_size)
@@ -96,7 +96,7 @@ def _kept(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value in the types of JSON, without what has no form in it."""
+    """Convert a value to the types of JSON, without entries that JSON cannot express."""
     if isinstance(value, Mapping):
         return {str(key): plain for key, one in value.items() if (plain := _plain(one)) is not None}
     if isinstance(value, (list, tuple)):
@@ -105,6 +105,6 @@ def _plain(value: Any) -> Any:
 
 
 def _dtypes(tensors: Mapping[str, torch.Tensor]) -> str:
-    """The number format of the floating-point weights; several are joined."""
+    """Return the dtype of the floating-point weights, several joined by +."""
     kinds = sorted({str(value.dtype).removeprefix('torch.') for value in tensors.values() if value.is_floating_point()})
     return ', '.join(kinds)

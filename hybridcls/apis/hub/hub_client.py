@@ -1,4 +1,4 @@
-"""The few calls of the Hugging Face Hub that models need; what goes wrong there is said in a sentence."""
+"""Calls of the Hugging Face Hub, whose errors become one sentence."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _LOGIN = 'Type: hf auth login (or set HF_TOKEN)'
 
 
 def check_login(caller: str, place: Place) -> None:
-    """Raise unless something can be uploaded: the Hub answers, and someone is logged in.
+    """Raise unless an upload can work: the Hub answers, and a user is logged in.
 
     Raises:
         ConnectionError: If it does not answer, or ``HF_HUB_OFFLINE`` is set.
@@ -33,7 +33,7 @@ def check_login(caller: str, place: Place) -> None:
 
 
 def upload(caller: str, folder: Path, place: Place, private: Optional[bool], message: str) -> str:
-    """Make the repository unless it is there, and commit the files of a folder to it; return the commit's address."""
+    """Create the repository if needed, and commit the files of a folder to it; return the URL of the commit."""
     from huggingface_hub import HfApi
 
     with _sentences(caller, place):
@@ -54,7 +54,7 @@ def names_in(caller: str, place: Place) -> list[str]:
 
 
 def download(caller: str, place: Place, names: Sequence[str]) -> Path:
-    """Fetch files of a repository into the Hub's cache, of which those that are there stay; return their folder.
+    """Download files of a repository that are not in the Hub's cache yet; return their folder.
 
     Without a network the cache alone is looked in.
 

@@ -1,4 +1,4 @@
-"""The README of a model that is pushed, written from what its ``model.json`` records."""
+"""Write the model card of a pushed model from the records in its ``model.json``."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A place for a model: a folder of this machine, or a repository of the Hugging Face Hub."""
+"""The location of a model: a local folder, or a repository of the Hugging Face Hub."""
 
 import os
 import re
@@ -12,7 +12,7 @@ _REPO = re.compile(r'[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*')
 
 
 class Place(NamedTuple):
-    """Where a model is pushed to or pulled from.
+    """The location that a model is pushed to or pulled from.
 
     Args:
         name (str): The folder, or ``OWNER/NAME`` on the Hub.
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 
 def read_place(caller: str, text: str, revision: Optional[str] = None) -> Place:
-    """Read a place as a user types it.
+    """Parse a location as a user types it.
 
     ``hf://OWNER/NAME[@REVISION]`` (or timm's ``hf-hub:``) is on the Hub, and so is a bare ``OWNER/NAME`` unless there
     is a folder of that name, or a folder ``OWNER``, here. Everything else is a folder.

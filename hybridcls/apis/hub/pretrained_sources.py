@@ -1,4 +1,4 @@
-"""What a config says of the pretrained weights that a training started from, and the licences that timm records."""
+"""Find the pretrained weights that a config names, and the licences that timm records for them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The ``model.json`` of a model that travels says of which kind it is and which files belong to it."""
+"""Read ``model.json`` of a pushed model: its kind, and the files that belong to it."""
 
 import json
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ _DATA = {
 
 
 def sidecar_of(folder: Path, caller: str) -> Optional[dict[str, Any]]:
-    """Return the content of ``model.json`` in a folder; None if there is none of ours.
+    """Return the content of ``model.json`` in a folder; None unless hybridcls wrote one.
 
     Raises:
         ValueError: If it is damaged, or of a later version.
@@ -56,7 +56,7 @@ def read_sidecar_text(content: bytes, path: str, caller: str) -> Optional[dict[s
 
 
 def check_names(caller: str, sidecar: dict[str, Any], where: str, trust: bool) -> None:
-    """Raise if a model that comes from elsewhere brings files that may run as a program when they are read.
+    """Raise if a downloaded model contains files that may run code when they are read.
 
     Raises:
         ValueError: Naming them.

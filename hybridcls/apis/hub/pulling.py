@@ -1,4 +1,4 @@
-"""Pull a trained model from the Hugging Face Hub or from a folder; nothing that comes is run."""
+"""Pull a trained model from the Hugging Face Hub or a folder; no downloaded code is run."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ __all__ = ['Pulled', 'pull']
 
 @dataclass(frozen=True)
 class Pulled:
-    """What was pulled.
+    """The result of :func:`pull`.
 
     Args:
         place (Place): Where from.
@@ -40,7 +40,7 @@ class Pulled:
 
 
 def pull(place: str, out: str, revision: Optional[str] = None, trust: bool = False, force: bool = False) -> Pulled:
-    """Copy a model into a folder, and compare each file with the digest in its ``model.json``.
+    """Copy a model into a folder, and check each file against the digest in its ``model.json``.
 
     Only what ``model.json`` lists is fetched, and the README.
 
@@ -93,14 +93,14 @@ def pull(place: str, out: str, revision: Optional[str] = None, trust: bool = Fal
 
 
 def names_of_hub(source: Place) -> Optional[list[str]]:
-    """Return the names of the files of a repository; None without a network, where the cache is looked in."""
+    """Return the file names of a repository; None without a network, where the cache is searched instead."""
     from hybridcls.hub_cache import why_unreachable
 
     return None if why_unreachable() else names_in('pull', source)
 
 
 def _copy(folder: Path, unfinished: Path, wanted: list[str]) -> None:
-    """Copy what is there; names that lead elsewhere, and what is missing, are left to :func:`check_files`."""
+    """Copy the existing files; missing ones and paths outside the folder are reported by :func:`check_files`."""
     root = unfinished.resolve()
     for name in [SIDECAR, README, *wanted]:
         target = (unfinished / name).resolve()
@@ -110,7 +110,7 @@ def _copy(folder: Path, unfinished: Path, wanted: list[str]) -> None:
 
 
 def _strange_programs(sidecar: Mapping[str, Any]) -> Iterator[str]:
-    """Tell which programs in an artifact are not those of this version, which someone may have changed."""
+    """Yield the programs of an artifact that differ from those of this version and may have been changed."""
     shipped = Path(__file__).parents[1] / 'artifact' / 'shipped'
     for name, known in sidecar['files'].items():
         own = shipped / name

@@ -31,7 +31,7 @@ __all__ = ['Pushed', 'push']
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was pushed.
+    """The result of :func:`push`.
 
     Args:
         place (Place): Where to.
@@ -98,7 +98,7 @@ def push(
 
 
 class _Card(NamedTuple):
-    """What the card is written from, beside the model."""
+    """The inputs of a model card besides the model."""
 
     license: Optional[str]
     report: Union[str, Path, bool, None]
@@ -106,7 +106,7 @@ class _Card(NamedTuple):
 
 
 def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, Any]], card: _Card) -> Pushed:
-    """Fill a folder with what is pushed."""
+    """Write the files to push to a folder."""
     sidecar, notes = sidecar_of(Path(path), 'push') if os.path.isdir(path) else None, []
     calibration: Optional[Mapping[str, Any]] = None
     report: Optional[dict[str, Any]] = None
@@ -159,7 +159,7 @@ def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, An
 
 
 def _report_of(path: str, checkpoint: str, card: _Card, notes: list[str]) -> Optional[dict[str, Any]]:
-    """Read the report that is named, or the one beside the checkpoint; note which it is."""
+    """Read the given report, or the one beside the checkpoint; note which it is."""
     chosen: Any = card.report
     if chosen in (None, True):
         places = [path] * os.path.isdir(path) + [os.path.dirname(checkpoint)]
@@ -178,7 +178,7 @@ def _report_of(path: str, checkpoint: str, card: _Card, notes: list[str]) -> Opt
 
 
 def _copy_listed(path: str, folder: Path, sidecar: Mapping[str, Any]) -> None:
-    """Copy the files of an artifact that its sidecar lists, after comparing them."""
+    """Copy the files that an artifact's sidecar lists, after checking their digests."""
     check_files(path, sidecar['files'])
     readme = [README] if Path(path, README).is_file() else []
     for name in {*sidecar['files'], SIDECAR, *readme}:
@@ -187,7 +187,7 @@ def _copy_listed(path: str, folder: Path, sidecar: Mapping[str, Any]) -> None:
 
 
 def _metrics_in(path: str) -> dict[str, Any]:
-    """Read results of a test: each with the ends of its interval and its unit, where they are there."""
+    """Read the results of a test, each with its interval and unit if available."""
     check_file('push', 'results', path, 'Type: hybridcls test CHECKPOINT --json > FILE')
     try:
         content = json.loads(Path(path).read_bytes())
@@ -211,7 +211,7 @@ def _metrics_in(path: str) -> dict[str, Any]:
 
 
 def _paths_of_this_machine(config: str) -> list[str]:
-    """Tell which paths of this machine others will read in the config."""
+    """Return a note on the local paths in the config, which become public."""
     values = [value for _, value in leaves_in(read_assignments(config)) if isinstance(value, str)]
     paths = list(dict.fromkeys(value for value in values if _is_absolute(value)))
     return [f'Its config names paths of this machine, for all to read: {listed(paths, 3)}.'] if paths else []

@@ -1,4 +1,4 @@
-"""What a model card says of a model's report: what it is for, how good it is, where it fails, on which images."""
+"""Write the sections of a model card that come from the model's report."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ _TYPES = {
 
 
 def read_report(path: Union[str, Path], weights_sha256: str) -> dict[str, Any]:
-    """Read the numbers of ``hybridcls report``, and see that they are of these weights.
+    """Read the numbers of ``hybridcls report``, and check that they belong to these weights.
 
     Args:
         path (str | Path): ``report.json``.
@@ -55,7 +55,7 @@ def read_report(path: Union[str, Path], weights_sha256: str) -> dict[str, Any]:
 
 
 def metrics_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the headline numbers as results: ``value``, and where they are there ``low``, ``high`` and ``unit``."""
+    """Return the headline numbers as results: ``value`` and, if available, ``low``, ``high`` and ``unit``."""
     return {
         row['key']: {
             key: value for key in ('value', 'low', 'high', 'unit') if (value := row.get(key)) not in (None, '')
@@ -65,7 +65,7 @@ def metrics_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_index(report: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the numbers as the Hub reads them, its ``model-index``; percentages become shares in [0, 1].
+    """Return the numbers in the Hub's format, ``model-index``; percentages become shares in [0, 1].
 
     Args:
         report (Mapping): Of :func:`read_report`.
@@ -113,7 +113,7 @@ def card_sections(report: Mapping[str, Any], classes: Sequence[str], figures: Ma
 
 
 def _place(path: str) -> str:
-    """Return the last name of a path, of a split with that above it: the rest tells of the machine, not of the data."""
+    """Return the last part of a path, of a split also the part above; the rest describes the machine, not the data."""
     parts = Path(path).parts
     return '/'.join(parts[-2:] if split_named(parts[-1]) and len(parts) > 2 else parts[-1:])
 
@@ -145,7 +145,7 @@ def _headline(rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Any]]:
 
 
 def _limits(report: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the report knows of failures, and what it did not look at."""
+    """Yield the failures that the report found, and what it did not evaluate."""
     weak = [row for row in report.get('classes') or () if row.get('recall_percent') is not None]
     weak = sorted(weak, key=lambda row: row['recall_percent_high'])[:_WEAK]  # the surest to be weak
     if weak and weak[0]['recall_percent'] < 100:
@@ -193,7 +193,7 @@ def _worst_corruption(rows: Sequence[Mapping[str, Any]]) -> Optional[str]:
 
 
 def calibration_text(report: Mapping[str, Any], calibrated: bool) -> str:
-    """Return what the report says of calibrated probabilities, in Markdown; ``''`` where it says nothing.
+    """Return the report's results on calibrated probabilities in Markdown; ``''`` if it has none.
 
     Args:
         report (Mapping): Its JSON.

@@ -1,4 +1,4 @@
-"""Charts of a report beside its model card; no image of the data is in them."""
+"""Charts of a report for a model card; they contain no images of the data."""
 
 from collections.abc import Mapping
 from pathlib import Path

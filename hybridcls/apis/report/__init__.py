@@ -1,4 +1,4 @@
-"""One report of a trained model."""
+"""Report on a trained model."""
 
 from .model_report import Report, make_report
 

@@ -1,4 +1,4 @@
-"""What a calibration does to the probabilities of a report's images, or would do."""
+"""Measure the effect of calibration, applied or possible, on a report's images."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ _FOLDS, _LEAST, _BINS, _RISK, _CONFIDENCE = 5, 20, 15, 0.05, 0.95
 
 
 class CalibrationEffect(NamedTuple):
-    """Probabilities before and after.
+    """Metrics of probabilities before and after calibration.
 
     Args:
         kind (str): ``'applied'``: a calibration beside the checkpoint; ``'cross-validated'``: what a temperature would
@@ -56,7 +56,7 @@ class CalibrationEffect(NamedTuple):
 def calibration_effect(
     known: EvaluatedImages, calibration: Optional[Calibration] = None, seed: int = 0
 ) -> CalibrationEffect:
-    """Compare before and after.
+    """Compare the probabilities before and after calibration.
 
     Args:
         known (EvaluatedImages): With ``uncalibrated`` scores if there is a calibration.
@@ -70,7 +70,7 @@ def calibration_effect(
         after: Optional[EvaluatedImages] = known
         overlap = share_in_sketch(calibration.data, known.items)
         if calibration.scaling['kind'] == 'none':
-            after, why = None, 'This calibration has thresholds alone, and leaves probabilities as they are.'
+            after, why = None, 'This calibration has only thresholds; it does not change the probabilities.'
         if calibration.risk is not None:
             risk, threshold = calibration.risk['risk'], _threshold(known, calibration.risk)
         if calibration.sets is not None:
@@ -90,7 +90,7 @@ def calibration_effect(
 
 
 def _by_other_images(known: EvaluatedImages, seed: int) -> tuple[np.ndarray, list[float]]:
-    """Calibrate each image by a temperature that was fitted on images of other folds."""
+    """Calibrate each image by a temperature that was fitted on the other folds."""
     if len(known) < _LEAST:
         raise ValueError(f'there are {len(known)} images, and it takes {_LEAST}.')
     scores, labels = torch.from_numpy(known.scores), torch.from_numpy(known.labels)
@@ -105,7 +105,7 @@ def _by_other_images(known: EvaluatedImages, seed: int) -> tuple[np.ndarray, lis
 
 
 def _rows(before: EvaluatedImages, after: Optional[EvaluatedImages], risk: float) -> list[dict[str, Any]]:
-    """Return the numbers of both and their difference; all intervals are of the same resamples."""
+    """Return the metrics before and after and their difference, with intervals from the same resamples."""
     both = [_Numbers(images, risk) for images in (before, after) if images is not None]
 
     def statistic(weights: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def _rows(before: EvaluatedImages, after: Optional[EvaluatedImages], risk: float
 
 
 class _Numbers:
-    """ECE, NLL, Brier score and coverage of resamples, as CalibrationMetric and SelectiveMetric have them of images."""
+    """ECE, NLL, Brier score and coverage of resamples, as CalibrationMetric and SelectiveMetric define them."""
 
     def __init__(self, images: EvaluatedImages, risk: float) -> None:
         scores, labels = torch.from_numpy(images.scores).double(), torch.from_numpy(images.labels)
@@ -148,7 +148,7 @@ class _Numbers:
         self.ends = uncertainty.values.unique_consecutive(return_counts=True)[1].cumsum(0) - 1  # of equal ones
 
     def of(self, weights: Tensor) -> Tensor:
-        """Return the four of each resample, (R, 4)."""
+        """Return the four metrics of each resample, (R, 4)."""
         gaps, shares = equal_width_gaps(self.confidence, self.right, _BINS, weights)
         drawn = weights[:, self.order]
         answered = drawn.cumsum(1)[:, self.ends]

@@ -1,4 +1,4 @@
-"""Probabilities before and after calibration, side by side."""
+"""The section on calibration: probabilities before and after, side by side."""
 
 import shlex
 from collections.abc import Mapping
@@ -97,9 +97,12 @@ def _not_there(effect: CalibrationEffect, checkpoint: str, data: Optional[str]) 
     nll = next(row['difference'] for row in effect.rows if row['key'] == 'calibration/nll')
     command = f'hybridcls calibrate {shlex.quote(checkpoint)} --data {_OTHERS if data is None else shlex.quote(data)}'
     if nll['high'] is not None and nll['high'] < 0:
-        says.append(f'It is better by {-nll["value"]:.3f} nats, and the interval says so. To have it: {command}')
+        says.append(
+            f'The temperature lowers the NLL by {-nll["value"]:.3f} nats (the interval excludes 0). To apply it: '
+            f'{command}'
+        )
     else:
-        says.append(f'On these images it is no better as far as can be told. To have it all the same: {command}')
+        says.append(f'On these images the temperature shows no clear gain. To apply it anyway: {command}')
     if data is None:
         says.append(
             f'{_OTHERS} are labelled images that did not train the model. Those of this report would do, but a report '

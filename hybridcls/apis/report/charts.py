@@ -1,4 +1,4 @@
-"""The charts of a report: SVG whose text is text, in colours that a dark page can show too."""
+"""The charts of a report: SVG with real text, in colours that also work on a dark page."""
 
 import io
 import re
@@ -24,7 +24,7 @@ Form = Callable[[Callable[[Any], None], str], Any]
 
 
 def png_of(draw: Callable[[Any], None], title: str) -> bytes:
-    """Return a drawing as a PNG file on white."""
+    """Return a figure as a PNG file on white."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -37,7 +37,7 @@ def png_of(draw: Callable[[Any], None], title: str) -> bytes:
 
 
 def svg_of(draw: Callable[[Any], None], title: str, width: float = 5.6, height: float = 3.6) -> str:
-    """Return a drawing as an SVG element.
+    """Return a figure as an SVG element.
 
     Args:
         draw (Callable): Draws on the axes.
@@ -74,12 +74,12 @@ def svg_of(draw: Callable[[Any], None], title: str, width: float = 5.6, height: 
 
 
 def _legend(axes: Any) -> None:
-    """Name the lines above the axes, where they hide nothing."""
+    """Draw the legend above the axes, where it hides nothing."""
     axes.figure.legend(loc='outside upper left', ncols=2 if len(axes.get_legend_handles_labels()[1]) > 1 else 1)
 
 
 def reliability_chart(rows: Mapping[str, Sequence[float]], title: str, form: Form = svg_of) -> Any:
-    """Draw how often answers are right against how probable they say they are."""
+    """Draw a reliability diagram: accuracy over confidence."""
 
     def draw(axes: Any) -> None:
         largest = max(rows['images'])
@@ -106,7 +106,7 @@ def curves_chart(
     form: Form = svg_of,
     **limits: Any,
 ) -> Any:
-    """Draw lines with one pair of axes."""
+    """Draw several curves on shared axes."""
 
     def draw(axes: Any) -> None:
         styles = ['-', '--', ':', '-.']
@@ -126,7 +126,7 @@ def curves_chart(
 
 
 def boxes_chart(values: np.ndarray, x: str, y: str, title: str, **limits: Any) -> str:
-    """Draw how the values of each column are spread: median, the middle half, and from 5 to 95 %."""
+    """Draw a box plot per column: median, quartiles, and whiskers from 5 to 95 %."""
 
     def draw(axes: Any) -> None:
         axes.boxplot(
@@ -140,7 +140,7 @@ def boxes_chart(values: np.ndarray, x: str, y: str, title: str, **limits: Any) -
 
 
 def histogram_chart(groups: Mapping[str, np.ndarray], x: str, title: str, bins: int = 30) -> str:
-    """Draw how values are spread, each group with its own 100 %."""
+    """Draw histograms, each group normalized to 100 %."""
 
     def draw(axes: Any) -> None:
         values = np.concatenate(list(groups.values()))

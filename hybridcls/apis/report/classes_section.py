@@ -1,4 +1,4 @@
-"""A row a class."""
+"""The section on classes: one row per class."""
 
 from collections.abc import Sequence
 from typing import Any, Optional

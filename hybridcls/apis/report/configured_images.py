@@ -1,4 +1,4 @@
-"""The images that the config of a training keeps for its test, or else for its validation."""
+"""Find the test images, or else the validation images, of a training's config."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _ADVICE = 'Name labelled images that did not train the model: --data FOLDER.'
 
 
 class ConfiguredImages(NamedTuple):
-    """Images of a config.
+    """The images that a config names.
 
     Args:
         items (list[Item]): With the names of their classes as labels.
@@ -80,7 +80,7 @@ def configured_images(model: HybridInferencer, moved: Optional[str] = None) -> C
 
 
 def _move(datasets: Mapping[str, dict[str, Any]], training: Mapping[str, Any], folder: str) -> None:
-    """Give data sets with the ``data_root`` of the training the one of today; ``folder`` may be below it, as before."""
+    """Replace the training's ``data_root`` in datasets by today's; ``folder`` may be its former subfolder."""
     old, prefix = training.get('data_root'), training.get('data_prefix') or ''
     end = os.path.normpath(prefix) if isinstance(prefix, str) and prefix else ''
     new = os.path.abspath(folder)
@@ -92,7 +92,7 @@ def _move(datasets: Mapping[str, dict[str, Any]], training: Mapping[str, Any], f
 
 
 def calibration_place(model: HybridInferencer, items: Sequence[Item]) -> Optional[str]:
-    """Return what ``hybridcls calibrate --data`` can be given beside a report of some images: none of them is in it.
+    """Return a folder or table for ``hybridcls calibrate --data`` that holds none of the report's images.
 
     Args:
         model (HybridInferencer): Whose config names its validation and its test.
@@ -119,7 +119,7 @@ def _real(item: Item) -> str:
 
 
 def listed_images(dataset: Mapping[str, Any], model: HybridInferencer) -> Optional[list[Item]]:
-    """List the images of the config of a data set, as far as they are there; None if they are not."""
+    """List the existing images of a dataset's config; None if there are none."""
     plain = _plain(dataset)
     place = place_of(plain, model.checkpoint_path) if plain else None
     if not plain or (place is not None and not os.path.exists(place)):
@@ -156,7 +156,7 @@ def _pixels(info: Mapping[str, Any]) -> Any:
 
 
 def _plain(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a data set that lists its images and reads none."""
+    """Return the config of a dataset that lists its images without reading them."""
     inside: dict[str, Any] = {
         key: _plain(dataset[key]) for key in ('dataset',) if isinstance(dataset.get(key), Mapping)
     }
@@ -166,7 +166,7 @@ def _plain(dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def place_of(dataset: dict[str, Any], checkpoint: str) -> Optional[str]:
-    """Return the folder or table that has to be there; what moved with a work dir is found again."""
+    """Return the folder or table that the dataset needs; one that moved with its work dir is found again."""
     for key in ('drop', 'relabel'):
         noted = dataset.get(key)
         if isinstance(noted, Mapping) and not os.path.exists(noted['file']):

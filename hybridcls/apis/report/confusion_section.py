@@ -1,4 +1,4 @@
-"""Which classes are taken for each other."""
+"""The section on confusions: the confusion matrix and the most confused pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,7 +48,7 @@ def confusion_section(pairs: Sequence[Mapping[str, Any]], known: EvaluatedImages
 
 
 def shown_classes(matrix: np.ndarray) -> np.ndarray:
-    """Choose the classes of a matrix of counts that a page shows, and their order.
+    """Choose the classes of a confusion matrix to show, and their order.
 
     Args:
         matrix (np.ndarray): Images by class and predicted class, (C, C).

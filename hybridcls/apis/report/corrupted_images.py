@@ -1,4 +1,4 @@
-"""What a model says of images that are corrupted more and more, as ``hybridcls test --corruptions`` corrupts them."""
+"""Evaluate a model on corrupted images, as ``hybridcls test --corruptions`` does."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _CONFIDENCE = 0.95
 
 @contextmanager
 def _corrupting(model: HybridInferencer, items: Sequence[Item]) -> Iterator[Corrupt]:
-    """Let a model read images through a corruption, in the place where CorruptionTestLoop has it."""
+    """Insert a corruption into the model's pipeline in the block, at the position where CorruptionTestLoop has it."""
     places = {item.source: place for place, item in enumerate(items)}
 
     def numbered(results: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def corrupted_images(
     batch_size: Optional[int] = None,
     workers: Optional[int] = None,
 ) -> Iterator[tuple[str, int, EvaluatedImages]]:
-    """Yield each kind and severity, with what the model says of all images then.
+    """Yield each kind and severity, with the evaluation of all images under it.
 
     Args:
         model (HybridInferencer): With classes.
@@ -73,7 +73,7 @@ def robustness(
     workers: Optional[int] = None,
     tell: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Return for the clean images, and for each kind and severity, what is right, how calibrated, and what is answered.
+    """Return accuracy, calibration error and coverage of the clean images, and of each kind and severity.
 
     Returns:
         list[dict]: ``kind`` (None of the clean ones), ``severity``, ``accuracy`` and ``ece`` in percent with their ends

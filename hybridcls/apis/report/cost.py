@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, time and memory."""
+"""The cost of a model: parameters, operations, time and memory."""
 
 import statistics
 import time
@@ -21,19 +21,19 @@ _ROUNDS = 5
 
 
 def seen_size(model: HybridInferencer, items: Sequence[Item]) -> tuple[int, int]:
-    """Return the height and width of the first image as the model sees it."""
+    """Return the height and width of the first image after preprocessing."""
     height, width = next(iter(model.preprocess(items[:1])))[0][0][1]['inputs'].shape[-2:]
     return int(height), int(width)
 
 
 def gflops_of(model: HybridInferencer, size: tuple[int, int]) -> float:
-    """Return the operations for one image of a size (height, width), in 1e9, by torch's counter."""
+    """Return the operations for one image of size (height, width), in 1e9, by torch's counter."""
     images = torch.rand(1, 3, *size, device=model.device)
     return counted_flops(lambda: model.model(images, mode='tensor')) / 1e9
 
 
 class ModelCost(NamedTuple):
-    """What a model costs.
+    """The cost of a model: size, operations, time and memory.
 
     Args:
         rows (list[tuple[str, str]]): What, and how much of it, as the page shows it.
@@ -47,7 +47,7 @@ class ModelCost(NamedTuple):
 
 
 def model_cost(model: HybridInferencer, size: tuple[int, int]) -> ModelCost:
-    """Measure it on random images of a size (height, width).
+    """Measure the cost on random images of a size (height, width).
 
     FLOPs are those of torch's counter: two for a product and a sum, of convolutions, matrix products and attention.
     """

@@ -1,4 +1,4 @@
-"""What an answer costs."""
+"""The section on the cost of a prediction."""
 
 from .cost import ModelCost
 from .html_page import Section, Table
@@ -7,7 +7,7 @@ __all__ = ['cost_section']
 
 
 def cost_section(cost: ModelCost) -> Section:
-    """Show what was measured on images of the size that the model sees."""
+    """Show the cost of the model on images of its input size."""
     says = (
         f'Measured on this machine, while the report was made: times are medians of {cost.numbers["runs"]} runs of the '
         'network alone, without reading and decoding images.'

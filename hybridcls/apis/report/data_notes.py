@@ -1,4 +1,4 @@
-"""What has to be known of the images of a report before its numbers are believed."""
+"""Caveats about the images of a report: missing classes, duplicates, training images."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ __all__ = ['data_notes', 'repeated_files', 'same_files']
 
 
 def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
-    """Say which images are left out, which classes have none, and which images trained the model.
+    """Describe which images are left out, which classes have none, and which images trained the model.
 
     Args:
         model (HybridInferencer): The model.
@@ -88,7 +88,7 @@ def _pairs(pairs: Sequence[tuple[str, str]], between: str) -> str:
 
 
 def _without(copies: set[str], images: EvaluatedImages) -> Iterator[str]:
-    """Say what is right of the images that are no copies."""
+    """Yield a sentence with the accuracy on the images that are no copies."""
     kept = images.known & np.array([item.source not in copies for item in images.items])
     if images.scores.shape[1] and images.truths is None and kept.any():
         right, count = int((~images.wrong[kept]).sum()), int(kept.sum())
@@ -100,7 +100,7 @@ def _without(copies: set[str], images: EvaluatedImages) -> Iterator[str]:
 
 
 def same_files(items: Iterable[Item], others: Iterable[Item]) -> list[tuple[str, str]]:
-    """Return the paths of images whose file has the content of another one, and a path of that one.
+    """Return the paths of images whose file equals another one, each with the path of that one.
 
     Only files of equal size are read. Images in memory are left out.
     """
@@ -118,7 +118,7 @@ def same_files(items: Iterable[Item], others: Iterable[Item]) -> list[tuple[str,
 
 
 def repeated_files(items: Iterable[Item]) -> int:
-    """Count the images whose file has the content of one before; only files of equal size are read."""
+    """Count the images whose file equals an earlier one; only files of equal size are read."""
     of_size: dict[int, list[str]] = {}
     for path, size in _sizes(items):
         of_size.setdefault(size, []).append(path)

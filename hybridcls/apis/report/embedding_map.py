@@ -1,4 +1,4 @@
-"""A map of the embeddings: images that the model finds alike lie near each other."""
+"""A two-dimensional map of the embeddings, in which similar images lie close together."""
 
 from typing import Any, Optional
 
@@ -13,7 +13,7 @@ _PICTURES = 60
 
 
 def embedding_places(images: EvaluatedImages, seed: int = 0) -> Optional[tuple[np.ndarray, np.ndarray]]:
-    """Place images in a plane by t-SNE (scikit-learn) of their normalized embeddings.
+    """Project normalized embeddings to a plane by t-SNE (scikit-learn).
 
     Args:
         images (EvaluatedImages): Of more than 1,500, so many are drawn.
@@ -44,7 +44,7 @@ def embedding_places(images: EvaluatedImages, seed: int = 0) -> Optional[tuple[n
 
 
 def spread_places(places: np.ndarray, count: int = _PICTURES) -> np.ndarray:
-    """Choose positions of places that lie far from each other, one after the other: those that get a picture."""
+    """Choose positions far from each other by farthest-point sampling, for pictures on the map."""
     chosen = [int(np.argmin(((places - 0.5) ** 2).sum(1)))]
     distances = ((places - places[chosen[0]]) ** 2).sum(1)
     while len(chosen) < min(count, len(places)):

@@ -1,4 +1,4 @@
-"""Whether the norm of an embedding tells how good an image is: norms of images that are degraded more and more."""
+"""Test whether the norm of an embedding indicates image quality, on images that are degraded step by step."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
@@ -22,7 +22,7 @@ _CONFIDENCE = 0.95
 
 
 class NormReadings(NamedTuple):
-    """What was read.
+    """The norms of degraded images, and their rank correlations.
 
     Args:
         norms (dict[str, np.ndarray]): By kind of degradation: of each image and severity, 0 first, (N, 6).
@@ -48,7 +48,7 @@ def read_norms(
     kinds: Sequence[str] = KINDS,
     seed: int = 0,
 ) -> Optional[NormReadings]:
-    """Degrade up to 64 images, drawn by the seed, and read norm, confidence and uncertainties.
+    """Degrade up to 64 images, drawn by the seed, and measure norm, confidence and uncertainties.
 
     Args:
         model (HybridInferencer): Whose answers these are.
@@ -98,7 +98,7 @@ def _of_right(known: EvaluatedImages, score: str) -> dict[str, Any]:
     ends, group = counts.cumsum(0), torch.arange(len(counts)).repeat_interleave(counts)
 
     def statistic(weights: Tensor) -> Tensor:
-        """Return the AUROC of each resample, as :func:`hybridcls.functional.metrics.auroc` has it of images."""
+        """Return the AUROC of each bootstrap resample; :func:`hybridcls.functional.metrics.auroc` defines it."""
         drawn = weights[:, order.indices]
         wrong = torch.nn.functional.pad((drawn * (1 - right)).cumsum(1), (1, 0))  # below each position
         below = (wrong[:, ends - counts] + wrong[:, ends])[:, group] / 2  # ties count half

@@ -1,4 +1,4 @@
-"""What a model says of all images of a set, and what they are."""
+"""The predictions of a model for all images of a set, with their labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ UNKNOWN = -1
 
 @dataclass
 class EvaluatedImages:
-    """Answers as arrays; N images.
+    """Predictions and labels of N images, as arrays.
 
     Args:
         items (list[Item]): The images.
@@ -52,7 +52,7 @@ class EvaluatedImages:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """The class with the largest score, int64 (N,)."""
+        """The predicted class, that of the largest score, int64 (N,)."""
         return self.scores.argmax(1)
 
     @cached_property
@@ -62,24 +62,24 @@ class EvaluatedImages:
 
     @property
     def known(self) -> np.ndarray:
-        """Whether the model has the class of an image, bool (N,)."""
+        """Whether the class of an image is known to the model, bool (N,)."""
         return self.labels >= 0
 
     @property
     def wrong(self) -> np.ndarray:
-        """Whether the answer is not the truth, bool (N,)."""
+        """Whether the prediction is wrong, bool (N,)."""
         if self.truths is not None and self.answers is not None:
             return (self.truths != self.answers).any(1)
         return self.predicted != self.labels
 
     def class_text(self, row: int, classes: Sequence[str]) -> str:
-        """Return the name of the class of an image; of several labels their names, or ``(none)``."""
+        """Return the class name of an image; for several labels all names, or ``(none)``."""
         if self.truths is None:
             return classes[int(self.labels[row])]
         return ', '.join(classes[int(one)] for one in np.flatnonzero(self.truths[row])) or '(none)'
 
     def part(self, kept: np.ndarray) -> 'EvaluatedImages':
-        """Return the images of a mask or of positions."""
+        """Return the subset of a mask or of positions."""
         places = np.flatnonzero(kept) if kept.dtype == bool else kept
         return EvaluatedImages(
             [self.items[place] for place in places],
@@ -95,7 +95,7 @@ class EvaluatedImages:
         )
 
     def samples(self) -> Iterator[dict[str, Any]]:
-        """Yield what metrics process."""
+        """Yield the samples that metrics process."""
         scores, labels = torch.from_numpy(self.scores), torch.from_numpy(self.labels)
         values = {name: torch.from_numpy(array) for name, array in self.uncertainties.items()}
         for row in range(len(self)):
@@ -112,7 +112,7 @@ def evaluate_images(
     on_unreadable: str = 'skip',
     caller: str = 'report',
 ) -> EvaluatedImages:
-    """Ask a model about all images.
+    """Predict all images.
 
     Args:
         model (HybridInferencer): Without classes, there are embeddings alone.
@@ -159,7 +159,7 @@ def evaluate_images(
 
 @contextmanager
 def _uncalibrated(model: HybridInferencer) -> Iterator[list[Any]]:
-    """Keep the probabilities that a calibration is given, if there is one."""
+    """Collect the probabilities before calibration in the block, if the model is calibrated."""
     kept: list[Any] = []
 
     def keep(module: Any, args: tuple, kwargs: Mapping[str, Any], output: Any) -> None:
@@ -188,7 +188,7 @@ def _note_labels(images: EvaluatedImages, labels: Sequence[Optional[str]], model
 
 
 def _places(labels: Sequence[Optional[str]], classes: Sequence[str]) -> np.ndarray:
-    """Return which of the classes are in labels such as ``a|b``, bool (N, C)."""
+    """Return which classes labels such as ``a|b`` contain, bool (N, C)."""
     number_of = {name: number for number, name in enumerate(classes)}
     found = np.zeros((len(labels), len(classes)), dtype=bool)
     for row, label in enumerate(labels):

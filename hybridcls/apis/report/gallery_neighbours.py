@@ -1,4 +1,4 @@
-"""What a model finds alike: the most similar images of a gallery, for each image of a report."""
+"""Find the most similar gallery images for each image of a report."""
 
 import os
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _SHOWN = 6
 
 
 class Neighbours(NamedTuple):
-    """The neighbours of all images.
+    """The nearest neighbours of all images.
 
     Args:
         gallery (str): A sentence: what they were searched in.
@@ -44,7 +44,7 @@ class Neighbours(NamedTuple):
 
 
 def check_gallery(model: HybridInferencer, gallery: str) -> None:
-    """Raise, before images are evaluated, if a gallery is not there, or an index of another model.
+    """Raise early if the gallery is missing, or is an index of another model.
 
     Raises:
         FileNotFoundError, ValueError: As :func:`find_neighbours`.
@@ -101,7 +101,7 @@ def _is_index(gallery: str) -> bool:
 
 
 def _width(model: HybridInferencer, index: EmbeddingIndex, about: dict[str, Any]) -> Optional[int]:
-    """Return how many numbers of an embedding are compared, None for all; raise if the index is of another model."""
+    """Return how many dimensions are compared, None for all; raise if the index is of another model."""
     width = compatible_width(index.about, about)
     if width is None:
         check_same_model('report', index.described, index.path, about, f'the model of {model.checkpoint_path}')
@@ -137,7 +137,7 @@ def _search(
 
 
 class _QueryScores(SearchScores):
-    """Scores that are kept query by query, for their intervals."""
+    """Retrieval scores that are kept per query, for confidence intervals."""
 
     def __init__(self) -> None:
         super().__init__([1])
@@ -152,7 +152,7 @@ class _QueryScores(SearchScores):
         self._precision.append(map_at_r(hits[asked], matches[asked]))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the scores with their intervals; none without a query that has a match."""
+        """Return the scores with their intervals; an empty list if no query has a match."""
         if not self.queries:
             return []
         found, precision = torch.cat(self._found), torch.cat(self._precision)

@@ -1,4 +1,4 @@
-"""The numbers that a page begins with."""
+"""The headline numbers at the top of a page."""
 
 from collections.abc import Sequence
 from typing import Any

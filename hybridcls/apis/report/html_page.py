@@ -1,4 +1,4 @@
-"""The page of a report: one file, without a network."""
+"""The page of a report: a single HTML file without external resources."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ _LEAST = 0.005  # of a share that is written
 
 @dataclass
 class Table:
-    """A table that sorts by a click on a head; a long one can be filtered by text.
+    """A table that sorts by a click on a column head; a long one can be filtered by text.
 
     Args:
         title (str): Above it.
@@ -40,13 +40,13 @@ class Table:
 
     @property
     def is_long(self) -> bool:
-        """Whether it scrolls, and a text chooses rows."""
+        """Whether the table scrolls and has a text filter."""
         return len(self.rows) > _FILTER_FROM
 
 
 @dataclass
 class Matrix:
-    """A square of shares, in shades and as percentages.
+    """A square matrix of shares, as shades and percentages.
 
     Args:
         title (str): Says what rows and columns are.
@@ -60,7 +60,7 @@ class Matrix:
 
     @property
     def rows(self) -> list[tuple[str, list[tuple[str, str, str]]]]:
-        """For each row its name, and of each cell its text, its shade and the class of its ink."""
+        """The name of each row, and of each cell its text, its shade and the class of its text colour."""
         return [
             (name, [_cell(float(share)) for share in line]) for name, line in zip(self.names, self.shares, strict=True)
         ]
@@ -68,7 +68,7 @@ class Matrix:
 
 @dataclass
 class Section:
-    """A section of the page; each part is left out where it is empty.
+    """A section of the page; empty parts are left out.
 
     Args:
         id (str): Of the link.
@@ -100,12 +100,12 @@ class Section:
 
 
 def percent(value: Optional[float]) -> Optional[str]:
-    """Return a percentage as it stands in a cell."""
+    """Format a percentage for a cell."""
     return None if value is None else f'{value:.1f}'
 
 
 def shown_probability(value: float) -> str:
-    """Return a probability as it stands below a picture, in one piece.
+    """Format a probability for a caption, with a no-break space.
 
     Example:
         >>> shown_probability(0.871), shown_probability(0.001)
@@ -115,7 +115,7 @@ def shown_probability(value: float) -> str:
 
 
 def isolated(name: str) -> str:
-    """Return a name for use inside a sentence, whose order of words its direction of writing leaves alone.
+    """Isolate a name in bidirectional text, so that it does not reorder the sentence around it.
 
     Example:
         >>> isolated('cat').encode('unicode_escape').decode()
@@ -133,7 +133,7 @@ def _cell(share: float) -> tuple[str, str, str]:
 
 
 def _ink(share: float, heat: str, paper: str) -> str:
-    """Return which of black (``k``) and white (``w``) reads better on a shade."""
+    """Return the text colour, black (``k``) or white (``w``), that is more legible on a shade."""
     mixed = [share * one + (1 - share) * other for one, other in zip(_channels(heat), _channels(paper), strict=True)]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in mixed]
     luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
@@ -145,7 +145,7 @@ def _channels(colour: str) -> list[float]:
 
 
 def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """Return the page as HTML, which a browser lets run its own script alone, and load nothing."""
+    """Render the page as HTML whose content security policy allows its own script alone and loads nothing."""
     from jinja2 import Environment
 
     template = Path(__file__).with_name('page.html').read_text(encoding='utf8')

@@ -1,4 +1,4 @@
-"""Images to look at: the wrong ones by confused pair, and the least certain ones."""
+"""The section of images: errors by confused pair, and the least certain images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _PAIRS, _OF_A_PAIR, _UNSURE = 8, 8, 24
 
 
 def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
-    """Show thumbnails of them."""
+    """Show the thumbnails of wrong and uncertain images."""
     wrong = np.flatnonzero(known.wrong)
     groups = []
     by_pair: dict[tuple[int, int], list[int]] = {}
@@ -48,7 +48,7 @@ def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
 
 
 def picture(images: EvaluatedImages, row: int, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the thumbnail of an image with what is said of it."""
+    """Return the thumbnail of an image with its caption."""
     item = images.items[row]
     own, said = isolated(classes[int(images.labels[row])]), isolated(classes[int(images.predicted[row])])
     text = f'{own}: {shown_probability(images.scores[row, images.labels[row]])}'

@@ -1,4 +1,4 @@
-"""The map of the embeddings, with pictures."""
+"""The section with the map of the embeddings."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -14,7 +14,7 @@ __all__ = ['map_section']
 
 
 def map_section(known: EvaluatedImages, classes: Sequence[str]) -> Optional[Section]:
-    """Show the images as dots, some as pictures; None without embeddings."""
+    """Show the images as dots and some as thumbnails; None without embeddings."""
     found = embedding_places(known)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Which patches of images a model merges into one token, and what that saves."""
+"""Show which patches of an image token merging joins, and what that saves."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _EDGE = 192  # pixels of a drawing
 
 
 class MergedImage(NamedTuple):
-    """An image as the model sees it, and drawings of its tokens.
+    """An image as the model sees it, and drawings of its merged tokens.
 
     Args:
         item (Item): The image.
@@ -37,7 +37,7 @@ class MergedImage(NamedTuple):
 
 
 class MergingReadings(NamedTuple):
-    """What was read of a transformer.
+    """The effect of token merging on a transformer, measured on some images.
 
     Args:
         name (str): Its name in the model.
@@ -60,7 +60,7 @@ class MergingReadings(NamedTuple):
 
 
 def read_merging(model: HybridInferencer, items: Sequence[Item], seed: int = 0) -> Optional[MergingReadings]:
-    """Read the tokens of up to 6 images, drawn by the seed.
+    """Merge the tokens of up to 6 images, drawn by the seed, and record the result.
 
     Args:
         model (HybridInferencer): The first of its transformers that merges is read.
@@ -117,7 +117,7 @@ def read_merging(model: HybridInferencer, items: Sequence[Item], seed: int = 0) 
 
 
 def _whole(network: Any, read: Callable[[Any], Any]) -> Any:
-    """Read something of a model without merging."""
+    """Call a function on a model with token merging that merges nothing."""
     handle = add_token_merging(network, 0)
     try:
         return read(handle)
@@ -131,7 +131,7 @@ def _merges(transformer: Any) -> bool:
 
 
 def _of_training(cfg: Mapping[str, Any]) -> Optional[dict[str, Any]]:
-    """Return how the training merged, by a TokenMergingHook."""
+    """Return the token merging settings of the training, from its TokenMergingHook."""
     for hook in cfg.get('custom_hooks') or ():
         if isinstance(hook, Mapping) and hook.get('token_merging_ratio') and 'train' in hook.get('when', ()):
             return dict(
@@ -155,7 +155,7 @@ def _inputs_of(module: torch.nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _shown(packed: Any, grid: tuple[int, int]) -> Tensor:
-    """Return the image at a size that is a multiple of the grid, float (3, H, W) in [0, 1], RGB."""
+    """Return the image resized to a multiple of the grid, float (3, H, W) in [0, 1], RGB."""
     seen = packed if isinstance(packed, Tensor) else packed[0]
     pixels = torch.from_numpy(to_rgb_image(seen, is_bgr=True)).permute(2, 0, 1).float() / 255
     patch = max(1, round(_EDGE / max(grid)))

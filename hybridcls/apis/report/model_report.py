@@ -1,4 +1,4 @@
-"""One report of a trained model: a page, and the same numbers as JSON."""
+"""Report on a trained model: a page, and the same numbers as JSON."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ __all__ = ['Report', 'make_report']
 
 
 class Report(NamedTuple):
-    """What was found.
+    """The result of :func:`make_report`.
 
     Args:
         html (str): The page.

@@ -1,4 +1,4 @@
-"""The numbers of a model of several labels an image, or none."""
+"""The numbers of a report on a multi-label model."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -20,7 +20,7 @@ _RESAMPLES, _FEWEST_RESAMPLES, _MOST_STEPS = 1000, 200, 2e9  # steps: resamples 
 def multi_label_numbers(
     images: EvaluatedImages, classes: Sequence[str], thresholds: Sequence[float]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the rows of the headline, and a row a class.
+    """Return the rows of the headline, and one row per class.
 
     Intervals of average precision, F1 and exact answers are bootstrap ones over the images; those of precision and
     recall, which are shares of images, are exact. A class with too few images (``insufficient_data``) has none, and a
@@ -69,7 +69,7 @@ def multi_label_numbers(
 
 
 def labels_of(images: EvaluatedImages) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels that images have, and those that they are given.
+    """Return the true labels of the images, and the predicted ones.
 
     Raises:
         ValueError: If they are of one class each.
@@ -107,7 +107,7 @@ def weighted_average_precisions(scores: Tensor, truths: Tensor, weights: Tensor)
 def _intervals(
     scores: np.ndarray, truths: np.ndarray, answers: np.ndarray, wrong: np.ndarray
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the lower and the upper ends of average precision and F1 by class, of their means, and of two ratios."""
+    """Return the interval ends of average precision and F1 by class, of their means, and of two ratios."""
     there, has = torch.from_numpy(scores), torch.from_numpy(truths)
     positive, given = has.double(), torch.from_numpy(answers).double()
     right, exact = positive * given, torch.from_numpy(~wrong).double()

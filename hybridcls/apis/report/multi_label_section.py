@@ -1,4 +1,4 @@
-"""What a page shows of several labels an image, or none."""
+"""The sections of a report on a multi-label model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -37,7 +37,7 @@ def _ends(row: Mapping[str, Any], name: str) -> Optional[str]:
 
 
 def multi_label_images_section(images: EvaluatedImages, classes: Sequence[str]) -> Section:
-    """Show the labels that were missed most clearly, and those that were given most surely without being there."""
+    """Show the clearest missed labels, and the most confident wrong ones."""
     truths, answers = labels_of(images)
     groups = []
     for title, places, ways in (

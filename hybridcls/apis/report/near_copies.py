@@ -1,4 +1,4 @@
-"""Images of a report that look like one of the training: copies in another size, format or brightness, or mirrored."""
+"""Find images of a report that nearly equal a training image: resized, recompressed, brightened or mirrored."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ _MOST_IMAGES, _MOST_BYTES = 20_000, 2**29  # that are read: about half a minute 
 
 
 class NearCopies(NamedTuple):
-    """What was found.
+    """The near-copies that were found.
 
     Args:
         pairs (list[tuple[str, str]]): Paths of an image, and of one of the training that looks like it.
@@ -32,12 +32,12 @@ class NearCopies(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all were compared."""
+        """Whether all images were compared."""
         return self.images == self.of_images and self.trained == self.of_trained
 
 
 def near_copies(items: Iterable[Item], trained: Iterable[Item]) -> NearCopies:
-    """Compare images in files with those of a training, as an audit does; of many some, drawn by a fixed seed.
+    """Compare image files with those of a training, as an audit does; of many, a fixed random sample.
 
     At most 20,000 files of 512 MiB together are read, up to half of them of either set.
     """
@@ -59,7 +59,7 @@ def _paths(items: Iterable[Item]) -> list[str]:
 
 
 def _some(paths: Sequence[str], share: int, images: int = 0, size: int = 0) -> list[str]:
-    """Return as many as one of ``share`` parts of what may be read holds, where some was read before."""
+    """Return a random sample within 1 / ``share`` of the limits on images and bytes, some of which are used up."""
     kept = []
     for row in np.random.default_rng(0).permutation(len(paths)).tolist():
         images, size = images + 1, size + os.path.getsize(paths[row])

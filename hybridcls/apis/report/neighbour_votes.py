@@ -1,4 +1,4 @@
-"""A model of embeddings alone answers by the neighbours of an image."""
+"""Classify images of an embedding model by their nearest neighbours."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ _TEMPERATURE = 0.07
 
 
 def with_votes(images: EvaluatedImages) -> tuple[EvaluatedImages, tuple[str, ...]]:
-    """Let each labelled image be answered by its 20 nearest others, weighted as in ``KNNAccuracy``.
+    """Predict each labelled image by its 20 nearest other images, weighted as in ``KNNAccuracy``.
 
     Returns:
         tuple[EvaluatedImages, tuple[str, ...]]: The labelled images, with the share of the votes for each class as

@@ -1,4 +1,4 @@
-"""Neighbours of queries, as rows of thumbnails."""
+"""The section on nearest neighbours, as rows of thumbnails."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _WRONG, _UNSURE, _PAIRS = 8, 4, 4
 
 
 def chosen_queries(known: EvaluatedImages, seed: int = 0) -> list[tuple[str, list[int]]]:
-    """Choose queries whose neighbours tell something: titles, and positions, each once.
+    """Choose informative queries: titles, and positions, each of them once.
 
     Wrong answers, the surest of each confused pair first; the least certain of the right ones; and of the classes that
     are confused most one right image each, drawn at random.

@@ -1,4 +1,4 @@
-"""The norm of the embedding against degradation: is it a sign of quality for this model?"""
+"""The section on embedding norms: whether they indicate image quality for this model."""
 
 from collections.abc import Mapping
 from typing import Any, Optional
@@ -24,7 +24,7 @@ _DOES = {
 
 
 def norm_section(readings: NormReadings) -> Section:
-    """Show how norms are spread at each severity, and the rank correlations of norm, confidence and uncertainties."""
+    """Show the norms at each severity, and the rank correlations of norm, confidence and uncertainties."""
     lowest = min(float(values.min()) for values in readings.norms.values())
     highest = max(float(values.max()) for values in readings.norms.values())
     margin = 0.05 * (highest - lowest) or 0.01
@@ -58,7 +58,7 @@ def norm_section(readings: NormReadings) -> Section:
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """Say what a rank correlation of norms with severities means.
+    """Interpret a rank correlation of norms with severities.
 
     Example:
         >>> verdict(dict(value=-0.6, low=-0.7, high=-0.5)), verdict(dict(value=0.1, low=-0.1, high=0.3))

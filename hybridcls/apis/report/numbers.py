@@ -1,4 +1,4 @@
-"""The numbers of a report, by the metrics of a test."""
+"""The numbers of a report, computed by the metrics of a test."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ _CONFIDENCE = 0.95
 
 
 def of_metric(metric: Any, images: EvaluatedImages, classes: Sequence[str]) -> dict[str, Any]:
-    """Evaluate a metric on images; what cannot be computed is not there."""
+    """Evaluate a metric on images; results that cannot be computed are missing."""
     metric.dataset_meta = dict(classes=list(classes))
     metric.process(None, list(images.samples()))
     return metric.evaluate(size=len(images))
@@ -73,7 +73,7 @@ def _rows(found: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> list[dict[
 
 
 def retrieval_headline(images: EvaluatedImages) -> list[dict[str, Any]]:
-    """Return the headline numbers of embeddings, each image searched among the others; as :func:`headline`."""
+    """Return the headline numbers of embeddings, by searching each image among the others; see :func:`headline`."""
     vectors, labels = torch.from_numpy(images.embeddings), torch.from_numpy(images.labels)  # type: ignore[arg-type]
     samples = [
         dict(embedding=vector, gt_label=label, pred_score=score)
@@ -131,7 +131,7 @@ def reliability(images: EvaluatedImages, bins: int = 15) -> dict[str, list[float
 
 
 def risk_curve(images: EvaluatedImages, points: int = 200) -> dict[str, list[float]]:
-    """Return ``coverage`` and ``risk``, shares, of the images answered from the surest on."""
+    """Return ``coverage`` and ``risk``, as shares, of the images ranked by confidence."""
     errors = torch.from_numpy(images.predicted != images.labels)
     risk = risk_coverage(1 - torch.from_numpy(images.confidence).double(), errors).numpy()
     kept = np.unique(np.linspace(0, len(risk) - 1, min(points, len(risk))).round().astype(int))

@@ -1,4 +1,4 @@
-"""Class activation maps of some images, and whether they say anything."""
+"""The section on class activation maps, and their deletion scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
@@ -23,7 +23,7 @@ _MOST_SCORED = 500
 
 
 def scored_images(gflops: float, streams: int, shown: int, device: str = 'cpu') -> int:
-    """Return how many images the maps are scored on: as many as a minute allows, at least those that are shown.
+    """Return how many images are used to score the maps: as many as a minute allows, at least those shown.
 
     Args:
         gflops (float): Of the model for an image.
@@ -43,7 +43,7 @@ def overlays_of_some(
     streams: int = 1,
     tell: Callable[[str], None] = print,
 ) -> Overlays:
-    """Map the surest wrong images, up to a half of ``count``, and others at random (seed 0).
+    """Map the most confident errors, at most half of ``count``, and other images at random (seed 0).
 
     The maps are scored on images that are drawn at random, :func:`scored_images` of them.
 
@@ -90,7 +90,7 @@ def overlay_numbers(overlays: Overlays) -> dict[str, Any]:
 
 
 def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping[str, str]) -> Section:
-    """Show them.
+    """Show the overlays and their deletion scores.
 
     Args:
         overlays (Overlays): Of images of a model.
@@ -109,9 +109,8 @@ def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping
     rows = [[stream, overlays.layers[stream], _points(score.moved), _points(score.others)]
             for stream, score in overlays.scores.items()]  # fmt: skip
     tables = [Table(
-        f'Deletion on {counted(overlays.scored, "image")} drawn at random: by how much the probability of the answer '
-        f'falls faster than with maps that know nothing of the image (area between the curves, points of %, with 95 '
-        f'% interval)',
+        f'Deletion on {counted(overlays.scored, "image")} drawn at random: how much faster the probability of the '
+        f'answer falls than with the control maps (area between the curves, percentage points, 95 % interval)',
         ['stream', 'layer', 'than with the same maps, moved', 'than with maps of other images'], rows)]  # fmt: skip
     groups = []
     for one in overlays.images:
@@ -134,7 +133,7 @@ def _points(score: DeletionGain) -> Optional[str]:
 
 
 def _worth(stream: str, score: DeletionScore, count: int) -> str:
-    """Say what the deletion says."""
+    """Interpret the deletion scores in a sentence."""
     if np.isnan(score.moved.interval.low):
         return (
             f'{stream}: {counted(count, "image")} {is_or_are(count)} too few to tell whether its maps say anything '

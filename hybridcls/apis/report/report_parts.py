@@ -1,4 +1,4 @@
-"""The sections of a report and their numbers, of each kind of model."""
+"""The sections and numbers of a report, for each kind of model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional
@@ -49,7 +49,7 @@ __all__ = ['Asked', 'Parts', 'parts_of_classes', 'parts_of_embeddings', 'parts_o
 
 
 class Parts(NamedTuple):
-    """What a report is made of.
+    """The sections and the numbers of a report.
 
     Args:
         sections (list[Section]): In the order of the page.
@@ -63,7 +63,7 @@ class Parts(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a report is asked for, beside the images.
+    """The options of a report.
 
     Args:
         place (str): Where the images are.
@@ -85,14 +85,14 @@ class Asked(NamedTuple):
 
     @property
     def about(self) -> list[str]:
-        """Sentences that say which images these are."""
+        """Sentences that describe the images."""
         return self.notes or [f'Those of {self.place}.']
 
 
 def parts_of_classes(
     model: HybridInferencer, images: EvaluatedImages, unknown: Optional[EvaluatedImages], asked: Asked
 ) -> Parts:
-    """Make those of a model of one class an image.
+    """Make the sections for a model of one class an image.
 
     Args:
         model (HybridInferencer): The model.
@@ -149,7 +149,7 @@ def parts_of_classes(
 def parts_of_labels(
     model: HybridInferencer, images: EvaluatedImages, unknown: Optional[EvaluatedImages], asked: Asked
 ) -> Parts:
-    """Make those of a model of several labels an image; arguments as for :func:`parts_of_classes`."""
+    """Make the sections for a multi-label model; arguments as for :func:`parts_of_classes`."""
     known, classes = images.part(images.known), model.classes
     head: Any = model.model.head
     rows, table = multi_label_numbers(known, classes, head.thresholds.values.tolist())
@@ -169,7 +169,7 @@ def parts_of_labels(
 def parts_of_embeddings(
     model: HybridInferencer, images: EvaluatedImages, unknown: Optional[EvaluatedImages], asked: Asked
 ) -> Parts:
-    """Make those of a model of embeddings alone; arguments as for :func:`parts_of_classes`."""
+    """Make the sections for a model of embeddings alone; arguments as for :func:`parts_of_classes`."""
     known, classes = with_votes(images)
     rows = retrieval_headline(known)
     table, confusions = class_numbers(known, classes)
@@ -177,8 +177,8 @@ def parts_of_embeddings(
     about = [
         *asked.about,
         f'The head ({model.head_name}) has no classes: each image is a query among '
-        f'{counted(len(known) - 1, "other")}, and '
-        f'what is said of classes is the vote of its {NEIGHBOURS} nearest ones.',
+        f'{counted(len(known) - 1, "other")}, and is '
+        f'classified by a vote of its {NEIGHBOURS} nearest ones.',
     ]
     cost = model_cost(model, seen_size(model, known.items))
     answers = embedding_verdict(rows, weak, table, about, [*asked.warnings, *data_notes(model, images)])
@@ -210,7 +210,7 @@ def _said(answers: Sequence[Answer], weak: Optional[WeakClasses] = None) -> dict
 def _embedding_parts(
     model: HybridInferencer, known: EvaluatedImages, classes: Sequence[str], asked: Asked
 ) -> tuple[list[Optional[Section]], dict[str, Any]]:
-    """Make what is said of embeddings: neighbours, norms and merged tokens."""
+    """Make the sections on embeddings: neighbours, norms and merged tokens."""
     found = find_neighbours(model, known, classes, asked.gallery, asked.batch_size, asked.workers)
     norms = read_norms(model, known, asked.batch_size, asked.workers)
     merging = read_merging(model, known.items)

@@ -1,4 +1,4 @@
-"""Robustness: accuracy, calibration and answers against the severity of corruptions."""
+"""The section on robustness: accuracy, calibration and coverage over the severity of corruptions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _CHARTS = (
 
 
 def robustness_section(rows: Sequence[Mapping[str, Any]]) -> Section:
-    """Show charts, each with all corruptions, and the table.
+    """Show charts with all corruptions, and the table.
 
     Args:
         rows (Sequence[Mapping]): Of :func:`~hybridcls.apis.report.corrupted_images.robustness`.

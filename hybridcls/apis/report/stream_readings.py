@@ -1,4 +1,4 @@
-"""What each of two streams does for each image: its part in the embedding, and what it answers alone."""
+"""Measure each stream's share in the embedding, and its predictions alone, for each image."""
 
 from typing import Any, NamedTuple, Optional
 
@@ -16,7 +16,7 @@ __all__ = ['StreamReadings', 'read_streams', 'stream_shares']
 
 
 class StreamReadings(NamedTuple):
-    """What the streams do; N images.
+    """The contributions of the two streams for N images.
 
     Args:
         names (tuple[str, str]): Of the streams.
@@ -37,7 +37,7 @@ class StreamReadings(NamedTuple):
 
 @torch.no_grad()
 def read_streams(model: HybridInferencer, vectors: StreamVectors, size: tuple[int, int]) -> StreamReadings:
-    """Compute them from the features of the images.
+    """Measure the streams from the features of the images.
 
     Args:
         model (HybridInferencer): Of two streams.
@@ -80,7 +80,7 @@ def stream_shares(model: HybridInferencer, vectors: StreamVectors) -> tuple[Opti
 
 
 def _weight(neck: Any, place: int, begin: int, width: int) -> Optional[Tensor]:
-    """Return what multiplies the features of a stream on their way into the embedding, (D, C)."""
+    """Return the weight that maps a stream's features into the embedding, (D, C)."""
     if isinstance(neck, SumFusion):
         own: Any = neck.project[place] if len(neck.project) == 2 else None
         return None if own is None else own.weight

@@ -1,4 +1,4 @@
-"""The two streams: how much each is worth, and what is saved where one is left out."""
+"""The section on the two streams: the value of each, and the savings by skipping one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -22,7 +22,7 @@ _EXTREMES = 12
 
 
 def skip_curve(readings: StreamReadings, known: EvaluatedImages, skipped: str) -> list[dict[str, float]]:
-    """Return what skipping a stream for more and more images costs and brings, the surest images first.
+    """Return cost and accuracy when a stream is skipped for a growing share of images, the most confident first.
 
     Returns:
         list[dict]: Of each share of skipped images, from 0 to 100 %: ``skipped_percent``, ``threshold``,
@@ -56,7 +56,7 @@ def skip_curve(readings: StreamReadings, known: EvaluatedImages, skipped: str) -
 
 
 def stream_numbers(readings: StreamReadings, known: EvaluatedImages, classes: Sequence[str]) -> dict[str, Any]:
-    """Return all that the section shows, in JSON's types."""
+    """Return the numbers of the section, in JSON's types."""
     first = readings.names[0]
     alone = {}
     for name, (labels, _) in readings.alone.items():
@@ -96,7 +96,7 @@ def streams_section(
     classes: Sequence[str],
     skip_sure: Optional[Mapping[str, Any]] = None,
 ) -> Section:
-    """Show them.
+    """Show accuracy and cost with each stream off, and how much each one contributes.
 
     Args:
         readings (StreamReadings), numbers (dict): Of :func:`stream_numbers`.

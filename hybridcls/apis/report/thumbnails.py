@@ -1,4 +1,4 @@
-"""Small pictures of images, inside the page."""
+"""Thumbnails of images, inlined in the page."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ EDGE = 96  # pixels
 
 
 def thumbnail(item: Item, edge: int = EDGE) -> Optional[str]:
-    """Return an image as a ``data:`` address of at most a few kilobytes, turned as its EXIF says; None if unreadable.
+    """Return an image, upright by EXIF, as a ``data:`` URI of at most a few kilobytes; None if it is unreadable.
 
     Args:
         item (Item): The image; of an address of a network, None: a page is made without one.
@@ -45,7 +45,7 @@ def thumbnail(item: Item, edge: int = EDGE) -> Optional[str]:
 
 
 def data_address(image: Image.Image) -> str:
-    """Return an RGB image as a ``data:`` address, a JPEG."""
+    """Return an RGB image as the ``data:`` URI of a JPEG."""
     buffer = io.BytesIO()
     image.save(buffer, 'JPEG', quality=72, optimize=True)
     return f'data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'

@@ -1,4 +1,4 @@
-"""Merged tokens, drawn on images."""
+"""The section on merged tokens, drawn on images."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ['tokens_section']
 
 
 def tokens_section(readings: MergingReadings) -> Section:
-    """Show how many tokens are left after each block, what that saves, and which patches are one token."""
+    """Show how many tokens are left after each block, the savings, and which patches are merged."""
     blocks = list(range(len(readings.tokens)))
     curves: dict[str, Any] = {
         'merged': (blocks, readings.tokens),
@@ -24,9 +24,10 @@ def tokens_section(readings: MergingReadings) -> Section:
     chart = curves_chart(curves, 'block, 0: before the first', 'tokens', 'Tokens after each block', ylim=(0, None))
     saved = 100 * (1 - readings.gflops / readings.gflops_whole)
     when = (
-        'It merged in the training alone: answers come from all tokens, and what is shown is what the training saw.'
+        'Tokens were merged only in training: predictions use all tokens, and the pictures show the merging of the '
+        'training.'
         if readings.in_training
-        else 'Answers come from merged tokens.'
+        else 'Predictions use the merged tokens.'
     )
     says = [
         f'{readings.name or "The model"} merges tokens that are alike ({readings.ratio}): {readings.tokens[0]} become '

@@ -1,4 +1,4 @@
-"""What a checkpoint and its work dir tell of the training, and of the phases before it."""
+"""Read facts about the training, and about earlier phases, from a checkpoint and its work dir."""
 
 import json
 import re
@@ -33,7 +33,7 @@ NOT_RECORDED = 'not recorded'
 
 
 class TrainingFacts(NamedTuple):
-    """What is known of a training.
+    """The known facts about a training.
 
     Args:
         phase (str): ``''``, or its name and number in a chain of phases.
@@ -61,7 +61,7 @@ class TrainingFacts(NamedTuple):
 
 
 def training_facts(model: HybridInferencer) -> list[TrainingFacts]:
-    """Read them: of the phases before, if it is one of a chain, and of the training of the checkpoint, the last one."""
+    """Read the facts of all phases of a chain, in order; the last one is the checkpoint's own training."""
     path = Path(model.checkpoint_path)
     own = _facts_of(path, Config(model.config.to_dict()), model.why)
     own.facts[-1:-1] = [
@@ -142,7 +142,7 @@ def _duration(seconds: float, attempts: int) -> str:
 
 
 def _date(stamp: Optional[str]) -> str:
-    """Write the ``20261126_120826`` of a checkpoint as people do."""
+    """Format the timestamp ``20261126_120826`` of a checkpoint for readers."""
     return re.sub(r'(\d{4})(\d\d)(\d\d)_(\d\d)(\d\d)(\d\d)', r'\1-\2-\3 \4:\5', stamp or '?')
 
 
@@ -173,7 +173,7 @@ def _model_of(values: Mapping[str, Any]) -> str:
 
 
 def _against_shipped(file: str, values: Mapping[str, Any]) -> tuple[Optional[str], list[tuple[str, str, str]]]:
-    """Compare with the shipped config that a training used, or one that has its name."""
+    """Compare a training's config with the shipped one that it used, or that has its name."""
     from hybridcls.engine import is_chain, load_config
 
     root = Path(hybridcls.config_path(''))
@@ -214,7 +214,7 @@ Curves = dict[str, tuple[list[float], list[float]]]
 
 
 def _unfinished(values: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """Say how much of a training there is, if its last checkpoint is not of its end."""
+    """Return a sentence if the last checkpoint was written before the end of the training, else ``''``."""
     hooks = [*(values.get('custom_hooks') or ()), *(values.get('default_hooks') or {}).values()]
     if any('EarlyStopping' in str((hook or {}).get('type')) for hook in hooks):
         return ''
@@ -226,7 +226,7 @@ def _unfinished(values: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
 
 
 def _curves(work_dir: Path, whole: Mapping[str, Any]) -> tuple[Curves, Curves]:
-    """Losses, and validation results in percent, over the updates: of the whole training, if it went on."""
+    """Return losses, and validation results in percent, over the updates, resumed runs included."""
     losses: Curves = {}
     percents: Curves = {}
     hub = (whole.get('message_hub') or {}).get('log_scalars') or {}

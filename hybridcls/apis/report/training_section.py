@@ -1,4 +1,4 @@
-"""What was trained, and how it went."""
+"""The section on the training."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ __all__ = ['training_section']
 
 
 def training_section(phases: Sequence[TrainingFacts]) -> Section:
-    """Show the facts of a training and its phases: curves, what was set, how to repeat it, and the config."""
+    """Show the facts of a training and its phases: curves, settings, the command to repeat it, and the config."""
     section = Section('training', 'Training')
     commands = []
     for one in phases:

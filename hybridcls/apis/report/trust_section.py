@@ -1,4 +1,4 @@
-"""How far to trust an answer: its probability, and whether it is of a known class."""
+"""The section on trust: risk over coverage, and the rejection of unknown classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -16,7 +16,7 @@ _BLIND = 50.0  # AUROC of a score that tells nothing, %
 def trust_section(
     known: EvaluatedImages, unknown: Optional[EvaluatedImages], rejection: Sequence[Mapping[str, Any]]
 ) -> Section:
-    """Show error against coverage and, with unknown images, which score rejects them best."""
+    """Show the error over the coverage and, with unknown images, which score rejects them best."""
     curve = risk_curve(known)
     charts = [
         dict(

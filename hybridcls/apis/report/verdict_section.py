@@ -1,4 +1,4 @@
-"""What a page begins with: what may be trusted, where not, and what was not measured, in short sentences."""
+"""The verdict at the top of a page: what can be trusted, what cannot, and what was not measured."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -31,7 +31,7 @@ Answer = tuple[str, str]
 
 
 def verdict_section(answers: Sequence[Answer], prices: Sequence[Mapping[str, Any]] = ()) -> Section:
-    """Show the answers, and below them what fewer errors cost (of :func:`price_of_errors`)."""
+    """Show the verdict, and below it the cost of fewer errors (:func:`price_of_errors`)."""
     tables = [Table('What these images say of the model', ['question', 'answer'], answers, sorts=False)]
     if prices:
         rows = [
@@ -46,12 +46,12 @@ def verdict_section(answers: Sequence[Answer], prices: Sequence[Mapping[str, Any
 
 
 def verdict_numbers(answers: Sequence[Answer]) -> list[dict[str, str]]:
-    """Return the answers in JSON's types."""
+    """Return the verdict in JSON's types."""
     return [dict(question=question, answer=answer) for question, answer in answers]
 
 
 def price_of_errors(known: EvaluatedImages, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the share of images that can be answered at errors of 1, 2, 5 and 10 % on these images.
+    """Return the coverage at an error of 1, 2, 5 and 10 % on these images.
 
     Returns:
         list[dict]: ``risk``, ``answered`` in percent with ``answered_low`` and ``answered_high`` (None: insufficient
@@ -91,7 +91,7 @@ def class_verdict(
     corrupted: Sequence[Mapping[str, Any]] = (),
     threshold: Optional[float] = None,
 ) -> list[Answer]:
-    """Answer for a model of one class an image.
+    """Return the verdict on a model of one class an image.
 
     Args:
         known (EvaluatedImages): The images.
@@ -135,7 +135,7 @@ def label_verdict(
     headline: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]], about: Sequence[str],
     warnings: Sequence[str],
 ) -> list[Answer]:  # fmt: skip
-    """Answer for a model of several labels an image; arguments as for :func:`class_verdict`."""
+    """Return the verdict on a multi-label model; arguments as for :func:`class_verdict`."""
     values = {row['key']: row for row in headline}
     exact, f1 = values['multi-label/exact'], values.get('multi-label/micro_f1')
     right = f'All labels of an image are right, and none is missing, for {_with_ends(exact)} of the images.'
@@ -161,7 +161,7 @@ def embedding_verdict(
     headline: Sequence[Mapping[str, Any]], weak: WeakClasses, table: Sequence[Mapping[str, Any]],
     about: Sequence[str], warnings: Sequence[str],
 ) -> list[Answer]:  # fmt: skip
-    """Answer for a model of embeddings alone; arguments as for :func:`class_verdict`."""
+    """Return the verdict on a model of embeddings alone; arguments as for :func:`class_verdict`."""
     found = '; '.join(f'{row["name"]} {_with_ends(row)}: {row["what"]}' for row in headline[:1])
     return [
         ('Which images?', ' '.join(about)),

@@ -1,4 +1,4 @@
-"""Which classes of a model are clearly worse than the others, and of which too little is known."""
+"""Find the classes that are significantly worse than the others, and those with too few images to tell."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ class WeakClasses(NamedTuple):
 
 
 def weak_classes(table: Sequence[Mapping[str, Any]], accuracy: float) -> WeakClasses:
-    """Test each class by a one-sided binomial test against the accuracy.
+    """Test recall and precision of each class against the accuracy by one-sided binomial tests.
 
     Of each kind at most 5 % are named in error (Benjamini-Hochberg), as of so many classes some are low by chance.
 

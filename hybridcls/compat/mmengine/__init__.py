@@ -1,4 +1,4 @@
-"""hybridcls uses these private parts of mmengine. Run with onedl-mmengine 0.10.12.
+"""Private parts of mmengine that hybridcls uses. Run with onedl-mmengine 0.10.12.
 
 The names below import nothing heavy. Classes that are built on private methods of mmengine's have files of their own,
 from which they are imported: ``writing_checkpoint_hook``, ``runner``, ``strategy``.

@@ -1,4 +1,4 @@
-"""How far the accumulation of gradients in an optimizer wrapper of mmengine is. Run with onedl-mmengine 0.10.12."""
+"""Gradient accumulation state of mmengine's optimizer wrappers. Run with onedl-mmengine 0.10.12."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +12,7 @@ __all__ = [
 
 
 class AccumulationCounts(NamedTuple):
-    """How far the accumulation of gradients in an optimizer wrapper is.
+    """The gradient accumulation state of an optimizer wrapper.
 
     Args:
         done (int): Micro-batches so far, in all updates.
@@ -26,7 +26,7 @@ class AccumulationCounts(NamedTuple):
 
     @property
     def is_between_updates(self) -> bool:
-        """Whether no update is half done."""
+        """Whether no update is partially accumulated."""
         return self.done % self.per_update == 0
 
 
@@ -36,7 +36,7 @@ def accumulation_counts(wrapper: 'OptimWrapper') -> AccumulationCounts:
 
 
 def set_accumulation_counts(wrapper: 'OptimWrapper', done: int, total: int) -> None:
-    """Do what ``initialize_count_status`` does, without its warnings of gradients that are lost."""
+    """Set the counts as ``initialize_count_status`` does, without its warnings about lost gradients."""
     wrapper._inner_count, wrapper._max_counts = done, total
     wrapper._remainder_counts = total % wrapper._accumulative_counts
 
@@ -47,5 +47,5 @@ def count_micro_batch(wrapper: 'OptimWrapper') -> None:
 
 
 def clip_and_log_gradient(wrapper: 'OptimWrapper') -> None:
-    """Clip the gradient as ``clip_grad`` of an optimizer wrapper says, and log its norm before."""
+    """Clip the gradient by ``clip_grad`` of an optimizer wrapper, and log its norm before clipping."""
     wrapper._clip_grad()

@@ -1,4 +1,4 @@
-"""mmengine reads a config file in private steps, which are named here so that each layer can be kept apart."""
+"""Read mmengine's config files one layer at a time, by its private functions."""
 
 import ast
 import os
@@ -23,7 +23,7 @@ _OPTIONS = ('phases', 'cfg_options')
 
 
 class ConfigSource(NamedTuple):
-    """One config file before it is run.
+    """The text of one config file, and the paths of its bases.
 
     Args:
         file (str): Its absolute path.
@@ -41,7 +41,7 @@ class ConfigSource(NamedTuple):
 
 
 def read_source(file: str) -> ConfigSource:
-    """Read a config file of the text style, without running it."""
+    """Read a config file of the text style without executing it."""
     file = os.path.abspath(os.path.expanduser(file))
     with TemporaryDirectory() as folder:
         copy = str(Path(folder, f'config{Path(file).suffix}'))
@@ -56,7 +56,7 @@ def read_source(file: str) -> ConfigSource:
 
 
 def register_package(name: str) -> None:
-    """Let ``_base_ = 'name::path'`` find the configs of an importable package of this name.
+    """Make the configs of an importable package available as ``_base_ = 'name::path'``.
 
     mmengine knows OpenMMLab's packages only. The entry stays for the life of the process.
     """
@@ -64,7 +64,7 @@ def register_package(name: str) -> None:
 
 
 def shipped_config(name: str) -> str:
-    """Return the path of a config of a package, ``package::path``: of hybridcls also in a clone without ``.mim``.
+    """Return the path of a package's config, ``package::path``; for hybridcls also in a clone without ``.mim``.
 
     Raises:
         FileNotFoundError: If there is no such package, or hybridcls has no such config.
@@ -89,7 +89,7 @@ def _base_path(base: str, file: str) -> tuple[str, Optional[str]]:
 
 
 def run_source(source: ConfigSource, bases: dict) -> dict:
-    """Return what a file itself writes: its top-level names, with the values of its bases where it asks for them."""
+    """Execute a config file, and return its own top-level names; ``{{_base_.name}}`` refers to ``bases``."""
     if source.file.endswith('.py'):
         tree = ast.parse(source.text)
         tree.body = [node for node in tree.body if not _assigns(node, '_base_')]
@@ -116,7 +116,7 @@ def _assigns(node: ast.stmt, name: str) -> bool:
 
 
 def is_lazy_config(file: str) -> bool:
-    """Whether a file is of mmengine's other style: ``with read_base(): ...``, or classes that it imports."""
+    """Return whether a file uses mmengine's lazy style: ``with read_base(): ...``, or imported classes."""
     return Config._is_lazy_import(file)
 
 
@@ -137,7 +137,7 @@ def lazy_bases(file: str) -> list[str]:
 
 
 def read_lazy_config(file: str) -> dict:
-    """Read a file of the lazy style with its bases: plain dicts, with dotted names in place of imported objects."""
+    """Read a file of the lazy style with its bases: plain dicts, with dotted names for imported objects."""
     return Config.fromfile(file, lazy_import=True, import_custom_modules=False).to_dict()
 
 

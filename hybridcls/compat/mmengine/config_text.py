@@ -1,4 +1,4 @@
-"""mmengine writes a config as text for every checkpoint, and lays the text out each time, for half a second."""
+"""Format configs as text only once: mmengine formats them for every checkpoint, half a second each."""
 
 from functools import lru_cache
 
@@ -15,11 +15,11 @@ _STYLE = dict(
 
 
 class TextOnce(Config):
-    """A config that is laid out once for each content that it has: made with ``format_python_code=False``."""
+    """A config whose formatted text is cached by content; made with ``format_python_code=False``."""
 
     @property
     def pretty_text(self) -> str:
-        """The text of the config, to the letter as mmengine's Config gives it."""
+        """The text of the config, identical to that of mmengine's Config."""
         return _laid_out(super().pretty_text)
 
 

@@ -1,4 +1,4 @@
-"""mmengine's datasets hold their images as bytes and their ``metainfo`` behind a copy; here both can be changed."""
+"""Change data of mmengine's datasets that they store as bytes, or return as copies."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ __all__ = ['rewrite_data', 'update_metainfo', 'whole_dataset']
 
 
 def rewrite_data(dataset: 'BaseDataset', change: Callable[[dict], dict]) -> None:
-    """Replace the information of each image, in place; the order and the number of images stay.
+    """Replace the record of each image in place; the order and the number of images stay.
 
     Whoever reads the dataset afterwards, workers that start later included, sees the new information.
 
@@ -26,7 +26,7 @@ def rewrite_data(dataset: 'BaseDataset', change: Callable[[dict], dict]) -> None
 
 
 def update_metainfo(dataset: Any, values: dict) -> None:
-    """Set entries of a dataset's or wrapper's ``metainfo`` (which returns a copy); None takes one out."""
+    """Set entries of the ``metainfo`` of a dataset or wrapper (which returns a copy); None removes one."""
     metainfo = getattr(dataset, '_metainfo', None)
     if isinstance(metainfo, dict):
         metainfo.update(values)
@@ -35,7 +35,7 @@ def update_metainfo(dataset: Any, values: dict) -> None:
 
 
 def whole_dataset(dataset: Any) -> Any:
-    """Return the dataset that a dataloader's ``num_batch_per_epoch`` cuts short, or ``dataset`` itself."""
+    """Return the dataset behind a dataloader's ``num_batch_per_epoch`` slice, or ``dataset`` itself."""
     from mmengine.runner.runner import _SlicedDataset
 
     return dataset._dataset if isinstance(dataset, _SlicedDataset) else dataset

@@ -1,4 +1,4 @@
-"""mmengine chooses the device of all models when it is imported. Run with onedl-mmengine 0.10.12."""
+"""Set mmengine's default device, which it otherwise chooses on import. Run with onedl-mmengine 0.10.12."""
 
 from mmengine.device import utils
 
@@ -6,5 +6,5 @@ __all__ = ['set_device']
 
 
 def set_device(kind: str) -> None:
-    """Let ``mmengine.device.get_device()``, which the Runner and the inferencers ask, answer ``kind``."""
+    """Make ``mmengine.device.get_device()``, which the Runner and the inferencers call, return ``kind``."""
     utils.DEVICE = kind

@@ -1,4 +1,4 @@
-"""mmengine keeps loggers, message hubs, visualizers and scopes by name for the life of the process."""
+"""Access mmengine's global instances: loggers, message hubs, visualizers and scopes, by name."""
 
 from typing import Any
 
@@ -8,5 +8,5 @@ __all__ = ['instances_of']
 
 
 def instances_of(kind: type[ManagerMixin]) -> dict[str, Any]:
-    """Return the instances of a class by name: the dict in which mmengine looks, which a caller may change."""
+    """Return mmengine's own dict of the instances of a class by name, which a caller may change."""
     return kind._instance_dict

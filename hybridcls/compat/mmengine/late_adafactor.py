@@ -1,4 +1,4 @@
-"""mmengine imports transformers, and with it PEFT, for the name of one optimizer: a quarter of each start."""
+"""Delay mmengine's import of transformers (for one optimizer's name), which takes a quarter of each start."""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _BUILDER = 'mmengine.optim.optimizer.builder'
 
 
 def adafactor(params: Any, **arguments: Any) -> Any:
-    """Build the Adafactor of transformers, which is imported now.
+    """Import transformers, and build its Adafactor.
 
     Args:
         params (Iterable): Parameters, or groups of them.
@@ -26,7 +26,7 @@ def adafactor(params: Any, **arguments: Any) -> Any:
 
 
 def import_transformers_late() -> None:
-    """Let mmengine's optimizers be imported without transformers, if neither has been yet.
+    """Make mmengine's optimizers import without transformers, unless either has been imported already.
 
     ``Adafactor`` is registered all the same, and imports transformers when it is built.
     """
@@ -35,7 +35,7 @@ def import_transformers_late() -> None:
 
 
 class _BuilderFinder(MetaPathFinder):
-    """Answers once, for the one module that imports transformers."""
+    """Replace the loader, once, of the one module that imports transformers."""
 
     def find_spec(
         self, fullname: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None

@@ -1,4 +1,4 @@
-"""mmengine's registries form trees in which a scope is looked for among the children of the root alone."""
+"""Make nested scopes known to mmengine, which searches a scope among the root registry's children alone."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ __all__ = ['add_to_root']
 
 
 def add_to_root(registry: 'Registry') -> None:
-    """Let a grandchild of mmengine's registry be found by its scope from the configs of every package.
+    """Register a grandchild's scope with the root of mmengine's registry, for the configs of every package.
 
     Without this ``hybridcls.X`` would be known only to configs of the package whose registry is the parent.
     """

@@ -1,4 +1,4 @@
-"""mmengine's Runner draws first weights in a private method, and prints past its logger where it reads a checkpoint."""
+"""Override mmengine's Runner: initial weights (a private method), and prints while a checkpoint is read."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
@@ -11,7 +11,7 @@ __all__ = ['AdaptedRunner']
 
 
 class AdaptedRunner(Runner):
-    """mmengine's Runner that may draw the first weights by another function than the model's ``init_weights``.
+    """mmengine's Runner with an optional function that draws the initial weights instead of ``init_weights``.
 
     mmengine copies the whole state dict of the first process to all others when weights are drawn, which parameters
     that differ between processes do not survive.
@@ -27,13 +27,13 @@ class AdaptedRunner(Runner):
     _reading: Optional[ExitStack] = None
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> Any:
-        """Load the weights of a checkpoint; with the arguments and the result of mmengine's method."""
+        """Load a checkpoint as mmengine does, with its prints to stdout suppressed."""
         with ExitStack() as self._reading:
             self._reading.enter_context(redirect_stdout(StringIO()))
             return super().load_checkpoint(*args, **kwargs)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call all hooks at a moment; from the first one after a reading on, what is printed is shown again."""
+        """Call all hooks; the first call during a load ends the suppression of prints."""
         if self._reading is not None:
             self._reading.close()
         super().call_hook(fn_name, **kwargs)

@@ -1,4 +1,4 @@
-"""mmengine's Runner keeps private what a hook needs: which loops are built, what it starts from, the bare model."""
+"""Read private state of mmengine's Runner: built loops, the starting checkpoint, the unwrapped model."""
 
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -18,7 +18,7 @@ def built_loop(runner: 'Runner', kind: str) -> Optional['BaseLoop']:
 
 
 def bare_model(model: Any) -> Any:
-    """Return the model inside wrappers for several processes and for test-time augmentation."""
+    """Return the model without the wrappers for several processes and for test-time augmentation."""
     from mmengine.model import BaseTTAModel, is_model_wrapper
 
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -27,7 +27,7 @@ def bare_model(model: Any) -> Any:
 
 
 def resumes(runner: 'Runner') -> bool:
-    """Whether the run goes on from a checkpoint, its state included."""
+    """Return whether the run resumes a checkpoint with its state."""
     return bool(runner._resume)
 
 
@@ -37,12 +37,12 @@ def loaded_from(runner: 'Runner') -> Optional[str]:
 
 
 def resume_from(runner: 'Runner', path: Optional[str]) -> None:
-    """Let a run that is about to begin resume a checkpoint; with None, begin without one."""
+    """Set the checkpoint from which a run that has not begun resumes; None for no resuming."""
     runner._load_from, runner._resume = path, path is not None
 
 
 def rewrap(runner: 'Runner', caller: str) -> None:
-    """Build the model's ``DistributedDataParallel`` again, after other parameters need a gradient than before.
+    """Build the model's ``DistributedDataParallel`` again after ``requires_grad`` of parameters has changed.
 
     It waits for the gradients of those that needed one when it was built. Without a wrapper nothing is done.
 

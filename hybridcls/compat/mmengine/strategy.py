@@ -1,4 +1,4 @@
-"""mmengine's strategies, whose only address is a private module."""
+"""Import mmengine's strategies from their private module."""
 
 from mmengine._strategy import FSDPStrategy
 

@@ -1,4 +1,4 @@
-"""mmengine's CheckpointHook writes its regular checkpoints in a private method, which is public here."""
+"""mmengine's CheckpointHook with its private method for regular checkpoints made public."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ __all__ = ['WritingCheckpointHook']
 
 
 class WritingCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook that writes regular checkpoints by :meth:`write_step`, which a child can override."""
+    """mmengine's CheckpointHook, whose regular checkpoints are written by the overridable :meth:`write_step`."""
 
     def write_step(self, runner: Any, step: int, meta: dict) -> None:
-        """Write the checkpoint of a step, remove what is too many, and note the last one.
+        """Write the checkpoint of a step, remove surplus ones, and note the last one.
 
         mmengine calls it when a checkpoint is due, and again when a validation has found the best one.
 

@@ -1,4 +1,4 @@
-"""Samplers choose the images of a batch."""
+"""Samplers, which choose the images of each batch."""
 
 from .dataset_labels import class_counts, labels_of
 from .pk_sampler import PKSampler

@@ -1,4 +1,4 @@
-"""Read the class of every image of a dataset, inside mmengine's wrappers too, without loading images."""
+"""Read the class of every image of a dataset, also inside mmengine's wrappers, without loading images."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,7 +35,7 @@ def labels_of(dataset: Any) -> np.ndarray:
 
 
 def class_counts(caller: str, dataset: Any, num_classes: int) -> torch.Tensor:
-    """Count the images of each class, each time that a wrapper repeats them; images may have several labels, or none.
+    """Count the images of each class, with the repeats of wrappers; images may have any number of labels.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -74,7 +74,7 @@ def label_lists(dataset: Any) -> np.ndarray:
 
 
 def _through_wrappers(dataset: Any, read: Callable[[Any], np.ndarray]) -> np.ndarray:
-    """Return what ``read`` returns of a data set without wrappers, one entry an image, as the wrappers repeat it."""
+    """Apply ``read`` to the wrapped datasets, and return one entry per image with the repeats of the wrappers."""
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
     if isinstance(dataset, RepeatDataset):

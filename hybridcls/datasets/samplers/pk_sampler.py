@@ -144,7 +144,7 @@ class PKSampler(Sampler):
         return itertools.islice(self._batches(), skipped, None)
 
     def set_epoch(self, epoch: int) -> None:
-        """Shuffle the next epoch as number ``epoch``."""
+        """Set the number of the next epoch, which seeds its shuffling."""
         self.sampler.set_epoch(epoch)
 
     def skip(self, num_batches: int) -> None:
@@ -210,7 +210,7 @@ class PKSampler(Sampler):
 
 
 class _Deck:
-    """The images of one class as a deck of cards: drawn to the end, shuffled, drawn again."""
+    """The images of one class, drawn without replacement and reshuffled when exhausted."""
 
     def __init__(self, images: np.ndarray, rng: np.random.Generator) -> None:
         self.images = images
@@ -219,7 +219,7 @@ class _Deck:
         self.seen: list[int] = []  # in the current step, by any process
 
     def draw(self, number: int) -> list[int]:
-        """Draw ``number`` images, the same one twice only if the class has too few."""
+        """Draw ``number`` images, with repeats only if the class has too few."""
         begin = len(self.seen)
         while len(self.seen) < begin + number:
             if not self.cards:

@@ -1,4 +1,4 @@
-"""Resize 8-bit images as Pillow does, to one level, in a fraction of its time."""
+"""Resize 8-bit images as Pillow does, to within one level, in a fraction of its time."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ ANTIALIASED = ('bilinear', 'bicubic')
 
 
 def antialiased_resize(image: np.ndarray, height: int, width: int, interpolation: str = 'bicubic') -> np.ndarray:
-    """Resize an image with a filter that widens as the image shrinks, so that nothing is aliased.
+    """Resize an image with an antialiasing filter, whose support grows as the image shrinks.
 
     It is torch's kernel for 8 bits, which was written after Pillow's: values differ by one level at most, and by two
     where it enlarges.

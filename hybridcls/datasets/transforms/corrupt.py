@@ -1,4 +1,4 @@
-"""Corrupt images as cameras, networks and weather do, with five severities: how robust is a model?"""
+"""Corrupt images as cameras, networks and weather do, in five severities, to test robustness."""
 
 from collections.abc import Callable
 from typing import Any, Optional
@@ -30,7 +30,7 @@ CORRUPTIONS = tuple(_STRENGTHS)
 
 @TRANSFORMS.register_module()
 class Corrupt(BaseTransform):
-    """Corrupt ``img`` (H, W, C), uint8, after it was resized and before it is packed.
+    """Corrupt ``img`` (H, W, C), uint8, after resizing and before packing.
 
     - ``'blur'``: Gaussian blur; the standard deviation is 1, 2, 3, 4, 6 pixels of an image of 224, and proportional to
       the shorter side.
@@ -65,7 +65,7 @@ class Corrupt(BaseTransform):
         self.set(kind, severity)
 
     def set(self, kind: Optional[str], severity: int) -> None:
-        """Choose another kind and severity."""
+        """Set kind and severity."""
         if kind is not None:
             check_choice('Corrupt', 'kind', kind, CORRUPTIONS)
         check_number('Corrupt', 'severity', severity, 1, 5, integer=True)
@@ -89,12 +89,12 @@ class Corrupt(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        """Name the settings."""
+        """Show the settings."""
         return f'Corrupt(kind={self.kind!r}, severity={self.severity}, seed={self.seed})'
 
 
 def _in_torch(change: Callable[..., torch.Tensor]) -> Callable[..., np.ndarray]:
-    """Make a change of a tensor (C, H, W), uint8 or in [0, 1], one of an array (H, W, C) or (H, W)."""
+    """Wrap a corruption of a tensor (C, H, W), uint8 or in [0, 1], for arrays (H, W, C) or (H, W)."""
 
     def changed(image: np.ndarray, strength: float, seed: tuple[int, ...]) -> np.ndarray:
         planes = torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1)

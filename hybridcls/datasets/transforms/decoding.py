@@ -1,4 +1,4 @@
-"""Decode an image file, or convert an image of Pillow, to 8 bits a channel without transparency."""
+"""Decode an image file, or convert a Pillow image, to 8 bits a channel without transparency."""
 
 import io
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _OPENCV_FORMATS = ('PNG', 'WEBP', 'BMP', 'TIFF')
 
 
 class ImageDepthError(ValueError):
-    """An image has more than 8 bits a channel, and its values do not tell how to scale them to 8."""
+    """The image has more than 8 bits a channel, and its values do not tell how to scale them to 8."""
 
 
 class Decoded(NamedTuple):
@@ -77,7 +77,7 @@ def decode(
 
 
 def decode_jpeg_at(content: bytes, scale: int, color_type: str) -> Optional[np.ndarray]:
-    """Decode a JPEG at 1 / scale of its size, from the lowest frequencies of each block of 8 x 8 pixels.
+    """Decode a JPEG at 1 / scale of its size, from the lowest frequencies of each 8 x 8 block.
 
     Args:
         content (bytes): The file.
@@ -97,7 +97,7 @@ def decode_jpeg_at(content: bytes, scale: int, color_type: str) -> Optional[np.n
 def from_pillow(
     image: Image.Image, color_type: str, transparency: Union[str, Sequence[int]], depth: Union[str, int]
 ) -> Decoded:
-    """Convert an image of Pillow to an array; the arguments are those of :func:`decode`.
+    """Convert a Pillow image to an array; the arguments are those of :func:`decode`.
 
     Only an image opened from a file and not modified since is rotated by its EXIF orientation: Pillow's operations keep
     the tag, even where they rotate the image.

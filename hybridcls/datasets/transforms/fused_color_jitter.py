@@ -19,7 +19,7 @@ LUMA = np.array([0.114, 0.587, 0.299])  # of blue, green, red: ITU-R 601, as Pil
 
 @TRANSFORMS.register_module()
 class FusedColorJitter(BaseTransform):
-    r"""Change brightness, contrast, saturation and hue at random, in random order, and take the colours away at times.
+    r"""Jitter brightness, contrast, saturation and hue in random order, and randomly convert to grayscale.
 
     The distribution is that of torchvision's ``RandomApply([ColorJitter(...)], prob)`` and
     ``RandomGrayscale(grayscale_prob)``: factors uniform in ``1 -+ value``, the hue's shift uniform in ``-+ hue`` of the
@@ -73,7 +73,7 @@ class FusedColorJitter(BaseTransform):
         self._ranges = {name: own for name, own in ranges.items() if own != neutral.get(name, (1.0, 1.0))}
 
     def draw(self) -> tuple[list[tuple[str, float]], bool]:
-        """Draw the operations with their factors, in order, and whether the colours are taken away."""
+        """Draw the operations with their factors, in order, and whether to convert to grayscale."""
         operations = []
         if random.random() < self.prob:
             operations = [(name, random.uniform(low, high)) for name, (low, high) in self._ranges.items()]
@@ -97,7 +97,7 @@ class FusedColorJitter(BaseTransform):
 
 
 def jittered(image: np.ndarray, operations: Sequence[tuple[str, float]]) -> np.ndarray:
-    """Apply operations to an image.
+    """Apply jitter operations to an image.
 
     Args:
         image (np.ndarray): (H, W, 3) uint8 BGR; not written to.
@@ -120,7 +120,7 @@ def jittered(image: np.ndarray, operations: Sequence[tuple[str, float]]) -> np.n
 
 
 def _mean_grey(image: np.ndarray) -> int:
-    """The mean grey value of an image, rounded as Pillow does."""
+    """Return the mean grey value of an image, rounded as Pillow does."""
     return int(np.dot(cv2.mean(image)[:3], LUMA) + 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Several augmented views of one image that is read once and never copied."""
+"""Make several augmented views of one image, which is read once and not copied."""
 
 from mmpretrain.datasets.transforms import MultiView
 
@@ -11,7 +11,7 @@ __all__ = ['ImageViews']
 
 @TRANSFORMS.register_module()
 class ImageViews(MultiView):
-    """Make views as mmpretrain's ``MultiView`` does, without a deep copy of the image and its record for each.
+    """Make views as mmpretrain's ``MultiView`` does, without a deep copy of the image and its record per view.
 
     A view whose first transform is a :class:`RandomCropToSize` gets a new image from it, and everything after that
     works on the view's own image. A view that begins with another transform gets a copy of the image first, since

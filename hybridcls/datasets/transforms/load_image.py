@@ -26,7 +26,7 @@ __all__ = ['LoadImage', 'UnreadableImageError']
 
 
 class UnreadableImageError(ValueError):
-    """An image cannot be read. The message has the file and the reason.
+    """The image cannot be read. The message has the file and the reason.
 
     Args:
         message (str): The message.
@@ -135,7 +135,7 @@ class LoadImage(BaseTransform):
         self._logged = torch.zeros(len(Decoded._fields), dtype=torch.bool).share_memory_()
 
     def transform(self, results: dict) -> dict:
-        """Fill in ``results['img']``."""
+        """Load ``results['img']``."""
         plan = self.plan()
         if 'img_path' not in results and 'img' in results:
             image = self._from_memory(results['img'])
@@ -144,7 +144,7 @@ class LoadImage(BaseTransform):
         return record(results, image, plan)
 
     def plan(self) -> Optional[PlannedCrops]:
-        """Return the crops to draw for an image, if ``decode_scale`` asks for them and nothing comes between."""
+        """Return the crops to draw for an image, if ``decode_scale`` asks for them and no transform comes between."""
         crops = crops_after(self.pipeline, self) if self.decode_scale == 'crop' else []
         return PlannedCrops(crops) if crops else None
 
@@ -216,7 +216,7 @@ class LoadImage(BaseTransform):
         return image
 
     def _log(self, decoded: Decoded, what: str) -> None:
-        """Log a lossy conversion, the first time that it happens."""
+        """Log a lossy conversion, once per kind."""
         for number, field in enumerate(Decoded._fields):
             if number and getattr(decoded, field) and not self._logged[number]:
                 self._logged[number] = True
@@ -263,7 +263,7 @@ _SENTENCES = {
 
 @contextmanager
 def _naming(what: str) -> Iterator[None]:
-    """Add the name of the image to an ImageDepthError."""
+    """Add the name of the image to an ImageDepthError in the block."""
     try:
         yield
     except ImageDepthError as error:
@@ -271,7 +271,7 @@ def _naming(what: str) -> Iterator[None]:
 
 
 def _why_not(content: bytes, cause: Optional[Exception]) -> str:
-    """Explain why ``content`` is not an image, by Pillow's error: OpenCV gives no reason."""
+    """Explain why ``content`` is not an image, from Pillow's error: OpenCV gives no reason."""
     if isinstance(cause, OSError) and not content:
         return f'{cause.strerror or cause} ({type(cause).__name__}).'
     if not content:

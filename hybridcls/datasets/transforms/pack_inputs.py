@@ -39,7 +39,7 @@ class PackInputs(mmpretrain_transforms.PackInputs):
 
     @staticmethod
     def format_input(input_: Any) -> Any:
-        """Return an image (H, W, 3) as a tensor (3, H, W), and a list of images as one of tensors."""
+        """Convert an image (H, W, 3) to a tensor (3, H, W), and a list of images to a list of tensors."""
         if isinstance(input_, list):
             return [PackInputs.format_input(view) for view in input_]
         if isinstance(input_, np.ndarray) and input_.dtype == np.uint8 and input_.ndim == 3 and input_.shape[2] == 3:

@@ -1,4 +1,4 @@
-"""Draw the crops of an image before it is decoded, to decode it no larger than they need."""
+"""Draw the crops of an image before decoding it, to decode it no larger than they need."""
 
 import itertools
 from typing import Any, NamedTuple, Optional
@@ -22,7 +22,7 @@ class CropBox(NamedTuple):
 
 
 def crops_after(pipeline: Any, loader: Any) -> list[RandomCropToSize]:
-    """Return the crops that follow a loader at once, one for each view; none if anything else needs the whole image.
+    """Return the crops that directly follow a loader, one per view; none if a transform needs the whole image.
 
     Args:
         pipeline (Compose): The transforms of a data set.
@@ -55,7 +55,7 @@ class PlannedCrops:
         self._boxes: list[CropBox] = []
 
     def draw(self, height: int, width: int) -> None:
-        """Draw the crops of an image of this size in pixels, unless they are drawn for that size already."""
+        """Draw the crops for an image of this size in pixels, unless they were already drawn for that size."""
         if self.size != (height, width):
             self.size = (height, width)
             self._boxes = [CropBox(*crop.draw(height, width)) for crop in self.crops]
@@ -67,7 +67,7 @@ class PlannedCrops:
         return -(-height // scale), -(-width // scale)
 
     def boxes(self, scale: int) -> list[CropBox]:
-        """Return the crops in pixels of the image at 1 / scale, each edge rounded to the nearest one."""
+        """Return the crops in pixels of the image at 1 / scale, with each edge rounded to the nearest pixel."""
         height, width = self.decoded_size(scale)
         return [_scaled(box, scale, height, width) for box in self._boxes]
 

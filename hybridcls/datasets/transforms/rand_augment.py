@@ -1,4 +1,4 @@
-"""mmpretrain's RandAugment with tables of 256 values in place of passes over the image."""
+"""mmpretrain's RandAugment, with lookup tables of 256 values in place of passes over the image."""
 
 from collections.abc import Callable
 from typing import Any, Optional
@@ -24,7 +24,7 @@ _POINTWISE = (
 
 @TRANSFORMS.register_module()
 class RandAugment(mmpretrain_transforms.RandAugment):
-    """Apply random operations as mmpretrain's transform does, with the same draws and pixels, in half of its time.
+    """Apply random operations as mmpretrain's transform does, with the same draws and pixels, in half the time.
 
     Operations on single values (brightness, inversion, solarizing ...) are applied to the 256 values, and histograms
     (equalization, contrast) are counted by OpenCV. Images of other than three channels of 8 bits, and operations
@@ -58,7 +58,7 @@ class RandAugment(mmpretrain_transforms.RandAugment):
 
 
 def _stretched(operation: Any, image: np.ndarray) -> np.ndarray:
-    """The table (256, 1, 3) that spreads the values of each channel over [0, 255]."""
+    """Return the lookup table (256, 1, 3) that stretches the values of each channel to [0, 255]."""
     tables = []
     for plane in cv2.split(image):
         low, high = cv2.minMaxLoc(plane)[:2]
@@ -69,7 +69,7 @@ def _stretched(operation: Any, image: np.ndarray) -> np.ndarray:
 
 
 def _equalized(operation: Any, image: np.ndarray) -> np.ndarray:
-    """The table (256, 1, 3) that makes the values of each channel equally frequent, as Pillow computes it."""
+    """Return the lookup table (256, 1, 3) that equalizes the histogram of each channel, as Pillow computes it."""
     tables = []
     for plane in cv2.split(image):
         counts = cv2.calcHist([plane], [0], None, [256], [0, 256]).astype(np.int64).reshape(_LEVELS.shape)
@@ -80,7 +80,7 @@ def _equalized(operation: Any, image: np.ndarray) -> np.ndarray:
 
 
 def _contrasted(operation: Any, image: np.ndarray) -> Optional[np.ndarray]:
-    """The table (256, 1) that blends an image with its mean grey value."""
+    """Return the lookup table (256, 1) that blends an image with its mean grey value."""
     drawn = operation.random_magnitude() if operation.magnitude is None else operation.magnitude
     factor = 1 + operation.random_negative(drawn)
     mean = round(cv2.sumElems(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))[0] / image[..., 0].size)

@@ -80,7 +80,7 @@ class RandomErasing(BaseTransform):
         self.fill_std = None if fill_std is None else _three(name, 'fill_std', fill_std)
 
     def draw(self, height: int, width: int) -> Optional[tuple[int, int, int, int]]:
-        """Draw the rectangle of an image: top, left, height, width; None: this one stays as it is."""
+        """Draw the erased rectangle of an image (top, left, height, width); None if the image stays as it is."""
         if random.random() > self.erase_prob:
             return None
         low, high = map(math.log, self.aspect_range)
@@ -95,7 +95,7 @@ class RandomErasing(BaseTransform):
         )
 
     def transform(self, results: dict) -> dict:
-        """Erase a part of ``results['img']``."""
+        """Erase a rectangle of ``results['img']``."""
         place = self.draw(*results['img'].shape[:2])
         if place is not None and place[2] and place[3]:
             top, left, height, width = place
@@ -121,7 +121,7 @@ class RandomErasing(BaseTransform):
 
 
 def _three(caller: str, name: str, value: Color) -> tuple[float, ...]:
-    """One number for each of three channels."""
+    """Return one number for each of three channels."""
     values = (value,) * 3 if isinstance(value, (int, float)) else tuple(value)
     if len(values) != 3:
         raise ValueError(f'{caller}: expected {name} to be a number or three of them, got {value!r}.')

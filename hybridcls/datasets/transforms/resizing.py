@@ -1,4 +1,4 @@
-"""Crop or resize an image to ``img_size``, the shared key of a config for pipelines and streams."""
+"""Crop or resize an image to ``img_size``, the shared config key of pipelines and streams."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -110,7 +110,7 @@ class RandomCropToSize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CenterCropToSize(BaseTransform):
-    """Resize the image to a little more than ``img_size`` and crop the middle, as ImageNet models are evaluated.
+    """Resize the image to slightly more than ``img_size`` and crop the middle, as ImageNet models are evaluated.
 
     Reads ``img`` (H, W, 3); writes ``img`` (height, width, 3) of the same dtype, ``img_shape`` and the keys of
     ``ResizeEdge`` (``scale``, ``scale_factor``).

@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, checked, and taken over by another model."""
+"""Checkpoints: write them atomically, check them, and transfer their weights to another model."""
 
 from hybridcls.old_modules import answer_old_names
 

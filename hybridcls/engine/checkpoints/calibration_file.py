@@ -1,4 +1,4 @@
-"""A calibration lies beside its checkpoint, and knows it by the digest of its weights."""
+"""The calibration file beside a checkpoint, which names it by the digest of its weights."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ SUFFIX = '.calibration.json'
 
 
 class FoundCalibration(NamedTuple):
-    """A calibration, and where it stands.
+    """A calibration, and the file it was read from.
 
     Args:
         path (str): The file.
@@ -36,12 +36,12 @@ class FoundCalibration(NamedTuple):
 
     @property
     def why(self) -> str:
-        """A sentence to print first."""
+        """A sentence that says which calibration is used, to print first."""
         return f'Calibration {self.path}: {self.calibration}.'
 
 
 def calibration_path(checkpoint: Union[str, Path]) -> str:
-    """Return where the calibration of a checkpoint lies: beside it.
+    """Return the path of a checkpoint's calibration, beside it.
 
     Example:
         >>> calibration_path('work_dirs/full/epoch_3.pth')
@@ -66,7 +66,7 @@ def digest_of_weights(checkpoint: Union[str, Path]) -> str:
 
 
 def digest_of_state(weights: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a state dict: names, types, shapes and values, whatever their order."""
+    """Return the SHA-256 of a state dict: names, types, shapes and values, independent of their order."""
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         if isinstance(value, torch.Tensor):
@@ -83,7 +83,7 @@ def write_calibration(calibration: Calibration, path: Union[str, Path]) -> None:
 def find_calibration(
     checkpoint: Union[str, Path], chosen: Union[str, Path, bool, None] = None
 ) -> Optional[FoundCalibration]:
-    """Return the calibration for a checkpoint: the file that is named, else the one beside it, if there is one.
+    """Return a checkpoint's calibration: the given file, else the one beside it, if there is one.
 
     Args:
         checkpoint (str | Path): The file, or folder of adapters, that was found; anything else has none.

@@ -1,4 +1,4 @@
-"""The config travels in the checkpoint, so that one file is enough."""
+"""Read the config that is stored in a checkpoint."""
 
 from typing import Any, Optional
 
@@ -9,7 +9,7 @@ __all__ = ['config_values']
 
 
 def config_values(checkpoint: str) -> Optional[dict[str, Any]]:
-    """Return the config that a checkpoint was trained with, by top-level keys; None if it holds none.
+    """Return the top-level keys of the config that a checkpoint was trained with; None if it contains none.
 
     mmengine keeps the text that it dumps into the work dir. What is no literal in it is left out: nothing of a
     checkpoint is run.

@@ -1,4 +1,4 @@
-"""Checkpoint files are written atomically, and checked before they are read."""
+"""Write checkpoint files atomically, and check them before they are read."""
 
 import os
 import re
@@ -21,7 +21,7 @@ _UNFINISHED = '.unfinished'
 
 
 def atomic_write(data: bytes, path: Union[str, Path]) -> None:
-    """Write a file so that at any moment its name holds the old content or the new, never a part of it.
+    """Write a file atomically: at any moment its name refers to the complete old or the complete new content.
 
     The bytes go to ``.NAME.unfinished`` beside it, reach the disk, and take the name in one step. A process that is
     killed leaves at most the unfinished file, which the next write replaces.
@@ -51,7 +51,7 @@ def atomic_write(data: bytes, path: Union[str, Path]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself reach the disk; some file systems cannot, and then it is written a little later."""
+    """Flush the folder, so that the new name is on disk; file systems that cannot do this write it a little later."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -66,7 +66,7 @@ def _sync_folder(folder: Path) -> None:
 
 @register_backend('hybridcls_atomic')
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's local files, but written by :func:`atomic_write`."""
+    """mmengine's local file backend, which writes by :func:`atomic_write`."""
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
         """Write ``obj`` to ``filepath`` atomically."""
@@ -74,13 +74,13 @@ class AtomicLocalBackend(LocalBackend):
 
 
 def remove_unfinished(folder: Union[str, Path]) -> None:
-    """Remove what killed writes left in ``folder``."""
+    """Remove the temporary files of interrupted writes in ``folder``."""
     for path in Path(folder).glob(f'.*{_UNFINISHED}'):
         path.unlink(missing_ok=True)
 
 
 def is_valid_checkpoint(path: Union[str, Path]) -> bool:
-    """Whether ``path`` is a checkpoint with all of its bytes.
+    """Return whether ``path`` is a complete checkpoint.
 
     torch writes zip files: one that is cut short lacks its table of contents, one with changed bytes has a wrong
     checksum. Its files before torch 1.6, and .safetensors, are read. A folder (DeepSpeed writes those) is taken as it
@@ -124,7 +124,7 @@ def _is_valid_zip(file: BinaryIO) -> bool:
 
 
 def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
-    """Find the checkpoint to go on from: the last one, or the newest before it that is valid.
+    """Find the checkpoint to resume: the last one, or the newest valid one before it.
 
     Args:
         work_dir (str | Path): Where ``last_checkpoint``, written by a CheckpointHook, names the last one. Folders that
@@ -171,7 +171,7 @@ def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
 
 
 def check_writable(folder: Union[str, Path]) -> None:
-    """Make ``folder`` and see that files can be written in it, before anything is built for hours in vain.
+    """Create ``folder`` and check that it is writable, before hours of work depend on it.
 
     Raises:
         PermissionError: If it cannot be made or written; names the key that changes it.
@@ -192,7 +192,7 @@ def check_writable(folder: Union[str, Path]) -> None:
 
 
 def check_checkpoint(path: str) -> None:
-    """Raise unless ``path`` is a valid checkpoint (an address such as ``https://`` is left to its loader)."""
+    """Raise unless ``path`` is a valid checkpoint; URLs such as ``https://`` are left to their loader."""
     if '://' in path:
         return
     if not os.path.exists(path):
@@ -205,7 +205,7 @@ def check_checkpoint(path: str) -> None:
             pass
     if not is_valid_checkpoint(path):
         raise ValueError(
-            f'The checkpoint {path!r} is damaged or is none: some of its bytes are missing or changed. '
+            f'The file {path!r} is not a valid checkpoint: it is damaged or incomplete, or not a checkpoint at all. '
             'Take another one, or train again.'
         )
 

@@ -1,4 +1,4 @@
-"""A work dir is accepted wherever a checkpoint is: this is the checkpoint in it that is meant."""
+"""Find the checkpoint that a path denotes; a work dir stands for one of its checkpoints."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _WEIGHTS = {'ema': 'the EMA weights (the averaged ones of the EMAHook)', 'slow':
 
 
 class FoundCheckpoint(NamedTuple):
-    """A checkpoint, and why it is this one.
+    """A checkpoint, and the reason why it was chosen.
 
     Args:
         path (str): The file (or DeepSpeed's folder, or an address).
@@ -36,7 +36,7 @@ class FoundCheckpoint(NamedTuple):
 
 
 def find_checkpoint(path: Union[str, Path]) -> FoundCheckpoint:
-    """Choose the checkpoint that a path stands for; only what is needed for the choice is read.
+    """Choose the checkpoint that a path denotes, reading no more files than that needs.
 
     - A file is taken as it is, and so is an address (``https://...``).
     - Of a folder of ``hybridcls push`` or ``pull`` its ``model.safetensors`` is taken.
@@ -115,7 +115,7 @@ def _in_chain(folder: Path) -> Optional[FoundCheckpoint]:
 
 
 def _in_order(by_metric: dict[str, list[Path]]) -> list[str]:
-    """The metrics as ``save_best`` of the run names them, if there are several."""
+    """Return the metrics, in the order of the run's ``save_best`` if there are several."""
     metrics = list(by_metric)
     if len(metrics) < 2:
         return metrics
@@ -128,7 +128,7 @@ def _in_order(by_metric: dict[str, list[Path]]) -> list[str]:
 
 
 def kind_of_weights(path: Union[str, Path]) -> str:
-    """Return which of two sets of weights a checkpoint gives: ``'ema'``, ``'slow'`` (Lookahead), or ``'raw'``.
+    """Return which weights a checkpoint's state dict holds: ``'ema'``, ``'slow'`` (Lookahead), or ``'raw'``.
 
     Only its table of contents is read.
     """
@@ -152,6 +152,6 @@ def _weights_in(path: Union[str, Path]) -> str:
 
 
 def _checkpoints_below(folder: Path) -> str:
-    """Name the folders below that hold checkpoints, for who gave the folder above the work dirs."""
+    """Name the subfolders that hold checkpoints, if the folder above the work dirs was given."""
     there = sorted({str(file.parent) for depth in ('*', '*/*') for file in folder.glob(f'{depth}/*.pth')})
     return f' Below it there are checkpoints in {listed(there, 5)}: name one of these.' if there else ''

@@ -1,4 +1,4 @@
-"""A training that begins in a work dir which holds another one must not mix with it."""
+"""Keep a new training from mixing with an earlier one in the same work dir."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ _NOTES = ('last_checkpoint', 'split*.csv', 'learning_curves.json', '*.calibratio
 
 
 def files_of_training(work_dir: Union[str, Path]) -> list[Path]:
-    """Return the checkpoints in a work dir, and the notes beside them; nothing if there is no checkpoint."""
+    """Return the checkpoints in a work dir and the files that belong to them; nothing if there is no checkpoint."""
     folder = Path(work_dir)
     checkpoints = [path for path in sorted(folder.glob('*.pth')) if _CHECKPOINT.fullmatch(path.name)]
     notes = [path for pattern in _NOTES for path in sorted(folder.glob(pattern))]
@@ -27,7 +27,7 @@ def files_of_training(work_dir: Union[str, Path]) -> list[Path]:
 
 
 def check_unused(work_dir: Union[str, Path]) -> None:
-    """Raise a FileExistsError if a training has left checkpoints in the work dir."""
+    """Raise a FileExistsError if the work dir contains checkpoints of an earlier training."""
     found = files_of_training(work_dir)
     if found:
         when = datetime.fromtimestamp(max(path.stat().st_mtime for path in found)).isoformat(' ', 'seconds')
@@ -40,7 +40,7 @@ def check_unused(work_dir: Union[str, Path]) -> None:
 
 
 def set_aside(work_dir: Union[str, Path], paths: Collection[Path]) -> Path:
-    """Move files and folders of an earlier training to the folder ``previous``, and what was there before away.
+    """Move files of an earlier training to the folder ``previous``, whose former content is moved away first.
 
     Args:
         work_dir (str | Path): Where they are.

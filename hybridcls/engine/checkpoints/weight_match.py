@@ -1,4 +1,4 @@
-"""Each weight of a checkpoint must have its place in the model, and each of the model one in the checkpoint."""
+"""Check that a model and a checkpoint have the same weights."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ def check_every_weight(model: nn.Module, weights: Mapping[str, Any], path: str) 
 
 
 def fits(report: TransferReport) -> bool:
-    """Whether all weights of both are loaded. (Counts of batches do without: checkpoints before torch 0.4.1 did.)"""
+    """Return whether all weights of both match. (Counts of batches may be missing, as before torch 0.4.1.)"""
     return not (_needed(report.new) or report.left_out or report.mismatched)
 
 

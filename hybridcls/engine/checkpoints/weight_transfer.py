@@ -1,4 +1,4 @@
-"""Weights are transferred from a checkpoint by name, and a report says what happened to each."""
+"""Transfer weights from a checkpoint by name, and report on each of them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ MERGE_FIRST = (
 
 
 class WeightMismatchError(ValueError):
-    """The weights of a checkpoint do not fit the model; the text says which keys and shapes."""
+    """The weights of a checkpoint do not match the model; the message says which keys and shapes."""
 
 
 @dataclass
 class TransferReport:
-    """What became of every weight, by name.
+    """The outcome of a transfer for every weight, by name.
 
     Args:
         loaded (list[str]): In both, with equal shapes: taken from the checkpoint.
@@ -122,7 +122,7 @@ def select_weights(
 
 
 def transfer_weights(model: nn.Module, checkpoint: str, parts: Optional[Iterable[str]] = PARTS) -> TransferReport:
-    """Load ``parts`` of a checkpoint into ``model`` by name, in place, and say what happened.
+    """Load ``parts`` of a checkpoint into ``model`` by name, in place, and report the outcome.
 
     Of a run with an EMAHook the averaged weights are taken: they are the checkpoint's ``state_dict``. In a config the
     same is ``load_from='...'`` with ``custom_hooks=[dict(type='TransferHook')]``.
@@ -142,7 +142,7 @@ def transfer_weights(model: nn.Module, checkpoint: str, parts: Optional[Iterable
 
 
 def check_taken(model: nn.Module, weights: Mapping[str, Tensor], names: Iterable[str], path: str) -> None:
-    """Raise unless the model has the values of these weights.
+    """Raise unless the model has these weights' values.
 
     Raises:
         WeightMismatchError: With the first name.
@@ -156,12 +156,12 @@ def check_taken(model: nn.Module, weights: Mapping[str, Tensor], names: Iterable
 
 
 def shown_resized(resized: Iterable[Resized]) -> str:
-    """Return the line of a report about weights that were resized."""
+    """Return the line of a report about resized weights."""
     return 'resized: ' + ', '.join(f'{name} from {old} to {new}' for name, old, new in resized)
 
 
 def adapters_in(names: Iterable[str]) -> list[str]:
-    """Return the names that are those of LoRA adapters."""
+    """Return those of the names that belong to LoRA adapters."""
     return [name for name in names if '.lora_' in name]
 
 
@@ -170,7 +170,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _of(names: list[str]) -> str:
-    """Return `` (backbone 120, neck 6)``: how many of each first name."""
+    """Return `` (backbone 120, neck 6)``: the counts by the first part of the names."""
     return f' ({_families(names)})' if names else ''
 
 

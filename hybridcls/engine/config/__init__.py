@@ -1,4 +1,4 @@
-"""How a config is read and completed: layers keep who wrote what, steps plan changes, one function applies them."""
+"""Read and complete a config: layers record the origin of each value, steps plan changes, one function applies them."""
 
 from .change import Change, apply, layer_of, provenance_of, table_of
 from .layers import ConfigError

@@ -1,4 +1,4 @@
-"""Tables say what is built from the dicts that classes take as arguments, where a dict has no type."""
+"""Tables of what is built from dict arguments of classes, for dicts without a type."""
 
 import inspect
 import typing
@@ -61,30 +61,30 @@ REGISTRIES = dict(
 
 
 def entry_of(table: dict[tuple[str, str], Any], kind: Any, key: str) -> Any:
-    """Return what a table says of an argument of a class or of a class that it is derived from."""
+    """Return a table's entry for an argument of a class, or of one of its base classes."""
     return next((value for (name, its_key), value in table.items() if its_key == key and is_named(kind, name)), None)
 
 
 def is_named(kind: Any, name: str) -> bool:
-    """Whether a class is the one of a dotted name, or derived from it."""
+    """Return whether a class is, or is derived from, the class with a dotted name."""
     return inspect.isclass(kind) and issubclass(kind, load(name))
 
 
 def load(name: str) -> Any:
-    """Import what has a dotted name."""
+    """Import the object with a dotted name."""
     module, _, attribute = name.rpartition('.')
     return getattr(import_module(module), attribute)
 
 
 def hands_on(owner: Any) -> bool:
-    """Whether a class is known to build the dicts that it is given as they are."""
+    """Return whether a class is known to build its dict arguments unchanged."""
     module = getattr(owner, '__module__', '')
     is_known = module.split('.')[0] in ('hybridcls', 'mmcv', 'mmengine', 'mmpretrain', 'torch')
     return is_known and not module.startswith('mmpretrain.models.multimodal.')
 
 
 def timm_class(name: Any) -> Any:
-    """Return the class of a timm model, if its entry point says what it returns."""
+    """Return the class of a timm model, if its entry point declares it."""
     import timm
     from timm.models import get_deprecated_models, model_entrypoint
 

@@ -1,4 +1,4 @@
-"""A mapped cache of images lies where the config says, else in the work dir."""
+"""Set the folder of each memory-mapped image cache: as the config says, else in the work dir."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ __all__ = ['cache_folders', 'mapped_caches']
 
 
 def cache_folders(cfg: Config, work_dir: str) -> Iterator[Change]:
-    """Fill the folder of each mapped cache that neither its data set nor the top-level ``cache_dir`` names."""
+    """Fill the folder of each mapped cache, if neither its dataset nor the top-level ``cache_dir`` sets it."""
     folder = os.path.join(work_dir, 'image_cache')
     for path in mapped_caches(cfg):
         there = value_at(cfg, path)
@@ -21,7 +21,7 @@ def cache_folders(cfg: Config, work_dir: str) -> Iterator[Change]:
 
 
 def mapped_caches(cfg: Config) -> Iterator[Path]:
-    """Yield the place of the folder of each mapped cache of a data set."""
+    """Yield the path of the folder setting of each mapped cache of a dataset."""
     for path, dataset in datasets_in(cfg):
         cache = dataset.get('cache')
         if isinstance(cache, dict) and cache.get('where') == 'mapped':

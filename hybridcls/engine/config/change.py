@@ -1,4 +1,4 @@
-"""Complete a config by changes that are planned, checked against what was written, applied and recorded."""
+"""Complete a config by changes that are planned, checked against the user's values, applied and recorded."""
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -43,7 +43,7 @@ class Change(NamedTuple):
 
 
 class Renamed(NamedTuple):
-    """A key that is written in the spelling of an earlier version, or whose value is.
+    """A key, or its value, that was written in the spelling of an earlier version.
 
     Args:
         path (Path): Where it is written.
@@ -62,7 +62,7 @@ class Renamed(NamedTuple):
 
 @dataclass
 class Provenance:
-    """Where the values of a config come from.
+    """The provenance of a config's values: which layer wrote each, and which steps changed them.
 
     Args:
         origins (dict[Path, Layer]): The layer of each leaf, that of what it was filled from included.
@@ -86,12 +86,12 @@ class Provenance:
 
 
 def provenance_of(cfg: Config) -> Provenance:
-    """Return the provenance of a config, an empty one if it was made by hand; copies of a config keep theirs."""
+    """Return the provenance of a config; an empty one if it was not loaded from files. Copies keep it."""
     return vars(cfg).setdefault('hybridcls_provenance', Provenance())
 
 
 def layer_of(cfg: Config, path: Path) -> Layer:
-    """Return the layer that wrote the value at a path: of a dict or list, the nearest one of its leaves."""
+    """Return the layer that wrote the value at a path; for a dict or list, the nearest layer of its leaves."""
     return max(layers_of(cfg, path).values(), default=CODE)
 
 
@@ -105,7 +105,7 @@ def layers_of(cfg: Config, path: Path) -> dict[Path, Layer]:
 
 
 def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args: Any) -> None:
-    """Let a step plan its changes, and make them.
+    """Apply the changes that a step plans.
 
     Args:
         cfg (Config): Changed in place.
@@ -145,7 +145,7 @@ def apply(cfg: Config, step: Callable[..., Iterable[Union[Change, str]]], *args:
 
 
 def note_layer(known: Provenance, cfg: Any, path: Path, layer: Layer) -> None:
-    """Remember who wrote the leaves at a path."""
+    """Record the layer that wrote the leaves at a path."""
     for leaf, value in leaves_in(value_at(cfg, path), path):
         known.values[leaf], known.origins[leaf] = deepcopy(value), layer
 
@@ -169,7 +169,7 @@ def _put(cfg: Config, path: Path, value: Any) -> None:
 
 
 def record_of(cfg: Config) -> list[dict]:
-    """Return the changes as a config can hold them; ``old`` is missing where nothing stood, ``new`` if it went.
+    """Return the changes as config values; ``old`` is absent for a new key, ``new`` for a removed one.
 
     Types that only got our scope in front of their names are one entry, ``scoped``; ``repeats`` tells which places
     repeat which variable, so that a change of the variable still reaches them.
@@ -189,7 +189,7 @@ def record_of(cfg: Config) -> list[dict]:
 
 
 def table_of(cfg: Config, left_out: Sequence[str] = ()) -> str:
-    """Draw the changes as people are told them: one line for equal values of one reason, then the notes.
+    """Format the changes for the log: one line per reason and value, then the notes.
 
     Args:
         cfg (Config): Whose.

@@ -1,4 +1,4 @@
-"""The config in a checkpoint is read as text, and what it builds is looked up in the registries: no code of it runs."""
+"""Read the config in a checkpoint as text, and look up its classes in the registries, without running code of it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
@@ -32,11 +32,11 @@ _TRUST = (
 
 
 class UnsafeConfigError(ValueError):
-    """The config of a checkpoint asks for what might run code of its choice; the text says what."""
+    """The config of a checkpoint names something that may run arbitrary code; the message says what."""
 
 
 def config_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> Config:
-    """Read the config that a checkpoint was trained with, in the spelling of today.
+    """Read the config that a checkpoint was trained with, in the present spelling.
 
     Args:
         checkpoint (Mapping): From :func:`~hybridcls.checkpoint_reading.read_checkpoint`.
@@ -82,7 +82,7 @@ def follow_custom_imports(cfg: Mapping[str, Any], path: str) -> None:
 
 
 def without_start(model: dict, has_members: bool = False) -> dict:
-    """Return the config of a model without what its training started from, nested parts included.
+    """Return the config of a model without the weights that its training started from, in nested parts too.
 
     Streams whose weights are not in checkpoints (``lora_rank=dict(checkpoint='adapters')``) keep theirs.
 
@@ -102,7 +102,7 @@ def without_start(model: dict, has_members: bool = False) -> dict:
 
 
 def without_initial_weights(cfg: Config) -> Iterator[Change]:
-    """Leave out the same of the model of a config, where a checkpoint that is going to be loaded has all weights."""
+    """Remove the initial weights of the model from a config whose checkpoint has all weights."""
     for path in _starts_in(cfg.get('model'), ('model',)):
         given = value_at(cfg, path)
         if given:
@@ -170,7 +170,7 @@ def check_types(
 
 
 class _Registered:
-    """Everything in registries, of each package that is imported; their own places only where a name is not found."""
+    """All registered classes of the imported packages; their modules are imported only if a name is not found."""
 
     def __init__(self, registries: Iterable[Registry]) -> None:
         self.scopes: set[str] = set()
@@ -188,7 +188,7 @@ class _Registered:
         self._packages = {value.__module__.partition('.')[0] for values in self._known.values() for value in values}
 
     def knows(self, kind: str) -> bool:
-        """Whether mmengine would find a registered class under this name, or a layer of torch."""
+        """Return whether mmengine would find a registered class, or a layer of torch, under this name."""
         while not self._has(kind):
             if not self._not_imported:
                 return False

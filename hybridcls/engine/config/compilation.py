@@ -1,4 +1,4 @@
-"""``torch.compile`` of the streams in a training: one key, ``env_cfg.compile_streams``."""
+"""``torch.compile`` of the streams in a training, by the key ``env_cfg.compile_streams``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ _WHOLE = ('SingleDeviceStrategy', 'DDPStrategy')
 
 
 def compilation(cfg: Config, asked: bool) -> Iterator[Change]:
-    """Check ``env_cfg.compile_streams``, and set it where ``--compile`` was given; arguments that are written stay.
+    """Check ``env_cfg.compile_streams``, and set it for ``--compile``; arguments set by the user stay.
 
     Args:
         cfg (Config): Read.
@@ -59,7 +59,7 @@ def compilation(cfg: Config, asked: bool) -> Iterator[Change]:
 
 
 def check_compilation(cfg: Config) -> None:
-    """Raise a ConfigError if the streams shall be compiled, and something that this needs is not installed."""
+    """Raise a ConfigError if streams are to be compiled and a requirement for that is not installed."""
     wanted = _wanted(cfg)
     if not _is_on(wanted) or torch_compiler.compiler_is_off():
         return

@@ -1,4 +1,4 @@
-"""What a config leaves to the data (None) is chosen by the number of training images, and told."""
+"""Choose settings that are None in a config from the number of training images, and log the choices."""
 
 import math
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ _FEW = 10000  # images: up to so many the statistics of BatchNorm stay
 
 
 class DataDefaults(NamedTuple):
-    """Numbers that fit a training set.
+    """Settings that follow from the size of the training set.
 
     Args:
         images (int): Of the training set.
@@ -46,7 +46,7 @@ class DataDefaults(NamedTuple):
 
     @classmethod
     def of(cls, images: int, processes: int = 1, batch_size: Any = None, max_epochs: Any = None) -> 'DataDefaults':
-        """Choose what is None.
+        """Choose the settings that are None.
 
         Example:
             >>> DataDefaults.of(40).batch_size, DataDefaults.of(563).batch_size, DataDefaults.of(563).max_epochs
@@ -62,13 +62,13 @@ class DataDefaults(NamedTuple):
 
     @property
     def updates(self) -> int:
-        """Updates of the whole training, without accumulation."""
+        """Number of updates of the whole training, without gradient accumulation."""
         per_update = self.batch_size * self.processes
         return self.max_epochs * max(1, self.images // per_update if self.drop_last else -(-self.images // per_update))
 
 
 def data_defaults(cfg: Config, processes: int = 1, is_test: bool = False) -> Iterator[Change]:
-    """Fill what is None in the config, and depends on how many images there are to train on.
+    """Fill config values that are None and depend on the number of training images.
 
     - ``batch_size`` of the training: an eighth of the images, a power of two from 4 to 32 over all processes; of the
       other dataloaders 32.
@@ -112,7 +112,7 @@ def data_defaults(cfg: Config, processes: int = 1, is_test: bool = False) -> Ite
 
 
 def _open_places(cfg: Config) -> Iterator[Path]:
-    """Yield the places that this step fills: what is None, and what a shared key that is None leaves open."""
+    """Yield the paths that this step fills: values that are None, or that a shared key of None leaves open."""
     from mmengine.hooks import EarlyStoppingHook, EMAHook
 
     from hybridcls.datasets.transforms import RandomCropToSize
@@ -155,7 +155,7 @@ def _norm_eval(cfg: Config, images: int) -> tuple[bool, str]:
 
 
 def _count_images(cfg: Config) -> int:
-    """Build the training data without its pipeline, and count."""
+    """Build the training data without its pipeline, and count the images."""
     from hybridcls.registry import DATASETS
 
     dataset = cfg.train_dataloader.dataset

@@ -1,4 +1,4 @@
-"""Data sets that name their split (``split='train'``) and nothing else get their images from ``data_root``."""
+"""Fill the images of datasets that name only their split (``split='train'``) from ``data_root``."""
 
 import os
 from collections.abc import Container, Iterator, Sequence
@@ -29,7 +29,7 @@ _LATER = ('pipeline', 'indices', 'split', 'drop', 'relabel')
 
 
 def open_splits(cfg: Config) -> Places:
-    """Return the path and the dict of each ImageFolder that names its split, but neither its folder nor its list."""
+    """Return path and dict of each ImageFolder that names its split but neither folder nor list."""
     from hybridcls.datasets import ImageFolder
 
     return [
@@ -150,7 +150,7 @@ def _refuse_folds(settings: SplitSettings, root: str) -> None:
 
 
 def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
-    """List the images of a folder in a data root (or of the root), with their labels, splits and groups.
+    """List the images of a folder in a data root (or of the root), with labels, splits and groups.
 
     Raises:
         ConfigError: If they are of one class.

@@ -1,4 +1,4 @@
-"""Dataloaders get the defaults that fit the machine, where the config sets none."""
+"""Fill defaults of dataloaders that fit the machine."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ __all__ = ['check_dataloaders', 'dataloaders', 'limit_dataloaders']
 
 
 def dataloaders(cfg: Config) -> Iterator[Change]:
-    """Fill every dataloader, and drop what torch refuses.
+    """Fill the defaults of every dataloader, and remove arguments that torch rejects.
 
     ``pin_memory`` is on only with CUDA (elsewhere torch warns and does nothing), ``persistent_workers`` only with
     workers, batches are stacked by ``default_collate``. Training workers are seeded by
@@ -58,7 +58,7 @@ def dataloaders(cfg: Config) -> Iterator[Change]:
 
 
 def _workers_here() -> int:
-    """Return how many workers a process has CPUs for: with a GPU up to 8, without one few beside the training."""
+    """Return the number of workers per process: with a GPU up to 8 by the CPUs, without one few beside the training."""
     import torch
 
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -67,7 +67,7 @@ def _workers_here() -> int:
 
 
 def limit_dataloaders(cfg: Config, pin_memory: bool, persistent_workers: bool) -> Iterator[Change]:
-    """Obey ``--no-pin-memory`` and ``--no-persistent-workers``."""
+    """Apply ``--no-pin-memory`` and ``--no-persistent-workers``."""
     for path, loader in dataloaders_in(cfg):
         for key, allowed in (('pin_memory', pin_memory), ('persistent_workers', persistent_workers)):
             if not allowed and loader.get(key):
@@ -76,7 +76,7 @@ def limit_dataloaders(cfg: Config, pin_memory: bool, persistent_workers: bool) -
 
 
 def check_dataloaders(cfg: Config) -> None:
-    """Raise unless every dataloader is one dict with a batch size that works and functions that mmengine will find.
+    """Raise unless every dataloader is one dict with a valid batch size and known functions.
 
     Raises:
         ConfigError: If it is a list, a function has no ``type``, or only a scope in front of it would find it.

@@ -1,4 +1,4 @@
-"""A config is completed for several processes, with and without GPUs."""
+"""Complete a config for several processes, with or without GPUs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ['distributed']
 
 
 def distributed(cfg: Config, launcher: str) -> Iterator[Change]:
-    """Plan for a launcher: without GPU a model wrapper that knows it has no device; our synchronised BatchNorm.
+    """Adapt a config to a launcher: without GPUs a model wrapper without devices, and our synchronized BatchNorm.
 
     Args:
         cfg (Config): Read.
@@ -49,7 +49,7 @@ def distributed(cfg: Config, launcher: str) -> Iterator[Change]:
 
 
 def _without_device(cfg: Config) -> Iterator[Change]:
-    """mmengine would ask for CUDA, whatever backend the config names."""
+    """Set a DDP wrapper that needs no device, as mmengine's default requires CUDA with any backend."""
     import torch
 
     given: dict[str, Any] = dict(cfg.get('model_wrapper_cfg') or {})

@@ -1,4 +1,4 @@
-"""Read a config that a run has dumped as it was before it was completed."""
+"""Restore a config from a run's dump to its state before completion."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ _KINDS = ({'path', 'why'}, {'scoped'}, {'repeats'})  # of rows of the record, by
 
 
 def is_record(rows: Any) -> bool:
-    """Whether that is such a record, and no variable of the same name."""
+    """Return whether a value is a record of changes, and not a variable with the same name."""
     return isinstance(rows, list) and all(
         isinstance(row, dict) and any(k <= row.keys() for k in _KINDS) for row in rows
     )
 
 
 def undo(values: dict, origins: dict[Path, Layer]) -> dict[Path, Path]:
-    """Take out of a config that was dumped what had been filled in, so that it is filled again; in place.
+    """Undo in place what was filled into a dumped config, so that it can be filled again.
 
     A value that is no longer the one that was filled in was written by hand since, and stays. Values that had been
     adapted get their old ones back, as those of a further layer, so that they are adapted again.

@@ -1,4 +1,4 @@
-"""A config is flattened to facts about the training, which can be hashed and compared."""
+"""Flatten a config to facts about the training, which can be hashed and compared."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ _MACHINE_KEYS_ANYWHERE = {'pin_memory', 'persistent_workers', 'num_workers', 'pr
 
 
 def config_facts(cfg: Union[Config, dict]) -> dict[str, str]:
-    """Flatten a config to dotted keys and printed values, without what only describes the machine.
+    """Flatten a config to dotted keys and printed values, without keys that describe only the machine.
 
     Example:
         >>> config_facts(Config(dict(model=dict(widths=[8, 16]), work_dir='here')))
@@ -63,7 +63,7 @@ def fingerprint(facts: dict[str, str]) -> str:
 
 
 def differing_keys(old: dict[str, str], new: dict[str, str], most: int = 6) -> str:
-    """Name the keys that differ, with both values.
+    """Describe the keys that differ, with both values.
 
     Example:
         >>> differing_keys({'a': '1', 'b': '2'}, {'a': '1', 'b': '3'})

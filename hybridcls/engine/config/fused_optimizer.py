@@ -1,4 +1,4 @@
-"""An optimizer of torch that has a fused form takes it, unless the config says otherwise or a resumed run had none."""
+"""Use the fused form of torch's optimizers, unless the config or a resumed run says otherwise."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ _OTHER_FORMS = ('foreach', 'differentiable')
 
 
 def fused_optimizer(cfg: Config) -> Iterator[Change]:
-    """Fill ``fused=True`` in for torch's Adam, AdamW and SGD on a CPU or a CUDA device, where it is open.
+    """Fill ``fused=True`` for torch's Adam, AdamW and SGD on a CPU or a CUDA device, where it is not set.
 
     One kernel updates all parameters of a group, in a fifth to a half of the time; its results differ from the other
     forms by rounding. With a strategy (FSDP) nothing is filled in: not all of its tensors have the kernels. Nor for SGD
@@ -38,13 +38,13 @@ def fused_optimizer(cfg: Config) -> Iterator[Change]:
 
 
 def fused_by_default(cfg: Any) -> list[str]:
-    """Return the dotted keys that :func:`fused_optimizer` has filled in, in a config that is complete or its dump."""
+    """Return the dotted keys that :func:`fused_optimizer` filled in a completed config or its dump."""
     filled = {str(row['path']) for row in cfg.get(RECORD) or [] if 'path' in row and row.get('new') is True}
     return [key for path in _optimizers(cfg) if (key := str(key_of((*path, 'fused')))) in filled]
 
 
 def _optimizers(cfg: Any) -> Iterator[Path]:
-    """Yield where optimizers stand: of one wrapper, or of each of several."""
+    """Yield the paths of optimizers: of one wrapper, or of each of several."""
     wrapper = cfg.get('optim_wrapper') or {}
     for path in [(), *((key,) for key in wrapper)]:
         node = value_at(wrapper, path)

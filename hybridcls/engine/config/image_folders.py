@@ -1,4 +1,4 @@
-"""Folders of images are looked for before anything is built."""
+"""Check that the folders of images exist before anything is built."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ['check_image_folders', 'image_folders_in']
 
 
 def check_image_folders(cfg: Config, kinds: tuple[str, ...] = ('train', 'val', 'test')) -> None:
-    """Look whether the folders and lists of all :class:`~hybridcls.datasets.ImageFolder` data sets are there.
+    """Raise unless the folders and lists of all :class:`~hybridcls.datasets.ImageFolder` datasets exist.
 
     Nothing is read. A model of some hundred million parameters is built before the Runner asks for its data; a mistyped
     path should not take so long to come to light.
@@ -31,7 +31,7 @@ def check_image_folders(cfg: Config, kinds: tuple[str, ...] = ('train', 'val', '
 
 
 def image_folders_in(cfg: Config) -> Iterator[tuple[str, dict]]:
-    """Yield the top-level key (of a hook's: the key of its dataloader) and the dict of each ImageFolder."""
+    """Yield the top-level key (for a hook: the key of its dataloader) and the dict of each ImageFolder."""
     from hybridcls.datasets import ImageFolder
 
     read = {key: value for key, value in cfg.items() if key in RUNNER_KEYS}  # variables of the files are no places
@@ -42,7 +42,7 @@ def image_folders_in(cfg: Config) -> Iterator[tuple[str, dict]]:
 
 
 def _look_at(folder: dict) -> Any:
-    """Build the data set without its pipeline and without looking for images."""
+    """Build a dataset without its pipeline and without listing images, which checks its settings."""
     from hybridcls.registry import DATASETS
 
     settings = {key: value for key, value in folder.items() if key not in ('pipeline', 'indices')}

@@ -1,4 +1,4 @@
-"""The split of a folder of images is made once, and kept in a file for all later starts."""
+"""Divide a folder of images once, and keep the split in a file for later runs."""
 
 import os
 from collections import Counter
@@ -28,7 +28,7 @@ _MANY, _TOO_MANY = 5000, 50_000  # images: comparing a thousand takes one or two
 def kept_or_made(
     rows: Rows, root: str, settings: SplitSettings, file: str, multi_label: bool
 ) -> tuple[Rows, str, list[str]]:
-    """Read the split of an earlier start, or divide the images and write it.
+    """Read the split of an earlier run, or divide the images and write the file.
 
     Args:
         rows (list[Annotation]): The images that are there; those of ``split='test'`` stay so.
@@ -71,7 +71,7 @@ def _made(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label
 
 
 def near_duplicates_across(rows: Rows, root: str, file: str) -> list[str]:
-    """Look once for images of a split that nearly equal some of another one, where the data bring their split.
+    """Warn once of near-duplicates across splits, if the data bring their own split.
 
     Args:
         rows (list[Annotation]): The images, with their splits.
@@ -100,7 +100,7 @@ def near_duplicates_across(rows: Rows, root: str, file: str) -> list[str]:
 
 
 def _grouped(rows: Rows, root: str) -> Rows:
-    """Give near-duplicates among the images without a group one."""
+    """Assign near-duplicates among the images without a group to a common group."""
     near = [number for number, row in enumerate(rows) if not row.group]
     folder = os.path.dirname(root) if os.path.isfile(root) else root
     if len(near) > _MANY:
@@ -114,7 +114,7 @@ def _grouped(rows: Rows, root: str) -> Rows:
 
 
 def is_split_of(file: str, rows: Rows) -> bool:
-    """Whether a file is there and divides these images, most of them: others may have names in common with them."""
+    """Return whether a split file exists and covers most of these images; other data may share some names."""
     if not os.path.isfile(file):
         return False
     known = {row.path for row in read_rows('data_split', file, True, True, delimiter=',', labels='names')[0]}
@@ -154,7 +154,7 @@ def _kept(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label
 
 
 def _divided(rows: Rows, root: str, settings: SplitSettings, multi_label: bool) -> Rows:
-    """Give each image that is not for the test its split: train, val, test, or its fold."""
+    """Assign each image that is not for the test to train, val or test, or to its fold."""
     labels = [_labels_of(row, multi_label) for row in rows]
     groups = [row.group or f'\0{number}' for number, row in enumerate(rows)]
     parts = ['test' if row.split == 'test' else 'train' for row in rows]
@@ -202,7 +202,7 @@ def _counts(rows: Rows) -> str:
 
 
 def _remarks(rows: Rows, multi_label: bool) -> list[str]:
-    """Say which classes have no validation image, and which images nearly equal one of another class."""
+    """Return warnings about classes without validation images, and near-duplicates in different classes."""
     remarks = []
     labels = [_labels_of(row, multi_label) for row in rows]
     classes = {name for names in labels for name in names}

@@ -1,4 +1,4 @@
-"""Top-level keys are checked for values that nothing could be built from: ``optim_wrapper='SGD'``."""
+"""Check top-level keys for values of a wrong type, such as ``optim_wrapper='SGD'``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ _TEXTS = ('default_scope', 'launcher', 'load_from')
 
 
 def check_kinds(cfg: Config) -> None:
-    """Raise a ConfigError that names the first key whose value is plainly of another kind than its readers take.
+    """Raise a ConfigError that names the first key whose value is of another type than its readers take.
 
     Objects that were built by code pass.
     """

@@ -1,4 +1,4 @@
-"""Which images a training drops or relabels is part of its config: the decisions of a table, not its name alone."""
+"""Store the decisions to drop or relabel images in the work dir, as a part of the config."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _KEYS = ('drop', 'relabel')
 
 
 def has_label_tables(cfg: Config) -> bool:
-    """Whether a data set is told to drop or relabel images."""
+    """Return whether a dataset has tables of images to drop or relabel."""
     return next(_places(cfg), None) is not None
 
 

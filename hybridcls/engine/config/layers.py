@@ -27,7 +27,7 @@ __all__ = ['CODE', 'OPTION', 'ConfigError', 'Followed', 'Layer', 'Layers', 'read
 
 
 class Followed(NamedTuple):
-    """A value that was set because it repeats a variable that a nearer layer changed."""
+    """A value that was updated because it repeats a variable that a nearer layer changed."""
 
     path: Path
     old: Any
@@ -37,7 +37,7 @@ class Followed(NamedTuple):
 
 @dataclass
 class Layers:
-    """What a chain of files says together.
+    """A config merged from a chain of files, with the origin of each value.
 
     Args:
         values (dict): The merged config.
@@ -58,7 +58,7 @@ class Layers:
     env_variables: dict[str, str] = field(default_factory=dict)
 
     def beside(self, other: 'Layers') -> None:
-        """Add what another base of the same file says.
+        """Add the layers of another base of the same file.
 
         Raises:
             ConfigError: If both set one top-level key.
@@ -77,7 +77,7 @@ class Layers:
             mine.extend(its) if isinstance(mine, list) else mine.update(its)
 
     def write(self, own: dict, layer: Layer, options: bool = False) -> None:
-        """Merge what a nearer layer writes; what repeats a variable that it changes follows.
+        """Merge the values of a nearer layer, and update repeated variables that it changes.
 
         Args:
             own (dict): Nested as the config. ``_delete_`` keys are obeyed, and leave it.
@@ -97,7 +97,7 @@ class Layers:
         self._switch_off_hooks(before)
 
     def _switch_off_hooks(self, before: dict) -> None:
-        """Take out the hooks that this layer sets to None, where mmengine has none of that name to take out."""
+        """Remove hooks that this layer sets to None, unless mmengine has such a default hook and removes it itself."""
         hooks = before.get('default_hooks')
         for name, hook in hooks.items() if isinstance(hooks, dict) else ():
             place: Path = ('default_hooks', name)
@@ -128,7 +128,7 @@ class Layers:
             self.origins.pop(path, None)
 
     def _follow(self, changed: set, layer: Layer, before: dict) -> None:
-        """Set what repeats a variable of ``changed``, and what repeats that, and so on.
+        """Update the values that repeat a variable of ``changed``, and those that repeat these, recursively.
 
         What a file has written inside such a place stays: where it differed from the variable ``before``.
         """
@@ -171,7 +171,7 @@ class Layers:
 
 
 def read_layers(file: str, rank: int = 0, seen: Iterable[str] = ()) -> Layers:
-    """Read a file after its bases.
+    """Read a file and its bases, the bases first.
 
     Raises:
         ConfigError: If bases contradict each other, a chain of bases leads to a file again, or one does not merge.
@@ -214,7 +214,7 @@ def _check_base(file: str, base: str) -> None:
 
 
 def _read_lazy(file: str, rank: int, seen: tuple[str, ...]) -> Layers:
-    """Read a file of the lazy style. Its values replace those of its bases, as Python does it."""
+    """Read a file of the lazy style, whose values replace those of its bases by Python's rules."""
     layers = Layers()
     for path in lazy_bases(file):
         _check_base(file, path)

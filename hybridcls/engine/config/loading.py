@@ -1,4 +1,4 @@
-"""A config file is read: each value keeps the file that wrote it, mistakes are named, open places are filled."""
+"""Load a config file: track the file of each value, report mistakes, and fill open values."""
 
 from copy import deepcopy
 from pathlib import Path as FilePath
@@ -29,7 +29,7 @@ _SUFFIXES = {'.py', '.yml', '.yaml', '.json'}
 
 
 def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]] = None) -> Config:
-    """Read a config, apply options, and fill what it leaves open.
+    """Load a config, apply options, and fill the values that it leaves open.
 
     Of two values of one key an option wins over the file, the file over its bases, a nearer base over a further one. A
     variable (``train_pipeline``) that is changed is followed by the places that repeat it. Shared keys of the top level
@@ -87,7 +87,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
 
 
 class _LayeredConfig(TextOnce):
-    """A config whose provenance goes with it to another process: copies keep it anyway."""
+    """A config that keeps its provenance when it is pickled for another process."""
 
     def __getstate__(self) -> Any:
         return super().__getstate__(), provenance_of(self)
@@ -99,7 +99,7 @@ class _LayeredConfig(TextOnce):
 
 
 def is_chain(cfg: Config) -> bool:
-    """Whether a config names an ordered list of configs, ``phases``, to be run as one job."""
+    """Return whether a config is a chain: a list of configs, ``phases``, to be run as one job."""
     return cfg.get('phases') is not None
 
 
@@ -109,7 +109,7 @@ def _default_scope(cfg: Config) -> list[Change]:
 
 
 def _drop_default_scope(values: dict) -> None:
-    """Take out the mark of mmengine that a base behind ``::`` is of the scope that all others are of, too.
+    """Remove mmengine's scope mark from bases behind ``::`` if it is the scope of all others.
 
     Whoever builds from a dump without a registry, as mmpretrain's ``browse_dataset.py`` does, takes it for an argument.
     """
@@ -120,7 +120,7 @@ def _drop_default_scope(values: dict) -> None:
 
 
 def _find(path: str) -> str:
-    """Return the path of an existing file, also for ``package::path``."""
+    """Return the path of an existing config file, or of ``package::path``."""
     if '::' in path:
         path = shipped_config(path)
     if FilePath(path).is_dir():
@@ -131,7 +131,7 @@ def _find(path: str) -> str:
             f'{near_files(path)}'
         )
     if FilePath(path).suffix not in _SUFFIXES:
-        raise ConfigError(f'load_config: {path!r} is no config: its name should end in .py, .yml, .yaml or .json.')
+        raise ConfigError(f'load_config: expected a config (.py, .yml, .yaml or .json), got {path!r}.')
     return path
 
 
@@ -153,7 +153,7 @@ def _read(file: str) -> Layers:
 
 
 def _note(cfg: Config, layers: Layers) -> None:
-    """Give a config its provenance."""
+    """Attach the provenance to a config."""
     known = Provenance(references=layers.references, used=set().union(*layers.used.values()))
     for path, layer in layers.origins.items():
         if value_at(cfg, path) is not ABSENT:
@@ -178,7 +178,7 @@ def _merge(layers: Layers, options: dict[str, Any], file: str) -> None:
 
 
 def _nested(values: dict, key: str, value: Any) -> dict:
-    """Write a dotted key as nested dicts. An item of a tuple, or one that is no dict, goes into a copy of its list."""
+    """Convert a dotted key to nested dicts. Items of tuples, and items that are no dicts, go into a copied list."""
     parts = key.split('.')
     nested: Any = value
     for depth in range(len(parts) - 1, -1, -1):

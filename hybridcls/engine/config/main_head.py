@@ -1,4 +1,4 @@
-"""A MultiHead without ``main`` gets the name of the head that it would choose itself."""
+"""Fill ``main`` of a MultiHead with the head that it would choose itself."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,7 +11,7 @@ __all__ = ['main_head']
 
 
 def main_head(cfg: Config) -> Iterator[Change]:
-    """Name the first head that has classes, else the first.
+    """Choose the first head that has classes, else the first head.
 
     mmengine sorts the keys of a config that it writes, into checkpoints too, so that without a name the model of a
     checkpoint would choose by the alphabet.

@@ -1,4 +1,4 @@
-"""Channels last for the CNN streams in a training: one key, ``env_cfg.channels_last``."""
+"""Channels-last memory format of CNN streams in a training, by the key ``env_cfg.channels_last``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def channels_last(cfg: Config) -> Iterator[str]:
 
 
 def set_memory_format(cfg: Config, model: Any) -> str:
-    """Lay out the CNN streams of a built model as the config says; return a sentence about it, or an empty string.
+    """Set the memory format of a built model's CNN streams as the config says; return a sentence about it, or ''.
 
     True is channels last for all of them. None, the default, is so for the kinds of CNN that were measured to be
     faster: in float32 on a CPU, not compiled. A resumed training keeps what it had (:class:`ResumeHook`).

@@ -1,4 +1,4 @@
-"""Mixed precision is set for any optimizer wrapper on any device: by ``--amp``, or as a base asks for it."""
+"""Set mixed precision for any optimizer wrapper on any device, for ``--amp`` or a base config."""
 
 from collections.abc import Iterator
 from pathlib import Path as FilePath
@@ -16,7 +16,7 @@ _AMP = ('optim_wrapper', 'amp')
 
 
 def mixed_precision(cfg: Config, asked: bool) -> Iterator[Union[Change, str]]:
-    """Switch mixed precision on, or fit what a base asks for to the device.
+    """Enable mixed precision, or adapt a base config's mixed precision to the device.
 
     bfloat16, which needs no scaler, where the device computes with it (CPU, NVIDIA Ampere and newer), else float16 with
     a loss scaler. A type that the config writes stays. mmengine's OptimWrapper becomes ComposedOptimWrapper, which
@@ -83,7 +83,7 @@ def mixed_precision(cfg: Config, asked: bool) -> Iterator[Union[Change, str]]:
 
 
 def evaluation_precision(cfg: Config) -> Iterator[str]:
-    """Check that the loops of mmengine can evaluate in mixed precision here, where a config or ``--amp`` asks for it.
+    """Check that mmengine's loops can evaluate in mixed precision here, if a config or ``--amp`` requests it.
 
     Args:
         cfg (Config): Read.
@@ -109,7 +109,7 @@ def evaluation_precision(cfg: Config) -> Iterator[str]:
 
 
 def is_shipped(file: str) -> bool:
-    """Whether a file is one of the configs that hybridcls ships."""
+    """Return whether a file is one of the configs that hybridcls ships."""
     from hybridcls import config_path
 
     return FilePath(config_path('')).resolve() in FilePath(file).resolve().parents

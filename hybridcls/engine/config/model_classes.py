@@ -1,4 +1,4 @@
-"""The names of a model's classes are read from a checkpoint, or from the training data of a config."""
+"""Read the class names of a model from a checkpoint, or from the training data of a config."""
 
 from typing import Optional, Union
 
@@ -13,7 +13,7 @@ __all__ = ['checkpoint_class_names', 'training_class_names']
 
 
 def checkpoint_class_names(path: str) -> Optional[ClassNames]:
-    """Read the classes of the training data from a checkpoint file; None if it names none (bare weights)."""
+    """Read the class names of the training data from a checkpoint file; None if it has none (bare weights)."""
     return ClassNames.of_checkpoint(read_checkpoint(path))
 
 

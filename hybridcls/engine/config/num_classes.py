@@ -1,4 +1,4 @@
-"""A head without ``num_classes`` gets the number of classes of the checkpoint to test, or of the training data."""
+"""Fill ``num_classes`` of a head from the checkpoint to test, or from the training data."""
 
 from collections.abc import Iterator
 from typing import Optional
@@ -14,7 +14,7 @@ __all__ = ['num_classes']
 
 
 def num_classes(cfg: Config, checkpoint: Optional[str] = None) -> Iterator[Change]:
-    """Count the classes for a classifying head whose ``num_classes`` is open.
+    """Count the classes for a classification head whose ``num_classes`` is not set.
 
     With a number that is set nothing is read here. The training dataset is built only if there is no checkpoint (of an
     ensemble: no member's), or if it does not name the classes that it was trained with.

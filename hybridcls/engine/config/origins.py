@@ -1,4 +1,4 @@
-"""Values of a config are written by layers: files, nearer and further, options, code and steps."""
+"""The layers that write values of a config: files, nearer and further, options, code and steps."""
 
 from typing import NamedTuple
 
@@ -17,11 +17,11 @@ RUNNER_KEYS = (
 
 
 class ConfigError(ValueError):
-    """Something is wrong in a config; the text says what, where, and what would work."""
+    """A mistake in a config; the message says what, where, and what would work."""
 
 
 class Layer(NamedTuple):
-    """Who wrote a value.
+    """A source of config values: a file, the options, code, or a step.
 
     Args:
         rank (int): The larger, the nearer: 0 is the file that was asked for, -1 its bases, -2 theirs.

@@ -1,4 +1,4 @@
-"""The parts that a run builds from its config are checked before: each needs a type, and takes only certain keys."""
+"""Check the parts that a run builds from its config: each needs a type, and takes only certain keys."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ _OF_TEST = ('test_cfg', 'test_dataloader', 'test_evaluator', 'tta_model', 'tta_p
 
 
 def check_parts(cfg: Config, is_test: bool = False) -> None:
-    """Raise for the first part of a config that cannot be built: it has no type, or its class takes no such key.
+    """Raise for the first part of a config that cannot be built: it has no type, or an unknown key.
 
     Parts that this run does not build are left alone: those of a test in a training, those of a training in a test,
     and the wrapper of the model in a single process.
@@ -48,7 +48,7 @@ def check_parts(cfg: Config, is_test: bool = False) -> None:
 
 
 def _places_of_parts(cfg: Config) -> Iterator[tuple[Path, list[str]]]:
-    """Yield where a dict with a type must stand, if there is a dict; and the keys that one there may have meant."""
+    """Yield the paths where a dict must have a type, and the keys that may be mistyped for ``type`` there."""
     hooks: Any = cfg.get('default_hooks') or {}
     for name in hooks:
         typed = [other for other, hook in hooks.items() if isinstance(hook, dict) and 'type' in hook]
@@ -70,5 +70,5 @@ def _places_of_parts(cfg: Config) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _items(node: Any, path: Path) -> Iterator[Path]:
-    """Yield the places of what lists hold."""
+    """Yield the paths of list items."""
     yield from (place for place, _ in walk(node, path) if len(place) > len(path) and isinstance(place[-1], int))

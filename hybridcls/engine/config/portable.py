@@ -1,4 +1,4 @@
-"""Names of types get our scope in front, by which tools of other packages find them."""
+"""Prefix the names of types with our scope, so that tools of other packages find them."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ __all__ = ['portable_types']
 
 
 def portable_types(cfg: Config) -> Iterator[Change]:
-    """Put ``hybridcls.`` in front of the bare names that mean a class of ours, so that a dump works anywhere.
+    """Put ``hybridcls.`` in front of bare names of our classes, so that a dumped config works anywhere.
 
     mmpretrain's inferencers and its ``get_model`` build a config in their own scope, whatever it says; there
     ``ResizeToSize`` is unknown, and ``hybridcls.ResizeToSize`` is found.

@@ -1,4 +1,4 @@
-"""An image size that is left open is the one that the timm model was pretrained with."""
+"""Fill an open image size with the size that the timm model was pretrained with."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ __all__ = ['pretrained_size']
 
 
 def pretrained_size(cfg: Config) -> Iterator[Change]:
-    """Fill the top-level ``img_size`` where it is None: with the size in timm's ``pretrained_cfg`` of the model.
+    """Fill the top-level ``img_size`` if it is None, with the size in timm's ``pretrained_cfg`` of the model.
 
     The model is ``model_name`` or the streams'; the transformer's size comes first, since a CNN takes any. Names that
     timm does not know are left to the build to report.

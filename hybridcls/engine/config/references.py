@@ -1,4 +1,4 @@
-"""References are places that repeat a variable of the config file or its bases, and follow it when it changes."""
+"""References: places of a config that repeat a variable, and follow it when it changes."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ __all__ = ['Reading', 'assignments_in', 'line_of', 'place_of', 'places_in', 'rea
 
 
 class Reading(NamedTuple):
-    """What the text of one file says about names.
+    """The references and the used names in the text of one config file.
 
     Args:
         references (dict[Path, Path]): The place of each value that is nothing but a variable, to that variable.
@@ -22,7 +22,7 @@ class Reading(NamedTuple):
 
 
 def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str, str]) -> Reading:
-    """Find them in the text of a ``.py`` file.
+    """Find the references and used names in the text of a ``.py`` file.
 
     Args:
         text (str): The file.
@@ -63,7 +63,7 @@ def read_references(text: str, own: Mapping[str, Any], placeholders: Mapping[str
 
 
 def places_in(node: ast.expr, path: Path) -> Iterator[tuple[Path, ast.expr]]:
-    """Yield each place in nested dicts and lists that are written out, with the expression that stands there."""
+    """Yield each path in literal dicts and lists, with its expression."""
     yield path, node
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
         for word in node.keywords:
@@ -79,7 +79,7 @@ def places_in(node: ast.expr, path: Path) -> Iterator[tuple[Path, ast.expr]]:
 
 
 def line_of(text: str, *paths: Path) -> int:
-    """Return the line in which a ``.py`` file writes the value at the first of some paths that it writes out.
+    """Return the line in which a ``.py`` file sets the value at the first of some paths that it contains.
 
     A place that repeats a variable of the same file has the line of the variable's. If the file writes none of them out
     (it computes them), it is the line of the nearest place above; 0 if there is none.
@@ -95,7 +95,7 @@ def line_of(text: str, *paths: Path) -> int:
 
 
 def assignments_in(tree: ast.Module) -> list[tuple[Path, ast.expr]]:
-    """What a file assigns to names, and to places in them.
+    """Return the assignments of a file to names, and to items of them.
 
     These are ``model['head']['scale'] = 16``, ``model.head.scale = 16`` and ``model.update(head=dict(scale=16))``.
     """
@@ -114,7 +114,7 @@ def assignments_in(tree: ast.Module) -> list[tuple[Path, ast.expr]]:
 
 
 def place_of(target: Any) -> Path:
-    """The place in a variable that an expression names; empty if it is none."""
+    """Return the path in a variable that an expression denotes; empty if it denotes none."""
     path: Path = ()
     while isinstance(target, (ast.Subscript, ast.Attribute)):
         if isinstance(target, ast.Attribute):
@@ -127,7 +127,7 @@ def place_of(target: Any) -> Path:
 
 
 def _line_of(assignments: list[tuple[Path, ast.expr]], path: Path, seen: frozenset[str]) -> tuple[int, int]:
-    """Return how many keys of a path are written out, and where."""
+    """Return how many keys of a path a file contains, and the line of the last one."""
     best = (0, 0)
     for start, expression in assignments:
         for place, value in places_in(expression, start):

@@ -1,4 +1,4 @@
-"""Read old spellings of keys and values in a config as those of today, wherever they were written."""
+"""Convert old spellings of keys and values in a config to the present ones, in any layer."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ _WITH_RESULTS = ('default_hooks', 'custom_hooks', 'param_scheduler')  # where re
 
 
 class OldSpelling(NamedTuple):
-    """A key of a dict in a config that is spelled as in version 0.1, or whose value is.
+    """A key or value in a config that is spelled as in version 0.1.
 
     Args:
         path (Path): Where it stands.
@@ -49,12 +49,12 @@ class OldSpelling(NamedTuple):
 
     @property
     def new_path(self) -> Path:
-        """Where it stands in the new spelling."""
+        """The path in the new spelling."""
         return (*self.path[:-1], self.key)
 
 
 def old_spellings(cfg: Any) -> list[OldSpelling]:
-    """Find the old spellings in a config, its variables left aside: who takes a key decides what it is.
+    """Find old spellings in a config; the class that takes a key decides which are old. Variables are skipped.
 
     Args:
         cfg (Config | dict): Read.
@@ -77,14 +77,14 @@ def old_spellings(cfg: Any) -> list[OldSpelling]:
 
 
 def _may_be_old(node: dict) -> bool:
-    """Whether a dict has a key or a value that would be old if the right class took it. (To know the class is slow.)"""
+    """Return whether a dict has a key or value that some class had spelled so; a fast check before the exact one."""
     return any(row.old in node and row.fits(node[row.old]) for row in KEYS) or any(
         row.key in node and not same(new_value(node[row.key], row.replace), node[row.key]) for row in VALUES
     )
 
 
 def spellings_of_part(path: Path, node: dict, kind: Any) -> Iterator[OldSpelling]:
-    """Yield the old spellings in a dict that ``kind`` is called with."""
+    """Yield the old spellings in a dict of arguments of ``kind``."""
     names = {
         row.old: row.new
         for row in keys_of(kind)
@@ -99,7 +99,7 @@ def spellings_of_part(path: Path, node: dict, kind: Any) -> Iterator[OldSpelling
 
 
 def with_new_spellings(values: dict) -> dict:
-    """Return what a config of version 0.1 wrote as one of today writes it.
+    """Return a config of version 0.1 in the present spelling.
 
     Example:
         >>> with_new_spellings(dict(model=dict(type='ArcFaceHead', num_classes=2, sub_centres=3)))
@@ -112,7 +112,7 @@ def with_new_spellings(values: dict) -> dict:
 
 
 def rename(cfg: Config) -> None:
-    """Give what a config writes in old spellings its new ones, in place, as if its files had written those.
+    """Convert old spellings in a config in place, as if its files had used the new ones.
 
     A value stays that of the layer that wrote it; of an old and a new spelling of one key the nearer layer's counts.
 
@@ -128,7 +128,7 @@ def rename(cfg: Config) -> None:
 
 
 def _all_places(one: OldSpelling, known: Provenance) -> dict[Path, Path]:
-    """The place itself, and every other one where the files repeat what is there, with the new paths."""
+    """Return the old and new path of a spelling, and of all places in the files that repeat it."""
     places = {one.path: one.new_path}
     while True:
         more = {}
@@ -178,7 +178,7 @@ def _rename_at(cfg: Config, old: Path, new: Path, value: Any) -> None:
 
 
 def _write(values: Any, old: Path, new: Path, value: Any) -> None:
-    """Exchange a key of a dict and its value, at its place in the dict."""
+    """Rename a key of a dict and set its value, keeping its position."""
     if old == new:
         put_at(values, old, value)
         return
@@ -190,7 +190,7 @@ def _write(values: Any, old: Path, new: Path, value: Any) -> None:
 
 
 class _Text:
-    """A value of which only the printed form is known."""
+    """A value that is known only by its printed form."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -200,7 +200,7 @@ class _Text:
 
 
 def new_facts(facts: dict[str, str]) -> dict[str, str]:
-    """Return the flat facts of a config of version 0.1 in the spellings of today.
+    """Return the flat facts of a config of version 0.1 in the present spelling.
 
     Example:
         >>> new_facts({'model.type': "'ArcFaceHead'", 'model.sub_centres': '3'})

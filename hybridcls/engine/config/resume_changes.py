@@ -1,4 +1,4 @@
-"""What a config has changed since the checkpoint of a resumed run is applied, or named in the log."""
+"""Apply the config changes since the checkpoint of a resumed run, or name them in the log."""
 
 import warnings
 from collections.abc import Set
@@ -24,7 +24,7 @@ _MOST_LINES = 20
 
 
 def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int], processes: Optional[int]) -> None:
-    """Change a checkpoint that is about to be resumed, in place, to what the present config asks for.
+    """Adapt a checkpoint that is about to be resumed, in place, to the present config.
 
     mmengine would overrule the config by the checkpoint: learning rates, weight decays and schedules would stay those
     of the beginning. Here
@@ -77,7 +77,7 @@ def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int
 
 
 def _changes(runner: Any, checkpoint: dict) -> tuple[dict[str, tuple[str, str]], bool]:
-    """Dotted keys that differ, with old and new value as text, each logged; and whether the run stays unfused."""
+    """Return and log the dotted keys that differ, with old and new value as text; also whether fusing stays off."""
     text = checkpoint['meta'].get('cfg')
     if not isinstance(text, str):
         return {}, False
@@ -121,7 +121,7 @@ def _rescale_iteration(runner: Any, meta: dict, before: Optional[int]) -> None:
 
 
 def _update_groups(state: dict, wrapper: Any, kept: Set[str]) -> None:
-    """Give the saved parameter groups the numbers of those that the config builds, but for the keys in ``kept``."""
+    """Update the saved parameter groups with the config's values, except for the keys in ``kept``."""
     built, saved = wrapper.param_groups, _groups_of(state)
     if len(built) != len(saved):
         raise ValueError(
@@ -142,7 +142,7 @@ def _update_groups(state: dict, wrapper: Any, kept: Set[str]) -> None:
 def _move_schedules(
     runner: Any, meta: dict, wrapper: Any, schedulers: list, states: list[dict], state: Optional[dict]
 ) -> list[dict]:
-    """Let schedules be where they are now, and the saved groups have their values; return the schedules' states."""
+    """Advance the schedules to the resumed iteration, update the saved groups, and return the schedules' states."""
     if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
         return _remembering(runner, schedulers, states)
     runner.logger.warning(
@@ -173,7 +173,7 @@ def _move_schedules(
 
 
 def _remembering(runner: Any, schedulers: list, states: list[dict]) -> list[dict]:
-    """What each schedule remembers, found by kind and parameter, with the arguments of the config."""
+    """Return each schedule's saved state, matched by keys and parameter, with the config's arguments."""
     left, found = list(states), []
     for scheduler in schedulers:
         own, facts = scheduler.state_dict(), _facts(scheduler)
@@ -197,7 +197,7 @@ def _differ(states: list[dict], schedulers: list) -> bool:
 
 
 def _facts(scheduler: Any) -> dict[str, Any]:
-    """What a schedule was built with, and the values that it starts from."""
+    """Return the arguments of a schedule, and the values that it starts from."""
     names, _ = arguments_of(type(scheduler))
     own = vars(scheduler)
     kept = ({*names} - {'optimizer', 'last_step', 'verbose'} | {'base_values'}) & own.keys()
@@ -209,7 +209,7 @@ def _plain(value: Any) -> Any:
 
 
 def _groups_of(state: dict) -> list[dict]:
-    """The groups of an optimizer's state, and what mmengine logs as the base settings, as ``param_groups`` has them."""
+    """Return the groups of an optimizer's state, with mmengine's base settings, in the order of ``param_groups``."""
     base = state.get('base_param_settings')
     return [*state['param_groups'], *([base] if base is not None else [])]
 

@@ -1,4 +1,4 @@
-"""Rewrite old spellings in the text of a config; everything else in the file, comments included, stays as it is."""
+"""Rewrite old spellings in the text of a config file; everything else, comments included, stays as it is."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ __all__ = ['rewritten']
 
 
 class _Edit(NamedTuple):
-    """A piece of a file to replace: bytes from ``start`` to ``end``."""
+    """A replacement of the bytes from ``start`` to ``end`` of a file."""
 
     start: int
     end: int
@@ -26,7 +26,7 @@ class _Edit(NamedTuple):
 
 
 def rewritten(content: bytes, places: Iterable[tuple[tuple[Path, ...], Renamed]]) -> bytes:
-    """Return a Python config in the spellings of today.
+    """Return the text of a Python config in the present spelling.
 
     What the text shows is found by looking at it: imports, names of metrics, dicts with a type. What only its bases or
     its readers know (that ``head=dict(sub_centres=3)`` is a head with a margin) is told by ``places``.
@@ -54,7 +54,7 @@ def rewritten(content: bytes, places: Iterable[tuple[tuple[Path, ...], Renamed]]
 
 
 class _Text:
-    """A Python file, with the places of the nodes of its tree in its bytes."""
+    """The text of a Python file with its syntax tree, whose nodes are mapped to byte positions."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -65,12 +65,12 @@ class _Text:
             self._starts.append(self._starts[-1] + len(line) + 1)
 
     def span(self, node: Any) -> tuple[int, int]:
-        """Where a node begins and ends."""
+        """Return the byte range of a node."""
         start = self._starts[node.lineno - 1] + node.col_offset
         return start, self._starts[node.end_lineno - 1] + node.end_col_offset
 
     def replace(self, node: Any, old: str, new: str) -> Iterator[_Edit]:
-        """Replace the first (of a dotted key, the last) piece of a node's text that is ``old``."""
+        """Replace the first occurrence of ``old`` in a node's text; of a dotted key, the last one."""
         start, end = self.span(node)
         piece = self.content[start:end]
         at = piece.index(old.encode()) if isinstance(node, ast.keyword) else piece.rfind(old.encode())
@@ -80,7 +80,7 @@ class _Text:
     # ------------------------------------------------------------------ what the text shows
 
     def imports(self) -> Iterator[_Edit]:
-        """Modules and names that are imported; code that uses a name under its old one still finds it."""
+        """Yield edits of imported modules and names; code that uses an old name still finds it."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -109,13 +109,13 @@ class _Text:
             yield _Edit(start, end, f'\n{" " * node.col_offset}'.join(lines).encode())
 
     def strings(self) -> Iterator[_Edit]:
-        """Strings that can be nothing else than a result of a metric, or a place in this package."""
+        """Yield edits of strings that can only be the name of a metric's result, or a dotted name of this package."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield from self.replace(node, node.value, new_metric_name(new_dotted_name(node.value)))
 
     def typed_dicts(self) -> Iterator[_Edit]:
-        """Dicts that name their class."""
+        """Yield edits in dicts that name their class."""
         for node in ast.walk(self.tree):
             entries = {key: (place, value) for key, place, value in _entries(node)}
             kind = self._class_of(entries['type'][1]) if 'type' in entries else None
@@ -139,7 +139,7 @@ class _Text:
         return None
 
     def _entry(self, place: Any, value: ast.expr, old: str, new: str, before: Any, after: Any) -> Iterator[_Edit]:
-        """Give a key of a dict and its value the new spellings."""
+        """Yield edits that give a dict's key and its value the new spelling."""
         yield from self.replace(place, old, new)
         pairs = zip(_strings_in(before), _strings_in(after), strict=True)
         renamed = {was: now for was, now in pairs if was != now}
@@ -148,7 +148,7 @@ class _Text:
                 yield from self.replace(node, node.value, renamed[node.value])
 
     def _variable(self, node: ast.expr) -> ast.expr:
-        """The expression behind a name of the file."""
+        """Return the expression assigned to a name of the file, or the node itself."""
         if not isinstance(node, ast.Name):
             return node
         return next((value for path, value in self.assignments if path == (node.id,)), node)
@@ -156,7 +156,7 @@ class _Text:
     # ------------------------------------------------------------------ what its readers know
 
     def at_place(self, path: Path, one: Renamed) -> Iterator[_Edit]:
-        """What stands at a path of the config."""
+        """Yield edits at a path of the config."""
         for statement in self.tree.body:
             for target in statement.targets if isinstance(statement, ast.Assign) else ():
                 if isinstance(target, (ast.Subscript, ast.Attribute)) and place_of(target) == path:
@@ -187,7 +187,7 @@ class _Text:
 
 
 def _entries(node: Any) -> Iterator[tuple[str, Any, ast.expr]]:
-    """Yield key, its node, and value of a dict that is written out, as ``dict(...)`` or ``{...}`` or for ``update``."""
+    """Yield key, its node, and value of a literal dict: ``dict(...)``, ``{...}`` or the arguments of ``update``."""
     if isinstance(node, ast.Call) and getattr(node.func, 'id', getattr(node.func, 'attr', '')) in ('dict', 'update'):
         yield from ((word.arg, word, word.value) for word in node.keywords if word.arg)
     elif isinstance(node, ast.Dict):

@@ -1,4 +1,4 @@
-"""Schedules are fitted to a training that is shorter, counts iterations, or has another batch size than its base."""
+"""Fit schedules to a training that is shorter, counts iterations, or has another batch size than its base."""
 
 from collections.abc import Iterator
 from typing import Any, Optional, Union
@@ -33,7 +33,7 @@ _FEWEST_STEPS = 2  # of a schedule that is to change anything
 
 
 def by_optimizer(schedulers: Any) -> dict[str, list]:
-    """Return the schedulers, configs, built ones or their states, under the name of their optimizer.
+    """Group the schedulers, as configs, objects or states, by the name of their optimizer.
 
     Returns:
         dict[str, list]: The key is an empty string where there is one optimizer.
@@ -47,7 +47,7 @@ def by_optimizer(schedulers: Any) -> dict[str, list]:
 
 
 def scheduler_groups(schedulers: Any, path: Path = ('param_scheduler',)) -> Iterator[list[tuple[Path, dict]]]:
-    """Yield the schedulers that act on the same optimizer, each with its place; built ones are left out."""
+    """Yield the schedulers that act on one optimizer, each with its path; built ones are left out."""
     if isinstance(schedulers, dict) and 'type' not in schedulers:  # of several optimizers
         for name, group in schedulers.items():
             yield from scheduler_groups(group, (*path, name))
@@ -66,7 +66,7 @@ def _counts_epochs(loop: dict) -> bool:
 
 
 def check_length(cfg: Config) -> None:
-    """Raise unless ``train_cfg`` says how long to train, by a positive integer, or leaves it to the data.
+    """Raise unless ``train_cfg`` sets the length of the training to a positive integer, or leaves it to the data.
 
     Raises:
         ConfigError: If it does not say.
@@ -84,13 +84,13 @@ def check_length(cfg: Config) -> None:
 
 
 def leaves_length_open(cfg: Config) -> bool:
-    """Whether the number of epochs is to be chosen by the data: the top-level ``max_epochs`` is there, and None."""
+    """Return whether the data determine the number of epochs: the top-level ``max_epochs`` is None."""
     loop: Any = cfg.train_cfg
     return 'max_epochs' in cfg and cfg.max_epochs is None and loop.get('max_epochs') is None and _counts_epochs(loop)
 
 
 def fractions(cfg: Config) -> Iterator[Change]:
-    """Turn ``begin_fraction`` and ``end_fraction`` of schedules, shares of the training, into a begin and an end.
+    """Convert ``begin_fraction`` and ``end_fraction`` of schedules, as shares of the training, to a begin and an end.
 
     ``dict(type='LinearLR', start_factor=0.01, end_fraction=0.1)`` warms up in a tenth of the training, however long
     that is; such a schedule moves with each iteration. Nothing is done as long as the length is not known.
@@ -124,7 +124,7 @@ def fractions(cfg: Config) -> Iterator[Change]:
 
 
 def iterations(cfg: Config) -> Iterator[Change]:
-    """Let a training by iterations have everything else count them too, where a base counts epochs.
+    """Convert schedules, hooks and validations of a base from epochs to iterations, if the training counts those.
 
     ``--cfg-options train_cfg.by_epoch=False train_cfg.max_iters=5000`` inherits a number of epochs, schedules in
     epochs, and a CheckpointHook that waits for the end of an epoch that never comes. The epochs are taken out;
@@ -192,7 +192,7 @@ def _stretched(path: Path, scheduler: dict, epochs: Optional[int], total: int, w
 
 
 def fitted_schedules(cfg: Config) -> Iterator[Change]:
-    """Shorten a warm-up of a base that is longer than the training.
+    """Shorten a base's warm-up that is longer than the training.
 
     ``max_epochs=2`` in a config whose base has a cosine that begins after 5 epochs of warm-up would end in an error of
     mmengine's scheduler. What begins at or after the end begins, and what ends there ends, after a fifth of the
@@ -224,7 +224,7 @@ def fitted_schedules(cfg: Config) -> Iterator[Change]:
 
 
 def fit_to_batches(schedulers: Any, batches: int) -> Any:
-    """Return the schedulers of a config for epochs of so few batches that a warm-up has no step.
+    """Return the schedulers of a config for epochs with so few batches that a warm-up has no step.
 
     What ends within the first two batches is left out, and what comes after it begins at once: a warm-up of mmengine
     reaches its end only by a second step; one of a single step would keep its small rate.
@@ -248,7 +248,7 @@ def _fitted(schedulers: list, batches: int) -> list:
 
 
 def scaled_lr(cfg: Config, processes: int, asked: bool) -> Iterator[Union[Change, str]]:
-    """Scale the learning rate, and absolute ends of its schedules, with the images of an update.
+    """Scale the learning rate, and absolute ends of its schedules, with the number of images per update.
 
     The factor is batch size x accumulated batches x processes / ``auto_scale_lr.base_batch_size``. ``enable`` is set to
     False, so that mmengine does not scale again.

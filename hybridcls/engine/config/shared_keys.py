@@ -1,4 +1,4 @@
-"""Shared keys of the top level (``img_size``, ``num_classes``, ``data_root``, ...) fill the places that are open."""
+"""Fill open config values from shared top-level keys (``img_size``, ``num_classes``, ``data_root``, ...)."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Optional, Union
@@ -17,7 +17,7 @@ _HOOK_KEYS = ('default_hooks', 'custom_hooks')
 
 
 def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
-    """Fill what is open (absent or None) from the top level; what is written there stays.
+    """Fill open values (absent or None) from the top level; set values stay.
 
     - ``img_size`` (pixels; int or (height, width)): each HybridBackbone, each transform whose class takes it, and each
       key of that name that is None.
@@ -56,7 +56,7 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
 
 
 def reaches_a_place(cfg: Config, key: str) -> bool:
-    """Whether the value of a shared key stands in a completed config, at one place at least."""
+    """Return whether a shared key's value is used by a completed config in at least one place."""
     read, known = Config({name: value for name, value in cfg.items() if name in RUNNER_KEYS}), provenance_of(cfg)
     return (
         any(change.by == (key,) for change in known.changes)
@@ -66,7 +66,7 @@ def reaches_a_place(cfg: Config, key: str) -> bool:
 
 
 def classifying_head(cfg: Config) -> Optional[dict]:
-    """Return ``model.head`` if it has a number of classes (SupConHead, for one, has none), else None."""
+    """Return ``model.head`` if it has a number of classes (unlike SupConHead), else None."""
     head = value_at(cfg, ('model', 'head'))
     if not isinstance(head, dict) or 'type' not in head:
         return None

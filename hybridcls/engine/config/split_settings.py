@@ -1,4 +1,4 @@
-"""The key ``data_split`` of the top level: how images are divided that bring no split of their own."""
+"""The top-level key ``data_split``: how to divide images that have no split of their own."""
 
 from typing import NamedTuple, Optional
 
@@ -12,7 +12,7 @@ __all__ = ['SplitSettings', 'split_settings']
 
 
 class SplitSettings(NamedTuple):
-    """The top-level key ``data_split``: how images are divided that bring no split of their own.
+    """The settings of the top-level key ``data_split``: how to divide images that have no split of their own.
 
     Args:
         val (float): Share of the validation. Defaults to 0.2.

@@ -1,4 +1,4 @@
-"""The result of a search for who takes each key of a config."""
+"""The results of searching which class or function takes each key of a config."""
 
 from typing import Any, NamedTuple, Optional
 
@@ -10,7 +10,7 @@ READ, INSIDE, UNKNOWN, UNREAD = 'read', 'inside', 'unknown', 'unread'
 
 
 class Taker(NamedTuple):
-    """Who takes a key.
+    """The class or function that takes a key.
 
     Args:
         name (str): A class or a function, as people call it; a remark where none is known.
@@ -23,7 +23,7 @@ class Taker(NamedTuple):
 
 
 class Takers:
-    """What the walk over a config found.
+    """The takers of all keys of a config.
 
     Attributes:
         found (dict[Path, Taker]): The keys.
@@ -35,7 +35,7 @@ class Takers:
         self.parts: dict[Path, Any] = {}
 
     def at(self, path: Path) -> Optional[Taker]:
-        """Return the taker of the value at a path, None for variables; what is deeper in an argument is inside it."""
+        """Return the taker of the value at a path, None for variables; deeper values count as inside the argument."""
         for length in range(len(path), 0, -1):
             taker = self.found.get(path[:length])
             if taker is not None:
@@ -47,7 +47,7 @@ class Takers:
 
 
 def label(kind: Any, owner: Any = None) -> str:
-    """Return the name of a class; with the parent that takes the key, where it is not the class itself."""
+    """Return the name of a class, with the base class that takes the key if that is not the class itself."""
     name = getattr(kind, '__qualname__', str(kind))
     if owner in (None, kind):
         return name

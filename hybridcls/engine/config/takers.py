@@ -1,4 +1,4 @@
-"""Each key of a config is traced to the class or function whose signature names it, without building anything."""
+"""Find, without building anything, the class or function whose signature names each key of a config."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional
@@ -52,7 +52,7 @@ _OTHERS = dict(
 
 
 def takers_of(cfg: Config) -> Takers:
-    """Find who takes each key, by its position; a key that only a ``**kwargs`` takes is ``'unknown'``.
+    """Find the taker of each key, by its path; a key that only a ``**kwargs`` takes is ``'unknown'``.
 
     Args:
         cfg (Config): Read, completed or not. Variables (top-level keys that nothing but the files reads) and shared
@@ -116,7 +116,7 @@ class _Walk:
         also: Optional[dict[str, str]] = None,
         is_certain: bool = True,
     ) -> None:
-        """Note a dict that a registry builds, or a list or a dict of them.
+        """Record a dict that a registry builds, or a list or a dict of them.
 
         Args:
             path (Path): Where it stands.
@@ -143,7 +143,7 @@ class _Walk:
     def call(
         self, path: Path, node: dict, kind: Any, registry: str, also: dict[str, str], is_certain: bool = True
     ) -> None:
-        """Note a dict whose keys are the arguments of ``kind``."""
+        """Record a dict whose keys are the arguments of ``kind``."""
         if kind is None:
             self._all(path, node, Taker(f'{node.get("type")!r}: no {registry} has this name', UNKNOWN))
             return
@@ -167,7 +167,7 @@ class _Walk:
             self._argument(place, value, kind, registry)
 
     def _stranger(self, key: str, kind: Any, is_certain: bool) -> Taker:
-        """A key that no signature names."""
+        """Return the taker of a key that no signature names."""
         owners, are_all = owners_of(kind)
         if not are_all:
             return Taker(f'**kwargs of {label(kind)}', UNKNOWN)
@@ -176,7 +176,7 @@ class _Walk:
         return Taker(f'{label(kind)} takes no such key.{did_you_mean(key, owners)}', UNREAD)
 
     def _argument(self, place: Path, value: Any, kind: Any, registry: str) -> None:
-        """Go into the value of an argument, if something is built from it."""
+        """Descend into the value of an argument, if something is built from it."""
         key = str(place[-1])
         called = entry_of(DICT_ARGUMENTS, kind, key)
         default = entry_of(DEFAULT_TYPES, kind, key)
@@ -197,7 +197,7 @@ class _Walk:
     def _value(
         self, place: Path, value: Any, registry: str, also: Optional[dict[str, str]] = None, is_certain: bool = True
     ) -> None:
-        """Note what a value is built from: by the name of its key, or else by the kind of what it belongs to."""
+        """Record what is built from a value: by the name of its key, or else by the registry of its parent."""
         key = str(place[-1])
         if key == 'dataloader' or key.endswith('_dataloader'):
             self.dataloader(place, value)
@@ -216,7 +216,7 @@ class _Walk:
             self.found.setdefault((*path, key), taker)
 
     def _stream(self, path: Path, node: Any) -> None:
-        """Note a stream of a HybridBackbone: a timm model, or a registered backbone."""
+        """Record a stream of a HybridBackbone: a timm model, or a registered backbone."""
         if not isinstance(node, dict):
             return
         from hybridcls.models.backbones import RegisteredStream, TimmStream
@@ -229,7 +229,7 @@ class _Walk:
         self.part(path, node, 'MODELS', also={key: 'RegisteredStream' for key in own if key != 'backbone'})
 
     def _timm(self, path: Path, node: dict, takers: list, model_key: str) -> None:
-        """Note the arguments of a timm model, whose class its entry point returns."""
+        """Record the arguments of a timm model, whose class its entry point declares."""
         import timm
         from timm.models import build_model_with_cfg
 
@@ -244,7 +244,7 @@ class _Walk:
         self._all(path, node, Taker('**kwargs of timm.create_model', UNKNOWN))
 
     def dataloader(self, path: Path, node: Any) -> None:
-        """Note a dataloader: torch's arguments, and what the Runner builds first."""
+        """Record a dataloader: torch's arguments, and the parts that the Runner builds first."""
         if not isinstance(node, dict):
             return
         from torch.utils.data import DataLoader
@@ -289,7 +289,7 @@ class _Walk:
         self.part(path, node, 'LOOPS', default, also)
 
     def _optim_wrapper(self, path: Path, node: Any) -> None:
-        """Note an optimizer wrapper, or several under their names."""
+        """Record an optimizer wrapper, or several under their names."""
         if not isinstance(node, dict):
             return
         also = dict.fromkeys(('constructor', 'paramwise_cfg'), 'build_optim_wrapper')
@@ -313,7 +313,7 @@ class _Walk:
             self.call((*path, 'clip_grad'), clip, function, 'FUNCTIONS', dict(type='OptimWrapper'))
 
     def _settings(self, key: str, node: dict) -> None:
-        """Note the dicts of which the Runner hands each key to a function."""
+        """Record the dicts whose keys the Runner passes to functions one by one."""
         import torch
         from mmengine.dist import init_dist
         from mmengine.runner import Runner
@@ -338,7 +338,7 @@ class _Walk:
             self._all((key,), node, Taker(_OTHERS[key]))
 
     def _functions(self, path: Path, node: dict, functions: Sequence[Callable]) -> None:
-        """Note arguments that go to the first of some functions that names them."""
+        """Record arguments that go to the first of some functions that names them."""
         for key in node:
             taker = next((one for one in functions if takes_argument(one, key)), None)
             self.found[(*path, key)] = Taker(label(taker)) if taker else self._stranger(key, functions[0], False)

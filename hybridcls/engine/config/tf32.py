@@ -1,4 +1,4 @@
-"""TF32 for the products and convolutions of a run on a GPU: one key, ``env_cfg.tf32``."""
+"""TF32 for matrix products and convolutions of a run on a GPU, by the key ``env_cfg.tf32``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ['switch_tf32', 'tf32']
 
 
 def tf32(cfg: Config) -> Iterator[str]:
-    """Check ``env_cfg.tf32``, and say what it does where there is a GPU; a CPU has no TF32, and nothing is said.
+    """Check ``env_cfg.tf32``, and log its effect if there is a GPU; on a CPU nothing is logged.
 
     Args:
         cfg (Config): Read.
@@ -33,7 +33,7 @@ def tf32(cfg: Config) -> Iterator[str]:
 
 
 def switch_tf32(cfg: Config) -> None:
-    """Switch TF32 of this process on or off as ``env_cfg.tf32`` says; without the key, or without a GPU, nothing."""
+    """Enable or disable TF32 in this process by ``env_cfg.tf32``; without the key or a GPU, change nothing."""
     import torch
 
     wanted = _wanted(cfg)

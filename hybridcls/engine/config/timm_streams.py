@@ -1,4 +1,4 @@
-"""The timm models of a config: a top-level ``model_name`` becomes a stream, and names and files are checked early."""
+"""The timm models of a config: ``model_name`` becomes a stream, and names and files are checked early."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ __all__ = ['backbones_in', 'check_timm_streams', 'lone_stream', 'timm_streams_in
 
 
 def lone_stream(cfg: Config) -> Iterator[Change]:
-    """Give each HybridBackbone that names no stream the top-level ``model_name``: as ``cnn`` or ``vit``, by its kind.
+    """Give each HybridBackbone without streams the top-level ``model_name``, as ``cnn`` or ``vit`` by its kind.
 
     Raises:
         ValueError: If timm has no such model; names near ones.
@@ -54,7 +54,7 @@ def check_timm_streams(cfg: Config) -> None:
 
 
 def weights_of_runs(cfg: Config) -> Iterator[Change]:
-    """Let a work dir stand for its best checkpoint, else its last, where a stream takes weights."""
+    """Replace a work dir by its best checkpoint, else its last, where a stream takes weights."""
     from ..checkpoints.find_checkpoint import find_checkpoint
 
     for path in timm_streams_in(cfg):
@@ -67,7 +67,7 @@ def weights_of_runs(cfg: Config) -> Iterator[Change]:
 
 
 def backbones_in(cfg: Config) -> Iterator[Path]:
-    """Yield the places of each HybridBackbone in the model."""
+    """Yield the path of each HybridBackbone in the model."""
     from hybridcls.models.backbones import HybridBackbone
 
     for path, node in walk(cfg.get('model') or {}, ('model',)):
@@ -76,7 +76,7 @@ def backbones_in(cfg: Config) -> Iterator[Path]:
 
 
 def timm_streams_in(cfg: Config) -> Iterator[Path]:
-    """Yield the places of each stream of these that is a timm model."""
+    """Yield the path of each stream of these backbones that is a timm model."""
     from hybridcls.models.backbones import TimmStream
 
     for path in backbones_in(cfg):

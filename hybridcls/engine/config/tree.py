@@ -1,4 +1,4 @@
-"""Walk over a config: the places of its values, and the dicts in it that are datasets, dataloaders or transforms."""
+"""Walk over a config: the paths of its values, and the dicts that are datasets, dataloaders or transforms."""
 
 import inspect
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ _DATASET_KEYS = ('dataset', 'datasets', 'bank')
 
 
 def dotted(path: Path) -> str:
-    """Write a path as an option of the command line does.
+    """Write a path as a dotted key, as in an option of the command line.
 
     Example:
         >>> dotted(('param_scheduler', 0, 'end'))
@@ -53,17 +53,17 @@ def dotted(path: Path) -> str:
 
 
 def split(key: str) -> Path:
-    """Read a dotted key; numbers are positions in lists."""
+    """Split a dotted key into a path; numbers are positions in lists."""
     return tuple(int(part) if part.isdigit() else part for part in key.split('.'))
 
 
 def key_of(path: Path) -> Union[str, list]:
-    """Write a path for :func:`path_of`: dotted, or as a list where a key has a dot or is a number in quotes."""
+    """Write a path for :func:`path_of`: dotted, or as a list if a key has a dot or is a string of digits."""
     return dotted(path) if split(dotted(path)) == path else list(path)
 
 
 def path_of(key: Union[str, list]) -> Path:
-    """Read what :func:`key_of` wrote.
+    """Read a path that :func:`key_of` wrote.
 
     Example:
         >>> path_of(key_of(('custom_keys', 'backbone.cnn', 'lr_mult')))
@@ -73,7 +73,7 @@ def path_of(key: Union[str, list]) -> Path:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal; arrays and tensors, whose comparison is no truth, in all that they hold."""
+    """Return whether two values are equal; arrays and tensors are compared element by element."""
     try:
         equal: Any = one is other or one == other
         return bool(equal.all() if hasattr(equal, 'all') else equal)
@@ -82,7 +82,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def differing(one: Any, other: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield where ``one`` differs from ``other``, as far inside as they are of one kind, with what stands there.
+    """Yield the paths at which ``one`` and ``other`` differ, as deep as their types agree, with both values.
 
     Example:
         >>> list(differing(dict(a=1, b=[2, 3]), dict(a=1, b=[2, 4], c=5)))
@@ -99,7 +99,7 @@ def differing(one: Any, other: Any, path: Path = ()) -> Iterator[tuple[Path, Any
 
 
 def walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield the path and the value of ``node`` and of everything in it, the outer before the inner."""
+    """Yield path and value of ``node`` and of everything in it, outer values first."""
     yield path, node
     if isinstance(node, (dict, Config)):
         for key, value in list(node.items()):
@@ -110,7 +110,7 @@ def walk(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def leaves_in(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield what :func:`walk` does, but only values that hold no others; an empty dict or list is one."""
+    """Yield only the leaves of :func:`walk`; an empty dict or list is a leaf."""
     for place, value in walk(node, path):
         if not isinstance(value, (dict, Config, list, tuple)) or not value:
             yield place, value
@@ -129,7 +129,7 @@ def value_at(node: Any, path: Path) -> Any:
 
 
 def put_at(node: Any, path: Path, value: Any) -> None:
-    """Set the value at a path, in place; what is on the way to it must be there."""
+    """Set the value at a path, in place; its parents must exist."""
     above = value_at(node, path[:-1])
     key: Any = path[-1]
     if isinstance(above, tuple):
@@ -141,19 +141,19 @@ def put_at(node: Any, path: Path, value: Any) -> None:
 
 
 def delete_at(node: Any, path: Path) -> None:
-    """Take the key at a path out, in place, if it is there."""
+    """Delete the key at a path, in place, if it exists."""
     if value_at(node, path) is not ABSENT:
         value_at(node, path[:-1]).pop(path[-1])
 
 
 def forget_below(table: dict[Path, Any], path: Path) -> None:
-    """Take out of a table what it says of a path and of what is in the value there."""
+    """Remove from a table the entries at a path and below it."""
     for known in [known for known in table if known[: len(path)] == path]:
         del table[known]
 
 
 def dataloaders_in(node: Any) -> Iterator[tuple[Path, dict]]:
-    """Yield each dataloader: ``train_dataloader`` and, say, that of a hook or a metric."""
+    """Yield each dataloader: ``train_dataloader``, or that of a hook or a metric."""
     for path, value in walk(node):
         if path and isinstance(value, dict):
             key = str(path[-1])
@@ -162,12 +162,12 @@ def dataloaders_in(node: Any) -> Iterator[tuple[Path, dict]]:
 
 
 def holds_datasets(key: str) -> bool:
-    """Whether what stands below a key is a dataset or a list of them."""
+    """Return whether the value of a key is a dataset or a list of datasets."""
     return key in _DATASET_KEYS or key.endswith('_dataset')
 
 
 def datasets_in(node: Any) -> Iterator[tuple[Path, dict]]:
-    """Yield each dict with a type below a key that holds a dataset or a list of them."""
+    """Yield each dict with a type under a key that holds a dataset or a list of them."""
     for path, value in walk(node):
         if isinstance(value, dict) and 'type' in value and path:
             key = str(path[-2] if isinstance(path[-1], int) and len(path) > 1 else path[-1])
@@ -176,7 +176,7 @@ def datasets_in(node: Any) -> Iterator[tuple[Path, dict]]:
 
 
 def transforms_in(node: Any) -> Iterator[tuple[Path, dict]]:
-    """Yield each dict with a type in a list that a pipeline, or a transform of transforms, holds."""
+    """Yield each dict with a type in a list of transforms: a pipeline, or inside another transform."""
     for path, value in walk(node):
         if isinstance(value, dict) and 'type' in value:
             outer = [key for key in path if not isinstance(key, int)]
@@ -185,7 +185,7 @@ def transforms_in(node: Any) -> Iterator[tuple[Path, dict]]:
 
 
 def class_of(registry: str, node: Any) -> Any:
-    """Return the class (or function) that a dict of a config names, or None where it names none that is known.
+    """Return the class (or function) that a dict of a config names, or None if it names no known one.
 
     Args:
         registry (str): Its kind, a name in :mod:`hybridcls.registry`, such as ``'MODELS'``.
@@ -206,12 +206,12 @@ def class_of(registry: str, node: Any) -> Any:
 
 
 def is_a(registry: str, node: Any, cls: type) -> bool:
-    """Whether a dict of a config names ``cls`` or a class derived from it."""
+    """Return whether a dict of a config names ``cls`` or a subclass."""
     kind = class_of(registry, node)
     return inspect.isclass(kind) and issubclass(kind, cls)
 
 
 def takes(registry: str, node: Any, key: str) -> bool:
-    """Whether the class that a dict of a config names takes the argument ``key``."""
+    """Return whether the class that a dict of a config names takes the argument ``key``."""
     kind = class_of(registry, node)
     return inspect.isclass(kind) and takes_argument(kind, key)

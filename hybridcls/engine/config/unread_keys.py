@@ -1,4 +1,4 @@
-"""Top-level keys that nothing reads are found: mistyped ones, those of earlier releases, unused variables."""
+"""Find top-level keys that nothing reads: mistyped ones, those of earlier releases, unused variables."""
 
 import difflib
 from collections.abc import Iterable
@@ -87,7 +87,7 @@ def unread_key(values: dict, layers: Layers) -> str:
 
 
 def unread_variables(cfg: Config, layers: Layers) -> list[str]:
-    """Return a sentence for each variable of the nearest file that neither it nor anything else reads."""
+    """Return a sentence for each variable of the nearest file that is used neither there nor elsewhere."""
     sentences = []
     for key in _unused(cfg, layers):
         rank = max((layer.rank for path, layer in layers.origins.items() if path[0] == key), default=-1)

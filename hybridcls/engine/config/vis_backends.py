@@ -1,4 +1,4 @@
-"""Visualization backends whose packages are not installed are answered before anything is built."""
+"""Check that the packages of visualization backends are installed, before anything is built."""
 
 from importlib.util import find_spec
 

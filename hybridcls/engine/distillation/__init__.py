@@ -1,4 +1,4 @@
-"""Learning from a frozen model: distillation from a teacher, and embeddings comparable with an old model's."""
+"""Learn from a frozen model: distillation from a teacher, and embeddings compatible with an old model's."""
 
 from .backward_compat_hook import BackwardCompatHook
 from .distillation_hook import DistillationHook

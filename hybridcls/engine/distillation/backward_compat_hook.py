@@ -30,7 +30,7 @@ from .teacher_model import build_teacher, model_in_checkpoint, teacher_image_siz
 
 @HOOKS.register_module()
 class BackwardCompatHook(Hook):
-    """Keep the embeddings of a training comparable with those of an old model, by :class:`BackwardCompatLoss`.
+    """Keep the embeddings of a training compatible with those of an old model, by :class:`BackwardCompatLoss`.
 
     Backward-compatible training of `Shen et al. <https://arxiv.org/abs/2003.11942>`_: the old model's classifier, which
     is frozen, also has to classify the new embeddings. The checkpoints record which weights they are compatible with,
@@ -77,7 +77,7 @@ class BackwardCompatHook(Hook):
         self._about: Optional[dict[str, Any]] = None
 
     def before_run(self, runner: Runner) -> None:
-        """Build the old model and see that the two fit, before anything is trained; a test does without its file."""
+        """Build the old model and check that it is compatible, before the training; a test does not need its file."""
         if self.old is None or self._terms is not None or built_loop(runner, 'train') is None:
             return
         model = _model_of(runner)
@@ -106,7 +106,7 @@ class BackwardCompatHook(Hook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Compute the prototypes where they are the classifier, and attach the old model."""
+        """Compute the prototypes if they are the classifier, and attach the old model."""
         if self._terms is None:
             return
         model = _model_of(runner)
@@ -116,12 +116,12 @@ class BackwardCompatHook(Hook):
         model.backward_compat = self._terms
 
     def after_train(self, runner: Runner) -> None:
-        """Take the old model off."""
+        """Detach the old model."""
         if self._terms is not None:
             _model_of(runner).backward_compat = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Record which weights the embeddings are compatible with; not before the first update."""
+        """Record which weights the embeddings are compatible with, after the first update."""
         if self._about is not None and runner.iter > 0:
             record_compatible(checkpoint, [self._about])
 
@@ -192,14 +192,14 @@ class BackwardCompatHook(Hook):
 
 
 class _OldModel(nn.Module):
-    """What :func:`embed_dataset` calls: the old model behind the data preprocessor of the new one."""
+    """The old model behind the new one's data preprocessor, for :func:`embed_dataset`."""
 
     def __init__(self, old: Teacher, data_preprocessor: nn.Module) -> None:
         super().__init__()
         self._old, self._prepare = old, [data_preprocessor]  # a list: no part of this module
 
     def test_step(self, data: Any) -> list[DataSample]:
-        """Write the embeddings onto the samples of a batch."""
+        """Write the embeddings to the samples of a batch."""
         batch = self._prepare[0](data, False)
         embeddings = self._old(batch['inputs'])[1]
         for sample, embedding in zip(batch['data_samples'], embeddings, strict=True):
@@ -210,7 +210,7 @@ class _OldModel(nn.Module):
 def _numbers_in(
     before: Optional[ClassNames], count: int, now: Optional[ClassNames], own: Optional[int]
 ) -> Sequence[Optional[int]]:
-    """Return the old number of each class of the training, by name; None where none is known."""
+    """Return the old number of each training class, by name; None if no names are known."""
     if before is not None and now is not None:
         return before.find(now)
     # No names on one side: the numbers are all there is, where they are as many.

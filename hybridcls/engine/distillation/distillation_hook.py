@@ -1,4 +1,4 @@
-"""Let a classifier learn from another one."""
+"""Train a classifier with a teacher."""
 
 import math
 from pathlib import Path
@@ -22,7 +22,7 @@ Scheduled = Union[float, dict]
 
 @HOOKS.register_module()
 class DistillationHook(Hook):
-    r"""Load a teacher, freeze it, and let the student learn from it while it trains.
+    r"""Load and freeze a teacher, and add its distillation losses to the student's training.
 
     .. math::
         (1 - w) \, L_{task} + w \, T^2 \, \mathrm{KL}(p_T \,\|\, p_S)
@@ -90,7 +90,7 @@ class DistillationHook(Hook):
         self._term: Optional[Distillation] = None
 
     def before_run(self, runner: Runner) -> None:
-        """Build the teacher and see that the two fit, before anything is trained; a test does without its files."""
+        """Build the teacher and check that it matches the student, before the training; a test needs no teacher."""
         if self._term is not None or built_loop(runner, 'train') is None:
             return
         student = _student_of(runner)
@@ -140,16 +140,16 @@ class DistillationHook(Hook):
         _student_of(runner).distillation = self._term
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Set the values of this iteration."""
+        """Set the loss weight and the temperature of this iteration."""
         if self._term is not None:
             self._term.distill_weight, self._term.temperature = self._values(runner.iter, runner.max_iters)
 
     def after_train(self, runner: Runner) -> None:
-        """Take the teacher off."""
+        """Detach the teacher."""
         _student_of(runner).distillation = None
 
     def _values(self, iteration: int, iterations: int) -> tuple[float, float]:
-        """Return w and T; the last iteration has the end of a schedule."""
+        """Return loss weight w and temperature T; the last iteration has the end value of a schedule."""
         done = iteration / max(1, iterations - 1)
         weight, temperature = (_at(schedule, done) for schedule in self._schedules.values())
         return weight, temperature

@@ -1,4 +1,4 @@
-"""Fill the width of the projection that a student learns the teacher's embedding by."""
+"""Fill the width of the projection from a student's embedding to the teacher's."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ __all__ = ['distillation_width']
 
 
 def distillation_width(cfg: Config) -> Iterator[Change]:
-    """Give the model of a config the projection that its ``DistillationHook(feature_weight=...)`` learns.
+    """Add the projection that ``DistillationHook(feature_weight=...)`` trains to the model of a config.
 
     It is a part of the model, so that optimizer, DDP, EMA and checkpoints treat it like any other; its width is that of
     the teacher's embedding. A width that is written stays.

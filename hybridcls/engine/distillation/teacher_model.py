@@ -1,4 +1,4 @@
-"""Build the teacher of a distillation from what a config says about it."""
+"""Build the teacher of a distillation from its config."""
 
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -30,7 +30,7 @@ def build_teacher(
     num_classes: Optional[int] = None,
     with_weights: bool = True,
 ) -> nn.Module:
-    """Return the model that a config names, with its weights.
+    """Build the model that a config names, with its weights.
 
     Args:
         teacher (str | Path | dict | nn.Module): A checkpoint of a training, or its work dir: its config is in it; the
@@ -103,7 +103,7 @@ def build_teacher(
 
 
 def teacher_image_size(teacher: Any) -> Optional[Union[int, tuple[int, int]]]:
-    """Return the image size that the teacher's config says at its top level, if there is one."""
+    """Return the image size at the top level of the teacher's config; None if it has none."""
     if is_checkpoint(teacher):
         path = find_checkpoint(teacher).path
         size = config_of_checkpoint(read_checkpoint(path), path).get('img_size')
@@ -116,14 +116,14 @@ def teacher_image_size(teacher: Any) -> Optional[Union[int, tuple[int, int]]]:
 
 
 def is_checkpoint(teacher: Any) -> bool:
-    """Whether a teacher is a checkpoint or a work dir, and no config."""
+    """Return whether a teacher is given as a checkpoint or a work dir, not as a config."""
     if not isinstance(teacher, (str, Path)):
         return False
     return str(teacher).endswith(('.pth', '.pt', '.safetensors')) or Path(teacher).expanduser().is_dir()
 
 
 def model_in_checkpoint(path: str) -> dict:
-    """Read the model in the config of a checkpoint, without what its training started from."""
+    """Read the model from the config in a checkpoint, without the weights that its training started from."""
     cfg = config_of_checkpoint(read_checkpoint(path), path)
     follow_custom_imports(cfg, path)
     check_types(cfg.model, path)
@@ -131,7 +131,7 @@ def model_in_checkpoint(path: str) -> dict:
 
 
 def _registered_model(teacher: Any, num_classes: Optional[int]) -> tuple[nn.Module, bool]:
-    """Build a model of the registry; and whether its config names weights for all of it."""
+    """Build a model of the registry; return also whether its config names weights for all of it."""
     if isinstance(teacher, (str, Path)):
         _check_is_no_timm_name(str(teacher))
         cfg = load_config(teacher)
@@ -167,7 +167,7 @@ def _check_is_no_timm_name(teacher: str) -> None:
 
 
 def _timm_model(args: dict, num_classes: Optional[int], with_weights: bool) -> tuple[nn.Module, bool]:
-    """Create a timm model with its classifier; and whether timm has given it weights."""
+    """Create a timm model with its classifier; return also whether timm loaded weights for it."""
     import timm
 
     name, pretrained = args.pop('model_name'), bool(args.pop('pretrained', False)) and with_weights

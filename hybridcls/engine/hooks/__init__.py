@@ -1,4 +1,4 @@
-"""Hooks: what happens when, around the training loop."""
+"""Hooks, which act at fixed moments of the training loop."""
 
 from hybridcls.old_modules import answer_old_names
 

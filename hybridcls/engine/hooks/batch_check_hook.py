@@ -1,4 +1,4 @@
-"""Say what is wrong with the batches of an epoch before it is trained."""
+"""Check the batches of an epoch before the training."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @HOOKS.register_module()
 class BatchCheckHook(Hook):
-    """Stop a training whose epochs have no batch, or end in one that BatchNorm refuses; every run has this hook.
+    """Stop a training whose epochs have no batch, or end in a batch that BatchNorm rejects; every run has this hook.
 
     With ``drop_last=True`` (the shipped configs) a batch that is not full is dropped. If the batches of all processes
     together are larger than the data set, nothing is left, and mmengine would count empty epochs to the end.
@@ -33,7 +33,7 @@ class BatchCheckHook(Hook):
         self._watching: list[Any] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Look at the dataloader."""
+        """Check the dataloader."""
         loader = runner.train_dataloader
         if not hasattr(loader, '__len__'):
             return
@@ -47,13 +47,13 @@ class BatchCheckHook(Hook):
             ]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Look no longer."""
+        """End the check after the first iteration."""
         while self._watching:
             self._watching.pop().remove()
 
 
 def _last_batch_has_one(loader: Any) -> bool:
-    """Whether a process of the training ends its epoch with a batch of one image."""
+    """Return whether some process ends its epoch with a batch of one image."""
     if getattr(loader, 'batch_size', None) is None or loader.drop_last or isinstance(loader.sampler, InfiniteSampler):
         return False  # one of another kind, such as that of mmpretrain's vis_scheduler.py, has no batch size
     sampler = loader.sampler

@@ -59,7 +59,7 @@ class CalibrationHook(Hook):
         self._calibration = found.calibration
 
     def before_test(self, runner: Runner) -> None:
-        """Begin."""
+        """Attach the calibration."""
         if self._calibration is None:
             return
         dataset: Any = getattr(runner.test_loop.dataloader, 'dataset', None)
@@ -72,7 +72,7 @@ class CalibrationHook(Hook):
             runner.test_loop.evaluator.metrics.append(AnsweredMetric())
 
     def after_test(self, runner: Runner) -> None:
-        """End."""
+        """Detach the calibration."""
         if self._remove is not None:
             self._remove()
             self._remove = None

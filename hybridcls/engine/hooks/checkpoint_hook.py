@@ -1,4 +1,4 @@
-"""Checkpoints are written atomically, and old ones removed afterwards."""
+"""Write checkpoints atomically, and remove old ones only afterwards."""
 
 import math
 import os
@@ -25,7 +25,7 @@ _SAVE_BEST = 'CheckpointHook: save_best'
 
 
 class _LaterRemovals:
-    """A file backend whose removals wait until what replaces the files is there, and stay within one folder."""
+    """A file backend that delays removals until the new files are written, and stays within one folder."""
 
     def __init__(self, backend: Any, folder: str) -> None:
         self._backend = backend
@@ -42,7 +42,7 @@ class _LaterRemovals:
         self._waiting.append(('rmtree', str(path)))
 
     def remove_now(self, keep: set[str]) -> None:
-        """Remove what waits, but nothing of ``keep``: a name may have been written again since."""
+        """Carry out the delayed removals, except for files in ``keep``, which may have been written again since."""
         waiting, self._waiting = self._waiting, []
         for action, path in waiting:
             if path not in keep and _is_in(path, self._folder) and self._backend.exists(path):
@@ -52,7 +52,7 @@ class _LaterRemovals:
 @HOOKS.register_module()
 @keeps_old_spellings
 class CheckpointHook(WritingCheckpointHook):
-    """mmengine's CheckpointHook, with all of its options, for machines that stop when they like.
+    """mmengine's CheckpointHook, with all of its options, for machines that may stop at any time.
 
     - A checkpoint, and the note ``last_checkpoint``, are written atomically.
     - An old one is removed only when the new one is complete. mmengine removes first: with ``max_keep_ckpts=1`` a
@@ -114,7 +114,7 @@ class CheckpointHook(WritingCheckpointHook):
         check_known_keys('CheckpointHook', self.args, [*arguments_of(WritingCheckpointHook)[0], 'meta'])
 
     def before_run(self, runner: Runner) -> None:
-        """Choose the checkpoint to resume from, where the config leaves the choice."""
+        """Choose the checkpoint to resume from, if the config leaves the choice open."""
         if not resumes(runner) or loaded_from(runner) is not None:
             return
         found = [latest_valid_checkpoint(runner.work_dir) if is_main_process() else None]
@@ -122,7 +122,7 @@ class CheckpointHook(WritingCheckpointHook):
         resume_from(runner, found[0])  # mmengine would look for itself, and end at the damaged one
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the folder of the checkpoints, and choose the rules of ``save_best`` that the config leaves open."""
+        """Prepare the folder of the checkpoints, and fill the rules of ``save_best`` that the config leaves open."""
         if self.save_best and self.save_best != ['auto'] and runner.val_loop is not None:
             for position, key in enumerate(self.key_indicators):
                 check_monitor(_SAVE_BEST, key, runner)
@@ -147,7 +147,7 @@ class CheckpointHook(WritingCheckpointHook):
             self._remove_files([self.filename_tmpl.format(step) for step in outdated])
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Make everything that this and other hooks save plain."""
+        """Convert everything that this and other hooks save to plain types."""
 
         def warn(path: str, value: Any) -> None:
             runner.logger.warning(f'CheckpointHook: {path} is a {type(value).__name__} and is not in the checkpoint.')
@@ -156,7 +156,7 @@ class CheckpointHook(WritingCheckpointHook):
             checkpoint[key] = to_plain(value, key, warn if key in ('meta', 'message_hub') else None)
 
     def write_step(self, runner: Runner, step: int, meta: dict) -> None:
-        """Write the checkpoint of ``step``; only then name it the last one and remove those too many."""
+        """Write the checkpoint of ``step``; only then record it as the last one and remove surplus ones."""
         if self._is_saving_best:  # again, with the best score: when all hooks have seen this validation
             self._again = step, meta
             return
@@ -177,12 +177,12 @@ class CheckpointHook(WritingCheckpointHook):
         self._remove_files([*map(name_of, outdated), *([preempted] if preempted else [])])
 
     def write_again(self, runner: Runner) -> None:
-        """At the end of this validation, write the checkpoint again that was written just before: the model changed."""
+        """Request to write the last checkpoint again at the end of this validation, as the model has changed."""
         if self._written is not None and self._saved_at == (runner.epoch, runner.iter):
             self._again = self._written
 
     def save_now(self, runner: Runner, epoch: int, iteration: int) -> str:
-        """Write a checkpoint that a run which has to end goes on from; all processes must come here.
+        """Write a checkpoint from which an interrupted run can resume; all processes must call this.
 
         It counts among those that are kept as little as the best one does, and goes with the next regular one.
 
@@ -203,7 +203,7 @@ class CheckpointHook(WritingCheckpointHook):
         return str(self.last_ckpt)
 
     def _write(self, runner: Runner, name: str, meta: dict, save_optimizer: bool) -> None:
-        """Write a checkpoint that can be resumed, and name it the last one."""
+        """Write a checkpoint that can be resumed, and record it as the last one."""
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self._saved_at = meta['epoch'], meta['iter']
@@ -225,7 +225,7 @@ class CheckpointHook(WritingCheckpointHook):
             atomic_write(str(self.last_ckpt).encode(), os.path.join(runner.work_dir, 'last_checkpoint'))
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
-        """Save the best checkpoint, if there is one; note why not where the metric had nothing to compute."""
+        """Save the best checkpoint, if there is a new best; log why not if the metric had nothing to compute."""
         metrics = dict(metrics or {})
         if self.save_best:
             if self.key_indicators == ['auto'] and metrics:
@@ -248,7 +248,7 @@ class CheckpointHook(WritingCheckpointHook):
             self._remove_files([])  # the best one that this one replaces
 
     def _is_as_good(self, runner: Runner, key: str, score: float, _: float) -> bool:
-        """Whether a score is within the tolerance of the best one so far, which may be its own."""
+        """Return whether a score is within the tolerance of the best one so far, which may be its own."""
         is_better = self.rule_map[self.rules[self.key_indicators.index(key)]]
         best = runner.message_hub.runtime_info.get(f'best_of_all/{key}')
         if best is None or is_better(score, best):
@@ -264,13 +264,13 @@ class CheckpointHook(WritingCheckpointHook):
         self.rules[position], self.is_better_than[key] = rule, self.rule_map[rule]
 
     def after_val(self, runner: Runner) -> None:
-        """Write the last checkpoint again, if it knows nothing of the best one yet."""
+        """Write the last checkpoint again if it does not contain the best score yet."""
         again, self._again = self._again, None
         if again is not None:
             self.write_step(runner, *again)
 
     def _leave_other_folders(self, runner: Runner, folder: str) -> None:
-        """Correct what the checkpoint says of files: those of another run are not ours, and folders may be moved."""
+        """Correct file paths in a resumed checkpoint: moved folders are updated, files of another run are ignored."""
         hub, ours = runner.message_hub, _is_in(str(loaded_from(runner)), folder)
         for key in [key for key in hub.runtime_info if key == 'last_ckpt' or key.startswith('best_ckpt')]:
             path = hub.get_info(key)
@@ -290,7 +290,7 @@ class CheckpointHook(WritingCheckpointHook):
             hub.update_info_dict(dict(keep_ckpt_ids=[], outdated_ckpt_ids=[], preempted_ckpt=None))
 
     def _remove_files(self, names: list[str]) -> None:
-        """Remove checkpoints of this folder, and what else waits for it, but nothing that is in use."""
+        """Remove checkpoints of this folder, and delayed removals, but no file that is in use."""
         if not is_main_process():
             return
         for name in names:
@@ -302,7 +302,7 @@ class CheckpointHook(WritingCheckpointHook):
         self.file_backend.remove_now(self._in_use())
 
     def _in_use(self) -> set[str]:
-        """The paths that must stay: the last checkpoint, those that are kept, the best."""
+        """Return the paths that must stay: the last checkpoint, kept ones and the best."""
         steps = getattr(self, 'keep_ckpt_ids', ()) if self.max_keep_ckpts > 0 else ()
         used = {self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step)) for step in steps}
         best = getattr(self, 'best_ckpt_path_dict', None) or {'best': getattr(self, 'best_ckpt_path', None)}
@@ -312,12 +312,12 @@ class CheckpointHook(WritingCheckpointHook):
 
 
 def _folder_of_run(out_dir: str, work_dir: str) -> str:
-    """Where mmengine puts the checkpoints: into a folder named after the work dir, below an ``out_dir``."""
+    """Return mmengine's folder of checkpoints: named after the work dir, below ``out_dir``."""
     return out_dir if out_dir == work_dir else os.path.join(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Whether a file lies in this very folder, whatever way leads there."""
+    """Return whether a file lies directly in this folder, symbolic links resolved."""
     here = os.path.dirname(path)
     if '://' in path or '://' in folder:
         return here.rstrip('/') == folder.rstrip('/')

@@ -1,4 +1,4 @@
-"""A checkpoint is compared with the model before and after it is loaded."""
+"""Compare a checkpoint with the model before and after loading."""
 
 from typing import Any, Optional
 
@@ -17,7 +17,7 @@ from ..checkpoints.weight_transfer import check_taken, select_weights, shown_res
 
 @HOOKS.register_module()
 class CheckpointMatchHook(Hook):
-    """Compare each checkpoint with the model, before it is loaded and after (``after_load_checkpoint``, first of all).
+    """Compare each checkpoint with the model, before it is loaded and after (``after_load_checkpoint``, runs first).
 
     mmengine loads what fits and mentions the rest in a warning. Here a test, a validation and a resume need every
     weight; a run that starts from ``load_from`` may be fine-tuning with another head, so it is told what was loaded,
@@ -42,7 +42,7 @@ class CheckpointMatchHook(Hook):
         self._handle: Any = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare names and shapes, and see to it that values are compared after loading."""
+        """Compare names and shapes, and schedule the comparison of values after loading."""
         model, path, is_resumed = bare_model(runner.model), str(loaded_from(runner)), resumes(runner)
         if is_resumed:  # `meta` is only looked at
             check_built({key: value for key, value in checkpoint.items() if key != 'meta'}, path, 'what a resume needs')
@@ -70,7 +70,7 @@ class CheckpointMatchHook(Hook):
         self._handle = model.register_load_state_dict_post_hook(compare)
 
     def before_train(self, runner: Runner) -> None:
-        """Stop waiting for a loading that did not come."""
+        """Cancel the scheduled comparison if nothing was loaded."""
         self._stop_waiting()
 
     before_val = before_test = before_train
@@ -84,7 +84,7 @@ class CheckpointMatchHook(Hook):
 def _compared(
     model: nn.Module, loaded: dict, source: dict, parts: Optional[tuple[str, ...]], resized: list[Resized], path: str
 ) -> str:
-    """Compare the model with what was loaded, and return what to say.
+    """Compare the model's values with the loaded ones, and return the message for the log.
 
     Args:
         model: After loading.
@@ -113,7 +113,7 @@ def _compared(
 
 
 def _takes(model: nn.Module, name: str, value: Any) -> bool:
-    """Whether a model resizes a weight by itself while it is loaded, as some of mmpretrain do."""
+    """Return whether a model resizes a weight by itself during loading, as some of mmpretrain's do."""
     try:
         model.load_state_dict({name: value}, strict=False)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Tell the parts of a model that ask for it how many training images each class has."""
+"""Pass the number of training images of each class to the parts of a model that need it."""
 
 from typing import Any, Protocol
 
@@ -14,13 +14,13 @@ from hybridcls.registry import HOOKS
 
 
 class TakesClassCounts(Protocol):
-    """A part of a model, such as a head, that may ask for the number of training images of each class."""
+    """A part of a model, such as a head, that can request the number of training images of each class."""
 
     num_classes: int
     needs_class_counts: bool
 
     def set_class_counts(self, counts: Tensor, num_images: int) -> str:
-        """Take the counts, int64 (C,), and the number of all images; return what follows from them as a text."""
+        """Set the counts, int64 (C,), and the number of all images; return a description of their effect."""
 
 
 @HOOKS.register_module()
@@ -38,7 +38,7 @@ class ClassCountsHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Count, and tell the heads."""
+        """Count the labels, and pass the counts to the heads."""
         parts = [
             (name, part)
             for name, part in bare_model(runner.model).named_modules()

@@ -1,4 +1,4 @@
-"""Tell a margin head how many training images each class has."""
+"""Pass the number of training images of each class to a margin head."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -23,7 +23,7 @@ class ClassMarginsHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Count, and set the margins."""
+        """Count the labels, and set the margins."""
         model = bare_model(runner.model)
         margins = [module for module in model.modules() if isinstance(module, ClassWiseMargin)]
         if not margins:

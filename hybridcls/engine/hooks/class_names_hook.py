@@ -1,4 +1,4 @@
-"""Every data set of a run numbers the classes as the model does: by their names."""
+"""Number the classes of every dataset as the model does, by their names."""
 
 from typing import Any, Optional
 
@@ -39,7 +39,7 @@ class ClassNamesHook(Hook):
         self._done: set[int] = set()
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse mmpretrain's ClassNumCheckHook where it would take a backbone's ``num_classes`` for the head's."""
+        """Reject mmpretrain's ClassNumCheckHook where it would take a backbone's ``num_classes`` for the head's."""
         if not any(isinstance(hook, ClassNumCheckHook) for hook in runner.hooks):
             return
         of_head = _num_classes_of(runner.model)
@@ -52,11 +52,11 @@ class ClassNamesHook(Hook):
                 )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remember the names of the classes that its weights were trained with."""
+        """Store the class names that the checkpoint was trained with."""
         self._loaded = ClassNames.of_checkpoint(checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Compare with the checkpoint, and renumber the validation, before the first step."""
+        """Compare the classes with the checkpoint's, and renumber the validation data, before the first step."""
         names = class_names_of(runner.train_dataloader.dataset)
         if names is not None and self._loaded is not None:
             self._compare(runner, names, self._loaded)
@@ -71,7 +71,7 @@ class ClassNamesHook(Hook):
         self._renumber_loop(runner, 'test')
 
     def renumber(self, runner: Runner, dataset: Any, what: str) -> bool:
-        """Renumber a data set by name, once; and say in the log what was found.
+        """Renumber a dataset by class name, once, and log the result.
 
         Returns:
             bool: Whether it has images of classes that the model does not have.
@@ -131,7 +131,7 @@ class ClassNamesHook(Hook):
 
 
 def _num_classes_of(model: Any) -> Optional[int]:
-    """The number of classes of a model's head, the largest of several; None if no head classifies."""
+    """Return the number of classes of a model's head, the largest of several; None without a classification head."""
     numbers = [
         module.num_classes
         for name, module in model.named_modules()

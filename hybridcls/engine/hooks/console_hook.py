@@ -1,4 +1,4 @@
-"""The console shows what a run is, how far it is, and its results."""
+"""Show a run's summary, progress and results on the console."""
 
 import os
 import time
@@ -31,7 +31,7 @@ _FEW = 3  # metrics that one line has room for
 
 @HOOKS.register_module()
 class ConsoleHook(Hook):
-    """Summarise the run before it starts, then show its progress and a table of each evaluation; every run has it.
+    """Summarize the run before it starts, then show progress and a table of each evaluation; every run has this hook.
 
     On a terminal there are bars, for the training, the validation and whatever else takes long; elsewhere a line at
     each interval of the LoggerHook. The log file has more: the environment, the config, every scalar.
@@ -53,7 +53,7 @@ class ConsoleHook(Hook):
         self._began, self._first = 0.0, 0
 
     def before_train(self, runner: Any) -> None:
-        """Tell what is going to be trained, and start the bars."""
+        """Print the summary of the training, and start the progress bars."""
         runner.logger.info(f'{self.phase and f"Phase {self.phase}. "}Training:\n{summary_of(runner)}')
         self._began, self._first = time.monotonic(), runner.iter
         self._open(runner)
@@ -61,7 +61,7 @@ class ConsoleHook(Hook):
             self._task = self._bars.progress.add_task('', total=None, told='')
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Begin the bar of an epoch."""
+        """Start the bar of an epoch."""
         if self._bars is not None:
             name = f'epoch {runner.epoch + 1}/{runner.max_epochs}' if _by_epoch(runner) else 'training'
             total = len(runner.train_dataloader) if _by_epoch(runner) else runner.max_iters
@@ -70,7 +70,7 @@ class ConsoleHook(Hook):
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Optional[dict] = None
     ) -> None:
-        """Move the bar; elsewhere print a line at each interval."""
+        """Update the bar; without a terminal, print a line at each interval."""
         if self._bars is not None:
             done = batch_idx + 1 if _by_epoch(runner) else runner.iter + 1
             self._bars.progress.update(self._task, completed=done, told=self._told(runner))
@@ -84,43 +84,43 @@ class ConsoleHook(Hook):
             runner.logger.info(f'{line}  {self._remaining(runner)}'.rstrip())
 
     def after_train(self, runner: Any) -> None:
-        """End the bars, and tell what the training leaves behind."""
+        """Close the bars, and print where the checkpoints are."""
         self._close()
         runner.logger.info(ending_of(runner, self.phase))
 
     def before_test(self, runner: Any) -> None:
-        """Tell what is going to be tested."""
+        """Print the summary of the test."""
         runner.logger.info(f'Test:\n{summary_of(runner, training=False)}')
         self._open(runner)
 
     def after_test(self, runner: Any) -> None:
-        """End the bars."""
+        """Close the bars."""
         self._close()
 
     def before_val_epoch(self, runner: Any) -> None:
-        """Begin a bar."""
+        """Start the bar of a validation."""
         self._evaluate('validation', runner.val_dataloader)
 
     def after_val_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Optional[Sequence] = None
     ) -> None:
-        """Move it."""
+        """Update the bar."""
         if self._bars is not None:
             self._bars.progress.advance(self._evaluation)
 
     def after_val_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
-        """Tell the results of a validation."""
+        """Print the results of a validation."""
         when = f' after {_position(runner)}' if built_loop(runner, 'train') is not None else ''
         self._results(runner, f'Validation{when}', metrics)
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Begin a bar."""
+        """Start the bar of a test."""
         self._evaluate('test', runner.test_dataloader)
 
     after_test_iter = after_val_iter
 
     def after_test_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
-        """Tell the results of a test."""
+        """Print the results of a test."""
         self._results(runner, 'Test', metrics)
 
     def _evaluate(self, name: str, loader: Any) -> None:
@@ -163,7 +163,7 @@ class ConsoleHook(Hook):
 
 
 def summary_of(runner: Any, training: bool = True) -> str:
-    """Describe a run in a few lines: model, data, device, schedule, what was filled in, where it is written."""
+    """Describe a run in a few lines: model, data, device, schedule, filled values, work dir."""
     model = bare_model(runner.model)
     around = [f'{type(part).__name__} of ' for part in runner.model.modules() if isinstance(part, BaseTTAModel)]
     rows = [('model', ''.join([*around, _model_line(model)])), ('', _parameters_line(model))]
@@ -184,7 +184,7 @@ def summary_of(runner: Any, training: bool = True) -> str:
 
 
 def ending_of(runner: Any, phase: str = '') -> str:
-    """Tell where a training, or a phase of a chain, has left its best and its last checkpoint, and how good it is."""
+    """Describe where a training, or a phase of a chain, left its best and last checkpoints, with the best score."""
     info = runner.message_hub.runtime_info
     lines = [f'Phase {phase}, is over.' if phase else 'The training is over.']
     checkpoint = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
@@ -198,7 +198,7 @@ def ending_of(runner: Any, phase: str = '') -> str:
 
 
 def results_of(metrics: dict, few: int = _FEW) -> str:
-    """Write the results of an evaluation: a few in one line, more in a table; then arrays, such as a confusion matrix.
+    """Format the results of an evaluation: a few in one line, more in a table; then arrays, such as a confusion matrix.
 
     The ends of an interval stand behind its result. numpy and torch shorten an array of more than 1,000 numbers, and a
     table of rows shortens itself.

@@ -1,4 +1,4 @@
-"""Say in the log which images were found."""
+"""Log which images each dataset found."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from hybridcls.registry import HOOKS
 
 @HOOKS.register_module()
 class DataReportHook(Hook):
-    """Log once what each data set found, before its first use; every run has this hook.
+    """Log once which images each dataset found, before its first use; every run has this hook.
 
     A data set says it by a method ``describe()`` (:meth:`hybridcls.datasets.ImageFolder.describe`); others say nothing.
     """
@@ -32,7 +32,7 @@ class DataReportHook(Hook):
         self.after_build_dataloader(runner, runner.test_loop.dataloader)
 
     def after_build_dataloader(self, runner: Runner, dataloader: Any) -> None:
-        """Describe other data; hooks with a dataloader of their own call it by ``runner.call_hook``."""
+        """Describe other data; hooks with their own dataloader trigger it by ``runner.call_hook``."""
         for part in parts_of(getattr(dataloader, 'dataset', None)):
             said = part.describe() if hasattr(part, 'describe') else ''
             if said and said not in self._described:

@@ -1,4 +1,4 @@
-"""End a training that has stopped to improve."""
+"""Stop a training that no longer improves."""
 
 from math import inf, isinf
 from typing import Any, Optional
@@ -16,7 +16,7 @@ _CALLER = 'EarlyStoppingHook: monitor'
 @HOOKS.register_module()
 @keeps_old_spellings
 class EarlyStoppingHook(_EarlyStoppingHook):
-    """mmengine's ``EarlyStoppingHook``, with all of its options, that asks the metrics which way is better.
+    """mmengine's ``EarlyStoppingHook``, with all of its options, which takes the direction from the metric.
 
     A ``monitor`` that no metric gives is an error: before the first step where all metrics say what they give
     (:mod:`hybridcls.evaluation.result_names`), else at the first validation. (mmengine warns, and trains to the end.) A
@@ -41,10 +41,10 @@ class EarlyStoppingHook(_EarlyStoppingHook):
         self._min_delta = min_delta
 
     def before_run(self, runner: Any) -> None:
-        """Build nothing: mmengine's looks at the training here, in a test too, whose images may be others or gone."""
+        """Do nothing: mmengine's method reads the training data here, which a test may not have."""
 
     def before_train(self, runner: Any) -> None:
-        """Check the name, and choose the rule where the config leaves it open."""
+        """Check the name of the result, and choose the rule if the config leaves it open."""
         super().before_run(runner)
         check_monitor(_CALLER, self.monitor, runner)
         if self._rule_is_open and runner.val_loop is not None:

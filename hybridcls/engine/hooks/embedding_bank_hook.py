@@ -1,4 +1,4 @@
-"""Before an evaluation, embed the images that metrics compare with: a bank to classify by, a gallery to search in."""
+"""Embed the bank or gallery that metrics compare with, before an evaluation."""
 
 import os
 from typing import Any
@@ -21,7 +21,7 @@ from .class_names_hook import ClassNamesHook
 
 @HOOKS.register_module()
 class EmbeddingBankHook(Hook):
-    """Embed a data set with the weights that are about to be evaluated, and hand it to each metric that takes a bank.
+    """Embed a dataset with the weights to be evaluated, and pass it to each metric that takes a bank.
 
     These are ``KNNAccuracy``, ``LinearProbeAccuracy`` and ``FeatureOODMetric``. By the protocol of kNN evaluation the
     neighbours are the *training* images, under the pipeline of the validation.
@@ -50,11 +50,11 @@ class EmbeddingBankHook(Hook):
         self.dataloader: Any = dataloader  # once it is built, a DataLoader
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Fill the bank of the validation."""
+        """Compute the bank for the validation."""
         self._fill(runner, runner.val_evaluator, runner.val_loop)
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Fill the bank of the test."""
+        """Compute the bank for the test."""
         self._fill(runner, runner.test_evaluator, runner.test_loop)
 
     def after_run(self, runner: Runner) -> None:
@@ -89,12 +89,12 @@ class EmbeddingBankHook(Hook):
                     metric.set_classifier(layer.weight, layer.bias)
 
     def _compare(self, runner: Runner, dataset: Any, evaluated: Any) -> None:
-        """Compare the data set with the evaluated one, once; a bank may have anything."""
+        """Compare the dataset with the evaluated one, once; a bank may contain any images."""
 
 
 @HOOKS.register_module()
 class GalleryHook(EmbeddingBankHook):
-    """Embed the gallery that ``RetrievalMetric`` searches for the evaluated images, which are the queries.
+    """Embed the gallery in which ``RetrievalMetric`` searches for the evaluated images, the queries.
 
     ::
 
@@ -131,7 +131,7 @@ class GalleryHook(EmbeddingBankHook):
 def embed_dataset(
     model: Any, dataloader: DataLoader, title: str, mixed_precision: bool = False
 ) -> tuple[torch.Tensor, list[list[int]]]:
-    """Embed a data set with labels, in eval mode; each process its part.
+    """Embed a labelled dataset in eval mode; each process embeds its part.
 
     Args:
         model (nn.Module): Wrapped or not; its mode is restored.
@@ -172,14 +172,14 @@ def embed_dataset(
 
 
 def _files(dataset: Any) -> set[str]:
-    """Return the absolute paths of the images of a data set, if it has files."""
+    """Return the absolute paths of a dataset's images, if it has files."""
     info_of = getattr(dataset, 'get_data_info', None)
     infos = (info_of(number) for number in range(len(dataset))) if info_of is not None else ()
     return {os.path.abspath(info['img_path']) for info in infos if info.get('img_path')}
 
 
 def renumber_labels(runner: Runner, dataset: Any, what: str, reference: Any = None) -> None:
-    """Give a data set of a hook the class numbers of the run."""
+    """Renumber the classes of a hook's dataset as the run does."""
     hook = next((hook for hook in runner.hooks if isinstance(hook, ClassNamesHook)), None)
     if hook is None:  # a Runner that another tool made: the two sets agree at least
         hook = ClassNamesHook()

@@ -1,4 +1,4 @@
-"""A new head learns first, so that its first gradients do not distort the features of the backbone."""
+"""Train a new head first, so that its first gradients do not distort the backbone's features."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -22,7 +22,7 @@ ALL = 'all'
 
 @HOOKS.register_module()
 class HeadFirstHook(Hook):
-    """Fit the head to the features of the training images, and keep the parts before it as they are for some epochs.
+    """Fit the head to the features of the training images, and freeze the parts before it for some epochs.
 
     A new head on a trained backbone has random weights, and the gradients that it sends back at first distort features
     that were good: `Kumar et al. <https://arxiv.org/abs/2202.10054>`_ (linear probing, then fine-tuning). Two remedies:
@@ -80,7 +80,7 @@ class HeadFirstHook(Hook):
         self._modules: list[nn.Module] = []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note whether ``load_from`` brings a head of this very shape, which is not fitted again."""
+        """Note whether ``load_from`` contains a head of the same shape, which is then not fitted."""
         own, given = bare_model(runner.model).state_dict(), checkpoint.get('state_dict') or {}
         heads = [name for name in own if name.startswith('head.')]
         parts = checkpoint.get('transferred_parts')  # of TransferHook, which puts initial weights for the others
@@ -89,14 +89,14 @@ class HeadFirstHook(Hook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Fit and validate at the first start; freeze, if the training stands where the parts are frozen."""
+        """Fit and validate the head on the first start; freeze the other parts if their frozen epochs are not over."""
         if self.fit and runner.iter == 0 and not resumes(runner) and not self._has_head:
             self._fit(runner)
         if self._is_frozen_at(runner):
             self._freeze(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Keep what is frozen in eval mode, or release it when its time is over."""
+        """Keep frozen parts in eval mode, or unfreeze them when their epochs are over."""
         if self._frozen and not self._is_frozen_at(runner):
             self._release(runner)
         for module in self._modules:
@@ -172,7 +172,7 @@ class HeadFirstHook(Hook):
             runner.val_loop.run()
 
     def _settings(self, runner: Runner) -> dict:
-        """Return the dataloader's config, with a data set of no more than ``max_images``."""
+        """Return the config of the dataloader, with a dataset of at most ``max_images``."""
         with DATASETS.switch_scope_and_registry('hybridcls') as registry:
             dataset = registry.build(self.dataloader['dataset'])
         renumber_labels(runner, dataset, 'images to fit the head to')
@@ -182,7 +182,7 @@ class HeadFirstHook(Hook):
 
 
 def _targets(head: Any, labels: list[list[int]]) -> Tensor:
-    """Return classes, int64 ``(N,)``; of a head for several labels an image 0 and 1, float32 ``(N, C)``."""
+    """Return class numbers, int64 ``(N,)``, or for a multi-label head 0 and 1, float32 ``(N, C)``."""
     if not getattr(head, 'multi_label', False):
         return torch.tensor(labels).flatten()
     targets = torch.zeros(len(labels), head.num_classes)

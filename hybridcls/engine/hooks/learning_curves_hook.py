@@ -1,4 +1,4 @@
-"""Keep a picture of the training's curves in the work dir."""
+"""Draw the learning curves of a training to its work dir."""
 
 import json
 import time
@@ -23,7 +23,7 @@ from ..runner.monitored_metric import guessed_rule, validation_metrics
 
 @HOOKS.register_module()
 class LearningCurvesHook(Hook):
-    """Draw losses, the results of validations and the learning rate into ``learning_curves.png``.
+    """Draw losses, validation results and the learning rate to ``learning_curves.png``.
 
     The picture is drawn after validations, not more often than every ``seconds_between``, and at the end. It has a
     panel for what is measured in nats (losses, likelihoods), one for percentages and one for all else, as the metrics
@@ -54,7 +54,7 @@ class LearningCurvesHook(Hook):
         self._validations: list[dict[str, Any]] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Read the validations of the run that is resumed, up to its checkpoint."""
+        """Read the validation results of the resumed run, up to its checkpoint."""
         self._drawn = time.monotonic()
         numbers = self._numbers_file(runner)
         written = json.loads(numbers.read_text()) if numbers.is_file() else []
@@ -63,15 +63,15 @@ class LearningCurvesHook(Hook):
         self._validations = [by_iteration[iteration] for iteration in sorted(by_iteration)]
 
     def state_dict(self) -> dict:
-        """The validated numbers so far; ResumeHook saves them."""
+        """Return the validation results so far; ResumeHook saves them."""
         return dict(validations=self._validations)
 
     def load_state_dict(self, state: dict) -> None:
-        """Take them back."""
+        """Restore the validation results."""
         self._validations = state['validations']
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
-        """Write the numbers of this validation down, and draw if the picture is old."""
+        """Store the results of this validation, and redraw an outdated picture."""
         if runner.iter == 0 or runner.rank != 0:  # runner.val() alone
             return
         values = {name: float(value) for name, value in (metrics or {}).items() if isinstance(value, (int, float))}
@@ -132,6 +132,6 @@ def _panel_of(name: str, metrics: list[BaseMetric]) -> str:
 
 
 def _is_drawn(curve: Curve, panel: Panel) -> bool:
-    """Whether the panel has a curve of the same values."""
+    """Return whether the panel already has a curve with the same values."""
     drawn = panel.curves.values()
     return any(curve[0] == positions and np.allclose(curve[1], values, atol=1e-3) for positions, values in drawn)

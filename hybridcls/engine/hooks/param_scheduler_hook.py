@@ -1,4 +1,4 @@
-"""Step the schedules, those that wait for a result of the validation too."""
+"""Step the schedules, including those that monitor a validation result."""
 
 from collections.abc import Iterator
 from typing import Any, Optional
@@ -14,7 +14,7 @@ from ..runner.reduce_on_plateau import PlateauRule
 
 @HOOKS.register_module()
 class ParamSchedulerHook(_ParamSchedulerHook):
-    """mmengine's ``ParamSchedulerHook`` that checks what ``ReduceOnPlateauLR`` and its kind monitor.
+    """mmengine's ``ParamSchedulerHook``, which checks the names that ``ReduceOnPlateauLR`` and its kind monitor.
 
     Raises:
         ValueError: If no metric of the validation gives a ``monitor``: before the first step where all metrics say what
@@ -29,7 +29,7 @@ class ParamSchedulerHook(_ParamSchedulerHook):
                 scheduler.fill_rule(rule_for(caller, scheduler.monitor, runner))
 
     def after_val_epoch(self, runner: Any, metrics: Optional[dict] = None) -> None:
-        """Step the schedules that wait for a result; not where the metric had nothing to compute."""
+        """Step the schedules that monitor a result, unless its metric had nothing to compute."""
         if runner.iter == 0:  # runner.val() alone
             return
         results = [monitored_result(caller, one.monitor, runner, metrics or {})[0] for one, caller in _waiting(runner)]
@@ -38,7 +38,7 @@ class ParamSchedulerHook(_ParamSchedulerHook):
 
 
 def _waiting(runner: Any) -> Iterator[tuple[Any, str]]:
-    """Yield the schedules that wait for a result of the validation, with the name and key for errors."""
+    """Yield the schedules that monitor a validation result, with the name and key for errors."""
     for group in by_optimizer(runner.param_schedulers).values():
         for scheduler in group:
             if getattr(scheduler, 'need_val_args', False):

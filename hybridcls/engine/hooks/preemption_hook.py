@@ -1,4 +1,4 @@
-"""A training that is asked to end by a signal saves a checkpoint, ends, and can be started again."""
+"""Save a checkpoint and end a training on a signal, so that it can be resumed."""
 
 import signal
 import time
@@ -64,7 +64,7 @@ class PreemptionHook(Hook):
         self._before_validation: Optional[Tensor] = None
 
     def before_train(self, runner: Runner) -> None:
-        """Take over the signals."""
+        """Install the signal handlers."""
         self._checkpoints = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if self._checkpoints is None or not self.flag.install():
             self._checkpoints = None
@@ -76,7 +76,7 @@ class PreemptionHook(Hook):
                 shield_workers(loop.dataloader, self.flag.numbers)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """End here, if an update is complete and anybody was asked to."""
+        """End here if an update is complete and any process received a signal."""
         if self._checkpoints is not None and self._agree() and _is_between_updates(runner.optim_wrapper):
             self._end(runner, runner.epoch, runner.iter + 1)
 
@@ -103,12 +103,12 @@ class PreemptionHook(Hook):
         self._end(runner, runner.epoch, runner.iter, save=self._has_weights_of_training(runner))
 
     def after_train(self, runner: Runner) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         self._leave_group()
         self.release()
 
     def release(self) -> None:
-        """Give the signals back, also when the training is given up; then no process waits for the others."""
+        """Restore the signal handlers, also when the training fails; then no process waits for the others."""
         self.flag.restore()
         self._checkpoints = self._group = self._asked = None
 
@@ -119,7 +119,7 @@ class PreemptionHook(Hook):
             dist.destroy_process_group(self._group)
 
     def _agree(self) -> bool:
-        """Whether any process was asked to end: the same answer in all of them, one call later.
+        """Return whether any process received a signal: the same answer in all of them, one call later.
 
         The answer to a question is waited for when the next is asked, so that no process stands still meanwhile.
         """
@@ -167,7 +167,7 @@ def _is_between_updates(optim_wrapper: Any) -> bool:
 
 
 def _fingerprint(model: Any) -> Tensor:
-    """One number a tensor of the model; of sharded ones that of the part of this process."""
+    """Return one number per tensor of the model; for sharded tensors, of this process's part."""
     tensors = [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
     parts = [tensor.to_local() if hasattr(tensor, 'to_local') else tensor for tensor in tensors]
     return torch.stack([part.to(_widest(part.device)).sum() for part in parts]).nan_to_num().cpu()

@@ -13,7 +13,7 @@ from hybridcls.structures import PREPROCESSING_VERSION, record_version, recorded
 
 @HOOKS.register_module()
 class PreprocessingVersionHook(Hook):
-    """Record the preprocessing version in checkpoints and keep to it in tests and resumed runs; every run has it.
+    """Record the preprocessing version in checkpoints and use it in tests and resumed runs; every run has this hook.
 
     A checkpoint holds ``meta['preprocessing_version']``, the ``version`` of the training's ``LoadImage``. One that
     holds none was trained before versions were recorded, with version 1. A test of it, or a run that resumes it, reads
@@ -25,11 +25,11 @@ class PreprocessingVersionHook(Hook):
         self._version: Optional[int] = None  # of the checkpoint that was loaded, or of the training
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Note the version of a checkpoint."""
+        """Note the version of the checkpoint."""
         self._version = recorded_version(checkpoint)
 
     def before_train(self, runner: Runner) -> None:
-        """Go on as the checkpoint was trained."""
+        """Use the checkpoint's version for the training images of a resumed run."""
         if not resumes(runner):
             self._version = None
         self.after_build_dataloader(runner, runner.train_loop.dataloader)
@@ -37,11 +37,11 @@ class PreprocessingVersionHook(Hook):
         self._version = written[0] if written else PREPROCESSING_VERSION
 
     def before_val(self, runner: Runner) -> None:
-        """Read the validation's images alike."""
+        """Use the same version for the validation images."""
         self.after_build_dataloader(runner, runner.val_loop.dataloader)
 
     def before_test(self, runner: Runner) -> None:
-        """Read the test's images alike."""
+        """Use the same version for the test images."""
         self.after_build_dataloader(runner, runner.test_loop.dataloader)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -49,7 +49,7 @@ class PreprocessingVersionHook(Hook):
         record_version(checkpoint, self._version or PREPROCESSING_VERSION)
 
     def after_build_dataloader(self, runner: Runner, dataloader: Any) -> None:
-        """Read the images of a dataloader alike; hooks with one of their own call it by ``runner.call_hook``."""
+        """Use the same version for other dataloaders; hooks trigger it by ``runner.call_hook``."""
         if self._version is None:  # no checkpoint of the Runner's: those of an ensemble's members, if it is one
             self._version = getattr(bare_model(runner.model), 'preprocessing_version', None)
         if keep_version(_loaders(dataloader), self._version):

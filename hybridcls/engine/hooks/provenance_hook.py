@@ -1,4 +1,4 @@
-"""Each checkpoint tells how it was trained."""
+"""Record in each checkpoint how it was trained."""
 
 import platform
 import shlex
@@ -52,12 +52,12 @@ class ProvenanceHook(Hook):
         self._before: dict[str, Any] = {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take over the time of the attempts before."""
+        """Take over the training time of earlier attempts."""
         if resumes(runner):
             self._before = (checkpoint.get('meta') or {}).get('training') or {}
 
     def before_train(self, runner: Runner) -> None:
-        """Look at everything but the time, before the first step: later the files may be others."""
+        """Collect everything except the time before the first step, as files may change later."""
         self._began = time.monotonic()
         if not is_main_process():
             return
@@ -90,7 +90,7 @@ def _versions() -> dict[str, str]:
 
 
 def _device(runner: Runner) -> str:
-    """Name the device of the first process, which stands for all."""
+    """Return the name of the first process's device."""
     device = next(runner.model.parameters()).device
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
@@ -98,7 +98,7 @@ def _device(runner: Runner) -> str:
 
 
 def _written(cfg: Any) -> list[list[str]]:
-    """List what options set and, in a config of the user's, what it sets itself where it has bases."""
+    """Return the keys that options set and, for a user's config with bases, the keys that it sets itself."""
     known = provenance_of(cfg)
     has_bases = any(FILLED.rank < layer.rank < 0 for layer in known.origins.values())
     is_shipped = Path(cfg.filename or '').resolve().is_relative_to(Path(hybridcls.config_path('')).resolve())

@@ -1,4 +1,4 @@
-"""Runs that are stopped and resumed draw the same random numbers as runs that were not."""
+"""Make resumed runs draw the same random numbers as uninterrupted ones."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from ..runner.numbered_batches import EndlessBatches, NumberedBatches, number_ba
 
 @FUNCTIONS.register_module()
 def seed_worker(worker_id: int) -> None:
-    """Seed Python, NumPy and torch in a worker of a dataloader: again in each epoch, and differently in each process.
+    """Seed Python, NumPy and torch in a dataloader's worker, differently in each epoch and process.
 
     torch has seeded the worker with a number that the main process drew when the epoch began; that number is the same
     in all processes that share a seed. So it is only mixed with the rank. (mmengine's own function does not depend on
@@ -36,7 +36,7 @@ def seed_worker(worker_id: int) -> None:
 
 @HOOKS.register_module()
 class RandomStateHook(Hook):
-    """Let a run that was stopped at any update go on with the data and the random numbers that come next.
+    """Resume a run at any update with the next batch and the random state that an uninterrupted run would have.
 
     With dropout, stochastic depth or random augmentation a resumed run then ends in the same bits as one that was not
     stopped, by epochs and by iterations, with workers and without. This makes it so:
@@ -73,7 +73,7 @@ class RandomStateHook(Hook):
         self._epoch_began: Optional[dict[str, Any]] = None  # state of this process
 
     def gather_for_checkpoint(self, runner: Runner) -> None:
-        """Collect the states of all processes; each process must come here."""
+        """Collect the random states of all processes; each process must call this."""
         sampler = _sampler_of(runner.train_dataloader)
         self._gathered = dict(
             world_size=get_dist_info()[1],
@@ -92,7 +92,7 @@ class RandomStateHook(Hook):
             self._gathered = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the state of this process for the moment when training begins."""
+        """Keep this process's state until the training begins."""
         saved = checkpoint.pop('random_state', None)
         if not resumes(runner):
             return
@@ -114,7 +114,7 @@ class RandomStateHook(Hook):
             self._loaded.update(state=saved['states'][rank], epoch_began=began and began[rank])
 
     def before_train(self, runner: Runner) -> None:
-        """Number the batches, and restore, when everything is built and loaded."""
+        """Number the batches and restore the random state, when everything is built and loaded."""
         loop, loader = runner.train_loop, runner.train_dataloader
         loaded, state = self._loaded, self._loaded.get('state')
         sampler = _sampler_of(loader)
@@ -129,7 +129,7 @@ class RandomStateHook(Hook):
             set_random_state(state)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Skip what is done of the epoch that a resumed run goes on with."""
+        """Skip the finished batches of the epoch in which a resumed run continues."""
         loop, loader, loaded, self._loaded = runner.train_loop, runner.train_dataloader, self._loaded, {}
         if isinstance(loop, IterBasedTrainLoop):
             return
@@ -160,22 +160,22 @@ class RandomStateHook(Hook):
         loop.run_iter = lambda idx, data_batch: type(loop).run_iter(loop, idx + done, data_batch)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Remember the state before a validation may follow."""
+        """Save the random state before a possible validation."""
         vars(runner.train_loop).pop('run_iter', None)
         self._before_validation = get_random_state()
 
     def before_val(self, runner: Runner) -> None:
-        """The same where validation comes between iterations."""
+        """Save the random state before a validation between iterations."""
         if self._before_validation is None:
             self._before_validation = get_random_state()
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
-        """Forget what the validation drew, before the best checkpoint is written."""
+        """Restore the random state from before the validation, before the best checkpoint is written."""
         if self._before_validation is not None:
             set_random_state(self._before_validation)
 
     def after_val(self, runner: Runner) -> None:
-        """And what was drawn around it."""
+        """Restore the random state again, after the remaining hooks of the validation."""
         self.after_val_epoch(runner)
         self._before_validation = None
 
@@ -185,6 +185,6 @@ def _length_of(loader: Any) -> int:
 
 
 def _sampler_of(loader: Any) -> Any:
-    """What draws the order: a batch sampler of its own kind stands around a sampler, too."""
+    """Return the object that draws the order: a custom batch sampler, or the sampler inside it."""
     sampler = getattr(loader, 'sampler', None)
     return sampler if hasattr(sampler, 'seed') else getattr(getattr(loader, 'batch_sampler', None), 'sampler', None)

@@ -1,4 +1,4 @@
-"""A resumed run applies what its config has changed, gives hooks their memory, and catches up on a validation."""
+"""Resume a run: apply config changes, restore the memory of hooks, and catch up on a validation."""
 
 from bisect import bisect
 from typing import Any, Optional
@@ -19,7 +19,7 @@ _MEMORY: dict[type[Hook], tuple[str, ...]] = {EarlyStoppingHook: ('wait_count', 
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Let a resumed run be the run that was stopped, and its config what the user wrote.
+    """Make a resumed run equal to an uninterrupted one, apart from what the user changed in the config.
 
     - What changed in the config since the checkpoint is applied or named:
       :func:`~hybridcls.engine.config.resume_changes.apply_changes`.
@@ -37,12 +37,12 @@ class ResumeHook(Hook):
         self._was_resumed = False
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
-        """Note that this state is validated."""
+        """Note that this state has been validated."""
         if runner.iter > 0:
             self._validated = runner.iter
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add what hooks remember."""
+        """Save the memory of hooks."""
         loader = runner.train_dataloader
         checkpoint['resume'] = dict(
             batches_per_epoch=len(loader) if hasattr(loader, '__len__') else None,
@@ -54,7 +54,7 @@ class ResumeHook(Hook):
         )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take it back, and compare the configs."""
+        """Restore the memory of hooks, and compare the configs."""
         saved = checkpoint.pop('resume', {})
         if not resumes(runner) or built_loop(runner, 'train') is None:  # a test of a config that says resume
             return
@@ -70,7 +70,7 @@ class ResumeHook(Hook):
                 _give_back(hook, saved['hooks'][name])
 
     def before_train(self, runner: Runner) -> None:
-        """Validate, if that comes before the next epoch."""
+        """Validate first, if that comes before the next epoch."""
         was_resumed, self._was_resumed = self._was_resumed, False
         if was_resumed and self._validated is not None and self._validated < runner.iter and _is_due(runner):
             runner.logger.info('The checkpoint was written before its validation, which comes first now.')
@@ -78,13 +78,13 @@ class ResumeHook(Hook):
 
 
 def _in_channels_last(runner: Any) -> list[str]:
-    """The streams that compute so."""
+    """Return the streams that compute in channels last."""
     streams = cnn_streams(bare_model(runner.model))
     return [name for name, stream in streams.items() if stream.memory_format is not None]
 
 
 def _keep_layout(runner: Any, before: list[str]) -> None:
-    """Let streams compute in the layout of the run that was stopped, unless the config asks for another one."""
+    """Keep the streams in the memory format of the interrupted run, unless the config sets another one."""
     if (runner.cfg.get('env_cfg') or {}).get('channels_last') is None and _in_channels_last(runner) != before:
         runner.logger.info(f'Channels last, as in the checkpoint: {", ".join(before) or "no stream"}.')
         averages = [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
@@ -93,7 +93,7 @@ def _keep_layout(runner: Any, before: list[str]) -> None:
 
 
 def _remembering(runner: Any) -> dict[str, Hook]:
-    """Hooks with a memory, by class and turn."""
+    """Return the hooks with a memory, by class and order."""
     named: dict[str, Hook] = {}
     for hook in runner.hooks:
         if isinstance(hook, tuple(_MEMORY)) or (hasattr(hook, 'state_dict') and hasattr(hook, 'load_state_dict')):
@@ -117,7 +117,7 @@ def _give_back(hook: Any, state: Any) -> None:
 
 
 def _is_due(runner: Any) -> bool:
-    """Whether the loop validates at the state where it stands, before it goes on."""
+    """Return whether the loop would validate at its present state before it continues."""
     loop = runner.train_loop
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
     done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)

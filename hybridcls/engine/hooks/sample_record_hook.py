@@ -1,4 +1,4 @@
-"""Record how the training sees each of its images, for `hybridcls audit`."""
+"""Record loss and margin of each training image over the epochs, for `hybridcls audit`."""
 
 import os
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ class SampleRecordHook(Hook):
         self._is_first_pass = False
 
     def before_train(self, runner: Runner) -> None:
-        """List the images, and go on with the record of a run that is resumed."""
+        """List the images, and continue the record of a resumed run."""
         model = bare_model(runner.model)
         if not isinstance(model, HybridClassifier):
             raise TypeError(
@@ -124,7 +124,7 @@ class SampleRecordHook(Hook):
     @torch.compiler.disable
     @torch.no_grad()
     def _record(self, features: Any, samples: Sequence[Any]) -> None:
-        """Read one batch; the second pass of an update is left out."""
+        """Record one batch; the second pass of an update is skipped."""
         if not self._is_first_pass:
             return
         self._is_first_pass = False
@@ -165,7 +165,7 @@ class SampleRecordHook(Hook):
                 module.training = mode
 
     def _values(self, logits: Tensor, labels: Tensor) -> list[Tensor]:
-        """Return what is recorded of each image, ``(B,)``, from logits ``(V, B, C)``."""
+        """Return the recorded values of each image, ``(B,)``, from logits ``(V, B, C)``."""
         labels = labels.to(logits.device).clamp(0, self._num_classes - 1)
         best = logits.topk(min(2, self._num_classes), dim=2)
         own = logits.gather(2, labels.expand(len(logits), -1)[..., None])[..., 0]
@@ -187,13 +187,13 @@ class SampleRecordHook(Hook):
     # Moments of the training.
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Record the forward pass that comes."""
+        """Record the next forward pass."""
         self._is_first_pass = True
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Optional[dict] = None
     ) -> None:
-        """End the epoch of a training by iterations, after as many batches as show all images."""
+        """End the epoch of a training by iterations, after as many batches as cover all images."""
         if self._model is not None and self._per_pass is not None and (runner.iter + 1) % self._per_pass == 0:
             self._end_epoch((runner.iter + 1) // self._per_pass - 1)
 
@@ -203,7 +203,7 @@ class SampleRecordHook(Hook):
             self._end_epoch(runner.epoch)
 
     def after_train(self, runner: Runner) -> None:
-        """Write the record, and let the model go on without."""
+        """Write the record, and stop recording."""
         if self._model is None:
             return
         self._model.loss_recorder = None
@@ -221,7 +221,7 @@ class SampleRecordHook(Hook):
         self._model = None
 
     def gather_for_checkpoint(self, runner: Runner) -> None:
-        """Collect the numbers of all processes; each must come here."""
+        """Collect the values of all processes; each must call this."""
         if self._model is None:
             return
         self._collect()
@@ -240,7 +240,7 @@ class SampleRecordHook(Hook):
         self._write(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Put the record so far into a checkpoint that can be resumed."""
+        """Add the record so far to a checkpoint that can be resumed."""
         if (
             self._gathered is None and get_dist_info()[1] == 1 and 'optimizer' in checkpoint
         ):  # mmengine's CheckpointHook
@@ -249,7 +249,7 @@ class SampleRecordHook(Hook):
             checkpoint['sample_record'], self._gathered = self._gathered, None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep what a resumed run has recorded."""
+        """Keep the record of a resumed run."""
         saved = checkpoint.pop('sample_record', None)
         self._loaded = saved if resumes(runner) else None
 
@@ -270,14 +270,14 @@ class SampleRecordHook(Hook):
     # From batches to epochs.
 
     def _fetch(self) -> None:
-        """Move what waits on the device, in one go."""
+        """Transfer the waiting values from the device at once."""
         if self._pending:
             rows = np.concatenate([rows for rows, _ in self._pending])
             self._fetched.append((rows, torch.cat([values for _, values in self._pending], 1).cpu().numpy()))
             self._pending = []
 
     def _collect(self) -> None:
-        """Add the batches of all processes to the epoch at hand, the same in each process."""
+        """Add the batches of all processes to the present epoch, identically in each process."""
         self._fetch()
         self._all_skipped = 0
         for fetched, skipped in all_gather_object((self._fetched, self._skipped)):
@@ -318,7 +318,7 @@ class SampleRecordHook(Hook):
         return path
 
     def _as_record(self) -> SampleRecord:
-        """Return what is recorded of the epochs that have ended."""
+        """Return the record of the finished epochs."""
         means = np.stack([means for means, _ in self._kept], 1)
         numbers = np.stack([numbers for _, numbers in self._kept], 1)
         with np.errstate(invalid='ignore', divide='ignore'):
@@ -340,7 +340,7 @@ class SampleRecordHook(Hook):
 
 
 class _Images:
-    """The images of a training data set, each once, and where a sample stands among them."""
+    """The images of a training dataset, each once, and the mapping from samples to them."""
 
     def __init__(self, dataset: Any) -> None:
         initialize(dataset)
@@ -390,7 +390,7 @@ def _has_one_label(sample: Any) -> bool:
 
 
 def _batches_of_a_pass(runner: Runner) -> Optional[int]:
-    """Return how many batches show all images once, in a training by iterations; None in one by epochs."""
+    """Return how many batches cover all images once in a training by iterations; None in one by epochs."""
     if isinstance(runner.train_loop, EpochBasedTrainLoop):
         return None
     loader = runner.train_dataloader

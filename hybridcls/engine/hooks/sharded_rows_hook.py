@@ -1,4 +1,4 @@
-"""Class weights that processes hold in parts are saved as complete matrices, and cut again when they are loaded."""
+"""Save class weights sharded over processes as complete matrices, and shard them again on loading."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -52,7 +52,7 @@ class ShardedRowsHook(Hook):
         self._states: dict[tuple[str, int, str], Tensor] = {}
 
     def before_run(self, runner: Runner) -> None:
-        """Draw initial weights without copying those of the first process over the rows of the others."""
+        """Draw initial weights without copying the first process's rows over those of the others."""
         model = bare_model(runner.model)
         names = {entry.name for entry in sharded_parameters(model)}
         if not names or get_dist_info()[1] == 1:
@@ -104,7 +104,7 @@ class ShardedRowsHook(Hook):
                 )
 
     def gather_for_checkpoint(self, runner: Runner) -> None:
-        """Collect weights and the state of the optimizer; each process must come here."""
+        """Collect the weights and the optimizer state; each process must call this."""
         self.gather_weights_for_checkpoint(runner)
         self._states = {}
         for name, wrapper, position, shard, param in _sharded_positions(runner):
@@ -138,7 +138,7 @@ class ShardedRowsHook(Hook):
                     self._holders.append(entry.module)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Put the state of the optimizer into the checkpoint; the weights are there already."""
+        """Write the complete optimizer state to the checkpoint, which has the weights already."""
         if 'optimizer' in checkpoint:
             for (name, position, key), whole in self._states.items():
                 packed = checkpoint['optimizer'][name] if name else checkpoint['optimizer']
@@ -146,13 +146,13 @@ class ShardedRowsHook(Hook):
         self.release_after_checkpoint(runner)
 
     def release_after_checkpoint(self, runner: Runner) -> None:
-        """Forget what was collected."""
+        """Release what was collected."""
         for module in self._holders:
             module.__dict__.pop('gathered_rows', None)
         self._holders, self._states = [], {}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Cut the state of the optimizer, which is that of the whole matrix, to the rows of this process."""
+        """Cut the complete optimizer state to this process's rows."""
         if not resumes(runner) or 'optimizer' not in checkpoint:
             return
         for name, _, position, shard, param in _sharded_positions(runner):
@@ -172,7 +172,7 @@ def _draw_weights(model: Any, names: set[str]) -> None:
 
 
 def _sharded_positions(runner: Runner) -> Iterator[tuple[str, Any, int, RowShard, nn.Parameter]]:
-    """Yield what the optimizers know of sharded parameters: wrapper and its name, position, shard, parameter."""
+    """Yield the optimizer state of sharded parameters: wrapper and its name, position, shard, parameter."""
     shards = {id(entry.param): entry.shard for entry in sharded_parameters(bare_model(runner.model))}
     if not shards or get_dist_info()[1] == 1:
         return

@@ -17,7 +17,7 @@ from ..optim.update.parameter_names import parameters_of
 
 @HOOKS.register_module()
 class SlowWeightsHook(Hook):
-    """Let validation, test and checkpoints have the slow weights of Lookahead, as its paper evaluates.
+    """Use the slow weights of Lookahead in validation, test and checkpoints, as its paper evaluates.
 
     A checkpoint then holds the slow weights in ``state_dict``, where testing and ``load_from`` look, and the fast ones
     in ``fast_state_dict``, from which a resumed run goes on, to the same bits. Buffers (BatchNorm's statistics) have no
@@ -38,7 +38,7 @@ class SlowWeightsHook(Hook):
         self._fast: list[tuple[Tensor, Tensor]] = []
 
     def before_train(self, runner: Runner) -> None:
-        """See that there is one set of slow weights, and nothing else to evaluate."""
+        """Check that there is one set of slow weights, and no other average to evaluate."""
         stage = _lookahead_of(runner)
         if stage is None:
             raise ValueError(
@@ -59,14 +59,14 @@ class SlowWeightsHook(Hook):
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Put the slow weights in place."""
+        """Swap in the slow weights."""
         with torch.no_grad():
             for param, slow in _pairs(runner):
                 self._fast.append((param, param.detach().clone()))
                 param.copy_(slow)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
-        """Put the fast ones back, to the same bits."""
+        """Restore the fast weights bit by bit."""
         with torch.no_grad():
             for param, fast in self._fast:
                 param.copy_(fast)
@@ -76,7 +76,7 @@ class SlowWeightsHook(Hook):
     after_test_epoch = after_val_epoch
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save the slow weights as those of the model, and the fast ones beside them."""
+        """Save the slow weights as those of the model, with the fast ones beside them."""
         slow_of = {id(param): slow for param, slow in _pairs(runner)}
         state, fast = checkpoint['state_dict'], {}
         for name, param in bare_model(runner.model).named_parameters(remove_duplicate=False):
@@ -85,7 +85,7 @@ class SlowWeightsHook(Hook):
         checkpoint['fast_state_dict'] = fast
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Go on from the fast weights where the run is resumed."""
+        """Continue from the fast weights if the run is resumed."""
         fast = checkpoint.pop('fast_state_dict', None)
         if resumes(runner) and fast is not None:
             checkpoint['state_dict'].update(fast)
@@ -97,7 +97,7 @@ def _lookahead_of(runner: Runner) -> Optional[Lookahead]:
 
 
 def _pairs(runner: Runner) -> list[tuple[Tensor, Tensor]]:
-    """Parameters with their slow weights."""
+    """Return pairs of parameters and their slow weights."""
     stage = _lookahead_of(runner)
     if stage is None:
         return []

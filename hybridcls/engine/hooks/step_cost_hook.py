@@ -1,4 +1,4 @@
-"""Measure what the steps of a training cost."""
+"""Measure time and memory of training steps."""
 
 import json
 import resource
@@ -24,7 +24,7 @@ _RSS_UNIT = 1 if sys.platform == 'darwin' else 1024  # bytes
 
 @HOOKS.register_module()
 class StepCostHook(Hook):
-    """Write the cost of the training's steps to ``step_cost.json`` in the work dir.
+    """Write time and memory of the training steps to ``step_cost.json`` in the work dir.
 
     ``seconds``: the median over the steps, of the processor's time (all threads) or, on a GPU, of the time until it
     is done; the first step, which allocates, is left out where there are others. ``steps``: how many were measured;
@@ -53,7 +53,7 @@ class StepCostHook(Hook):
         self._began = self._clock()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Stop it."""
+        """Stop the clock."""
         self._seconds.append(self._clock() - self._began)
 
     def after_train(self, runner: Runner) -> None:

@@ -22,7 +22,7 @@ from .embedding_bank_hook import embed_dataset, renumber_labels
 
 @HOOKS.register_module()
 class SubcenterCleanupHook(Hook):
-    """Write which training images are near the dominant sub-center of their class, after a training or a test.
+    """List the training images that are close to the dominant sub-center of their class, after a training or a test.
 
     The second step of Sub-center ArcFace (:func:`hybridcls.functional.margins.subcenter_cleanup.subcenter_cleanup`). In
     the work dir:
@@ -54,15 +54,15 @@ class SubcenterCleanupHook(Hook):
         self.max_angle = max_angle
 
     def before_run(self, runner: Runner) -> None:
-        """Find what can be found wrong before the training."""
+        """Check the settings before the training."""
         _head_of(bare_model(runner.model))
 
     def after_train(self, runner: Runner) -> None:
-        """Clean with the weights that the training ends with."""
+        """Clean with the final weights of the training."""
         self._clean(runner)
 
     def after_test(self, runner: Runner) -> None:
-        """Clean with the weights that were tested."""
+        """Clean with the tested weights."""
         self._clean(runner)
 
     def _clean(self, runner: Runner) -> None:

@@ -12,7 +12,7 @@ __all__ = ['SwitchRecipeHook']
 
 @HOOKS.register_module()
 class SwitchRecipeHook(_SwitchRecipeHook):
-    """mmpretrain's hook, with one check more: whether the head can take the loss is told before the run.
+    """mmpretrain's hook, which also checks before the run that the head accepts the losses of the schedule.
 
     ``LinearHead`` takes any loss of logits, as mmpretrain's heads do. Of the others of hybridcls a loss is a part (a
     margin, evidence, views), so that it can be exchanged for one of its own kind only.
@@ -26,7 +26,7 @@ class SwitchRecipeHook(_SwitchRecipeHook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Compare the losses of the schedule with the head."""
+        """Check the losses of the schedule against the head."""
         head = getattr(bare_model(runner.model), 'head', None)
         own = getattr(head, 'loss_module', None)
         for epoch, recipe in self.schedule.items():
@@ -42,7 +42,7 @@ class SwitchRecipeHook(_SwitchRecipeHook):
                 )
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Switch, and let the hooks that look at pipelines (PreprocessingVersionHook) see the new one."""
+        """Switch, and notify the hooks that inspect pipelines (PreprocessingVersionHook)."""
         super().before_train_epoch(runner)
         if 'train_pipeline' in self.schedule.get(runner.epoch + 1, {}):
             runner.call_hook('after_build_dataloader', dataloader=runner.train_loop.dataloader)

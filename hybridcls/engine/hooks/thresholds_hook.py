@@ -19,7 +19,7 @@ from .checkpoint_hook import CheckpointHook
 
 
 class _Fitted(NamedTuple):
-    """Thresholds to fit, and the keys below ``heads`` that lead to their predictions."""
+    """Thresholds to fit, and the keys below ``heads`` where their predictions are."""
 
     name: str  # of the module
     module: ClassThresholds
@@ -28,7 +28,7 @@ class _Fitted(NamedTuple):
 
 @HOOKS.register_module()
 class ThresholdsHook(Hook):
-    """Fit thresholds after each validation of a training, where a head asks for it; every run has this hook.
+    """Fit thresholds after each validation of a training, if a head requests it; every run has this hook.
 
     ``MultiLabelHead(thresholds='f1')`` or ``thresholds=dict(precision=0.9)`` ask. The scores are those of the
     validation that has just ended, of all processes, each image once; the metrics of that validation still saw the
@@ -43,13 +43,13 @@ class ThresholdsHook(Hook):
         self._rows: list[tuple[np.ndarray, ...]] = []
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Forget the last validation."""
+        """Clear the scores of the previous validation."""
         self._rows = []
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Optional[Sequence] = None
     ) -> None:
-        """Keep scores and labels of a batch."""
+        """Collect scores and labels of a batch."""
         found = _thresholds_of(runner)
         if not found or not outputs:
             return
@@ -62,7 +62,7 @@ class ThresholdsHook(Hook):
         self._rows += zip(*columns, strict=True)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
-        """Fit, before the best checkpoint is written."""
+        """Fit the thresholds before the best checkpoint is written."""
         found = _thresholds_of(runner)
         if not found:
             return
@@ -84,7 +84,7 @@ class ThresholdsHook(Hook):
                 hook.write_again(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Put the thresholds into the weights of an EMA too, whose buffers are those of its last update."""
+        """Copy the thresholds to the EMA weights too, whose buffers date from the last update."""
         for fitted in _thresholds_of(runner):
             for weights in (checkpoint['state_dict'], checkpoint.get('ema_state_dict') or {}):
                 for key in [key for key in weights if key.removeprefix('module.') == f'{fitted.name}.values']:
@@ -92,7 +92,7 @@ class ThresholdsHook(Hook):
 
 
 def _thresholds_of(runner: Runner) -> list[_Fitted]:
-    """Return the thresholds that a training fits."""
+    """Return the thresholds that are fitted in a training."""
     if built_loop(runner, 'train') is None:
         return []
     found = []

@@ -1,4 +1,4 @@
-"""Merge tokens in some phases of a run only."""
+"""Merge tokens only in training, validation or test."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -15,7 +15,7 @@ _PHASES = ('train', 'val', 'test')
 
 @HOOKS.register_module()
 class TokenMergingHook(Hook):
-    """Let the plain transformers of a model merge alike tokens while it is evaluated, or while it is trained.
+    """Merge similar tokens in the plain transformers of a model during evaluation, or during training.
 
     A trained model is tested faster without being changed; or a training is made cheaper and the model evaluated whole.
     The moments are those before and after a training, a validation and a test (``before_val`` comes before an EMAHook
@@ -60,35 +60,35 @@ class TokenMergingHook(Hook):
         self._training = False
 
     def before_run(self, runner: Any) -> None:
-        """See whether it can be done, and say what will be."""
+        """Check that token merging is possible, and log the settings."""
         merging = self._add(runner)
         runner.logger.info(f'TokenMergingHook, in {" and ".join(self.when)}: {merging}')
         merging.undo()
 
     def before_train(self, runner: Any) -> None:
-        """Enter the training."""
+        """Switch to the setting of the training."""
         self._training = True
         self._set(runner, 'train' in self.when)
 
     def after_train(self, runner: Any) -> None:
-        """Leave it."""
+        """Restore the model after the training."""
         self._training = False
         self._set(runner, False)
 
     def before_val(self, runner: Any) -> None:
-        """Enter a validation, which may be within a training."""
+        """Switch to the setting of a validation, which may be within a training."""
         self._set(runner, 'val' in self.when)
 
     def after_val(self, runner: Any) -> None:
-        """Go back to the training, if there is one."""
+        """Switch back to the setting of the training, if there is one."""
         self._set(runner, self._training and 'train' in self.when)
 
     def before_test(self, runner: Any) -> None:
-        """Enter a test."""
+        """Switch to the setting of a test."""
         self._set(runner, 'test' in self.when)
 
     def after_test(self, runner: Any) -> None:
-        """Leave it."""
+        """Restore the model after the test."""
         self._set(runner, False)
 
     def _add(self, runner: Any) -> TokenMergingHandle:

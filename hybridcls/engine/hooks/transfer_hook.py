@@ -1,4 +1,4 @@
-"""Take only some parts of the model from ``load_from``."""
+"""Load only some parts of the model from ``load_from``."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -18,7 +18,7 @@ from .checkpoint_match_hook import CheckpointMatchHook
 
 @HOOKS.register_module()
 class TransferHook(Hook):
-    """Let a run start from another one's backbone and neck: ``load_from`` names the checkpoint, this hook the parts.
+    """Start from the backbone and neck of another run: ``load_from`` names the checkpoint, this hook the parts.
 
     It acts when a checkpoint has been read, before other hooks take weights from it (``after_load_checkpoint``, early):
     what timm can resize is resized, and what is not in ``parts`` or has another shape is replaced by the
@@ -40,7 +40,7 @@ class TransferHook(Hook):
         self.parts = None if parts is None else tuple(parts)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Replace the checkpoint's weights by those that the model shall start from."""
+        """Replace the checkpoint's weights by those of the chosen parts."""
         if resumes(runner):
             return
         model, path = bare_model(runner.model), str(loaded_from(runner))

@@ -1,4 +1,4 @@
-"""Images are drawn with what the model predicts of them."""
+"""Draw images with their predictions."""
 
 import os
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from hybridcls.visualization.prediction_image import ClassNames, enlarge, fittin
 
 @HOOKS.register_module()
 class VisualizationHook(Hook):
-    """Draw what is predicted, in place of mmpretrain's hook and with its options; ``tools/test.py --show-dir`` uses it.
+    """Draw predictions, as mmpretrain's hook does and with its options; used by ``tools/test.py --show-dir``.
 
     The pictures show what the network gets, of several views the first:
 
@@ -61,11 +61,11 @@ class VisualizationHook(Hook):
         self._root: Optional[str] = None
 
     def before_val_epoch(self, runner: Any) -> None:
-        """Count the images from the beginning."""
+        """Reset the count of images."""
         self._begin(runner.val_dataloader)
 
     def before_test_epoch(self, runner: Any) -> None:
-        """Count the images from the beginning."""
+        """Reset the count of images."""
         self._begin(runner.test_dataloader)
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any, outputs: Sequence[DataSample]) -> None:
@@ -105,7 +105,7 @@ class VisualizationHook(Hook):
 
 
 def common_folder(dataset: Any) -> Optional[str]:
-    """Return the folder that holds all images of a data set, or None where they have no paths."""
+    """Return the common folder of all images of a dataset, or None if they have no paths."""
     if not hasattr(dataset, 'get_data_info'):
         return None
     paths = (dataset.get_data_info(number).get('img_path') for number in range(len(dataset)))
@@ -114,7 +114,7 @@ def common_folder(dataset: Any) -> Optional[str]:
 
 
 def picture_name(path: str, root: Optional[str]) -> str:
-    """Return the path below ``root``; of an image that is not there its whole path, as one below nothing.
+    """Return a path relative to ``root``; for a path outside, all of it without its anchor.
 
     Example:
         >>> picture_name('/data/val/cat/1.jpg', '/data/val'), picture_name('s3://bucket/1.jpg', '/data/val')
@@ -131,7 +131,7 @@ def picture_name(path: str, root: Optional[str]) -> str:
 
 
 def _image_of(inputs: Any, row: int) -> Tensor:
-    """One image (C, H, W) of a batch of the data loader; of several views the first."""
+    """Return one image (C, H, W) of a batch of the data loader; of several views the first."""
     if not isinstance(inputs, Tensor) and (not isinstance(inputs[0], Tensor) or inputs[0].dim() == 4):
         inputs = inputs[0]
     return inputs[row]

@@ -1,4 +1,4 @@
-"""The update: stages around any optimizer, for any training of mmengine's Runner."""
+"""The update: stages around any optimizer, for trainings with mmengine's Runner."""
 
 from hybridcls.old_modules import answer_old_names
 

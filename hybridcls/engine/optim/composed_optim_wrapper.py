@@ -1,4 +1,4 @@
-"""The update of a training step: small stages around any optimizer, in any training that mmengine's Runner can run."""
+"""The update of a training step: stages around any optimizer, in any training of mmengine's Runner."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -133,7 +133,7 @@ class ComposedOptimWrapper(OptimWrapper):
 
     @property
     def loss_scaler(self) -> Any:
-        """The loss scaler, or None; under the name it has in AmpOptimWrapper."""
+        """The loss scaler, or None; it has the same name in AmpOptimWrapper."""
         return self.precision.scaler
 
     @loss_scaler.setter
@@ -142,13 +142,13 @@ class ComposedOptimWrapper(OptimWrapper):
 
     @property
     def updates(self) -> int:
-        """Updates done so far; skipped ones do not count."""
+        """Number of updates so far, skipped ones excluded."""
         return self._updates
 
     # ------------------------------------------------------------------ before a micro-batch
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Take over where the Runner stands: ``init_counts`` of ``max_counts`` micro-batches are done.
+        """Take over the Runner's progress: ``init_counts`` of ``max_counts`` micro-batches are done.
 
         Stages take their copies of the weights only at the first update: the Runner loads weights before it calls
         this, FlexibleRunner may do so after it.
@@ -162,11 +162,11 @@ class ComposedOptimWrapper(OptimWrapper):
 
     @torch.compiler.disable
     def optim_context(self, model: nn.Module) -> Uncompiled:
-        """Preprocess and call the model in here: mixed precision, no needless synchronisation, the call recorded."""
+        """Run preprocessing and model in this context: mixed precision, no needless synchronization, call recorded."""
         return Uncompiled(self._micro_batch(model))
 
     def _micro_batch(self, model: nn.Module) -> AbstractContextManager:
-        """Describe the micro-batch at hand; return the context of its forward pass."""
+        """Prepare the present micro-batch; return the context of its forward pass."""
         update, stage, guard = self._begin(model), self._two_pass_stage, self.nonfinite_losses
         counts = accumulation_counts(self)
         update.is_first, update.is_last = counts.is_between_updates, self.should_sync()
@@ -184,7 +184,7 @@ class ComposedOptimWrapper(OptimWrapper):
 
     @contextmanager
     def _at_moved_weights(self, update: Update, forward_pass: AbstractContextManager) -> Iterator[None]:
-        """Run the forward pass at the weights of before_forward; those of an error are restored, others later."""
+        """Run the forward pass at the weights of before_forward; an error restores them, else after_backward does."""
         try:
             with torch.no_grad():
                 for stage in self._moving_stages:
@@ -204,7 +204,7 @@ class ComposedOptimWrapper(OptimWrapper):
             torch.clear_autocast_cache()
 
     def _begin(self, model: Optional[nn.Module] = None) -> Update:
-        """Start the stages at the first update, and describe the one at hand."""
+        """Start the stages at the first update, and describe the present one."""
         update = self._update
         if update is None or len(update.params) != sum([len(group['params']) for group in self.optimizer.param_groups]):
             update = self._start(model)
@@ -235,7 +235,7 @@ class ComposedOptimWrapper(OptimWrapper):
     def update_params(
         self, loss: Tensor, step_kwargs: Optional[dict] = None, zero_kwargs: Optional[dict] = None
     ) -> None:
-        """Take the gradient of ``loss`` and, with the last micro-batch of an update, step.
+        """Compute the gradient of ``loss``, and step with the last micro-batch of an update.
 
         Args:
             loss (Tensor): Scalar, what the model's ``parse_losses`` gave.
@@ -261,7 +261,7 @@ class ComposedOptimWrapper(OptimWrapper):
             self.zero_grad(**(zero_kwargs or {}))
 
     def _take_gradient(self, loss: Tensor, batch: Optional[MicroBatch]) -> None:
-        """The gradient of a micro-batch, by one pass or by two; or none, where a loss is not finite."""
+        """Compute the gradient of a micro-batch in one or two passes; none if a loss is not finite."""
         guard = self.nonfinite_losses
         if batch is not None and batch.has_second_pass:
             batch.set_gradients_aside(accumulation_counts(self).is_between_updates)
@@ -277,7 +277,7 @@ class ComposedOptimWrapper(OptimWrapper):
             self._second_pass(self._two_pass_stage, batch, loss, scale)
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Backward pass of the scaled loss; counts the micro-batch."""
+        """Run the backward pass of the scaled loss, and count the micro-batch."""
         self.precision.scaled(loss).backward(**kwargs)
         count_micro_batch(self)
         self._gathered_gradients = None  # those of a checkpoint before
@@ -305,7 +305,7 @@ class ComposedOptimWrapper(OptimWrapper):
         )
 
     def step(self, **kwargs: Any) -> None:
-        """Unscale, clip, before_step, step, after_step. A step that the loss scaler skips counts as none."""
+        """Unscale, clip, before_step, step, after_step. A step that the loss scaler skips is not counted."""
         update = self._begin()
         update.is_first, update.is_last = accumulation_counts(self).per_update == 1, True
         with updating_drawn_rows(self.optimizer):
@@ -340,7 +340,7 @@ class ComposedOptimWrapper(OptimWrapper):
     # ------------------------------------------------------------------ state
 
     def gather_for_checkpoint(self) -> None:
-        """Collect what only this process has of a half-accumulated gradient; all processes must come here together.
+        """Collect this process's part of a partially accumulated gradient; all processes must call this together.
 
         hybridcls' CheckpointHook calls it. Without it such gradients are not in a checkpoint of several processes.
         """
@@ -349,11 +349,11 @@ class ComposedOptimWrapper(OptimWrapper):
 
     @property
     def _accumulates_alone(self) -> bool:
-        """Whether other processes have half-accumulated gradients of their own."""
+        """Whether each process accumulates its own gradient until the update."""
         return get_world_size() > 1 and self._shards.accumulates_alone
 
     def state_dict(self) -> dict:
-        """The optimizer's state, with that of the stages, the loss scaler and a half-done update.
+        """Return the state of the optimizer, the stages, the loss scaler and a partially accumulated update.
 
         Tensors that belong to a parameter stand with the optimizer's own, by the position of the parameter; so FSDP
         gathers and shards them as it does momenta.
@@ -374,7 +374,7 @@ class ComposedOptimWrapper(OptimWrapper):
         return pack_state(super().state_dict(), UpdateState(numbers, tensors, gradients, scaler))
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take over a state of this wrapper, or of mmengine's OptimWrapper or AmpOptimWrapper.
+        """Load a state of this wrapper, or of mmengine's OptimWrapper or AmpOptimWrapper.
 
         Raises:
             ValueError: If a tensor does not fit the parameter at its position.
@@ -395,7 +395,7 @@ class ComposedOptimWrapper(OptimWrapper):
         self._update = None  # stages start again, with what was loaded
 
     def _restart_stale_stages(self, params: list) -> None:
-        """Forget a loaded state that belongs to other weights; those of the model must be loaded."""
+        """Discard a loaded state that belongs to other weights; the model's weights must be loaded before."""
         loaded, self._loaded = self._loaded, None
         counts = accumulation_counts(self)
         done = counts.done if counts.total >= 0 else None

@@ -1,4 +1,4 @@
-"""Lion, timm's, under the name that a config gives it."""
+"""timm's Lion, registered under the name that a config uses."""
 
 from collections.abc import Iterable
 from typing import Any

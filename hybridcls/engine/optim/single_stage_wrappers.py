@@ -19,7 +19,7 @@ __all__ = [
 
 @keeps_old_spellings
 class _SingleStageWrapper(ComposedOptimWrapper):
-    """Sorts keys into those of the stage and those of the wrapper."""
+    """Separate the keys of the stage from those of the wrapper."""
 
     stage_name: ClassVar[str]
     stage_type: ClassVar[type[UpdateStage]]

@@ -1,4 +1,4 @@
-"""Several configs as one job: each phase starts from what the one before it learned."""
+"""Run several configs as one job: each phase starts from the weights of the one before it."""
 
 from .folds import in_folds
 from .running import run_chain

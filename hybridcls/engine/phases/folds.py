@@ -1,4 +1,4 @@
-"""A cross-validation is a chain: one training a fold, each with another part of the images as its validation."""
+"""Cross-validation as a chain: one training per fold, each with another fold as its validation."""
 
 import re
 import statistics
@@ -16,7 +16,7 @@ _FOLD = re.compile(r'fold(\d+)(_.+)?')
 
 
 def in_folds(cfg: Config) -> Config:
-    """Return the chain that trains a config once a fold, if its ``data_split`` asks for folds; else the config itself.
+    """Return the chain that trains a config once per fold, if its ``data_split`` has folds; else the config itself.
 
     ``data_split=dict(folds=5)`` makes the phases ``fold1`` to ``fold5``; of a chain of phases all are trained for the
     first fold (``fold1_supcon``, ``fold1_adaface``), then for the next.

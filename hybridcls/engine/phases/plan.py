@@ -1,4 +1,4 @@
-"""The phases of a chain are read and checked, with the options that reach each of them."""
+"""Read and check the phases of a chain, with the options that apply to each of them."""
 
 import os
 import re
@@ -72,7 +72,7 @@ class Phase:
 
     @property
     def folder_name(self) -> str:
-        """``1_supcon``, so that folders sort in the order in which they ran."""
+        """The name of the phase's folder, such as ``1_supcon``, which sorts in the order of the phases."""
         return f'{self.number}_{self.name}'
 
 
@@ -108,7 +108,7 @@ def _is_below(key: str, places: list[str]) -> bool:
 
 
 def _dotted(options: Optional[dict]) -> dict[str, Any]:
-    """Flatten nested dicts to dotted keys, so that later ones win key by key."""
+    """Flatten nested dicts to dotted keys, so that later values override earlier ones key by key."""
     flat: dict[str, Any] = {}
     for key, value in (options or {}).items():
         if isinstance(value, dict) and value and '_delete_' not in value and 'type' not in value:

@@ -1,4 +1,4 @@
-"""A phase leaves a record: the config that it ran with and, once it is finished, its results."""
+"""The record of a phase: its config and, once it is finished, its results."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -16,7 +16,7 @@ FINISHED, RUNNING = 'phase.json', 'phase.running.json'
 
 @dataclass
 class PhaseRecord:
-    """The content of ``phase.json``; written in one step when the phase is finished.
+    """The content of ``phase.json``, written atomically when the phase is finished.
 
     Args:
         name (str): The phase's name.
@@ -51,7 +51,7 @@ class PhaseRecord:
 
     @classmethod
     def read(cls, folder: Union[str, Path], finished: bool = True) -> Optional['PhaseRecord']:
-        """Read it back, or return None if the phase is not finished (or has not begun).
+        """Read the record; return None if the phase is not finished (or has not begun).
 
         Raises:
             ValueError: If the file is no such record.

@@ -1,4 +1,4 @@
-"""A table at the end of a chain shows what each phase reached, how long it took, and where its files are."""
+"""Format a table of a chain's phases: results, durations, files."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ _WIDTH = 120  # characters
 
 
 def phase_table(work_dir: Union[str, Path], records: Sequence[PhaseRecord]) -> str:
-    """Draw the table.
+    """Format the table.
 
     Args:
         work_dir (str | Path): The folder of the chain.
@@ -61,7 +61,7 @@ def phase_table(work_dir: Union[str, Path], records: Sequence[PhaseRecord]) -> s
 
 
 def _result(record: PhaseRecord) -> str:
-    """Return the results of the test, and without one those of the validation; a name and its number hold together."""
+    """Return the results of the test, or else of the validation, with no-break spaces between name and number."""
     monitored = [ast.literal_eval(value) for key, value in record.facts.items() if _SAVE_BEST.fullmatch(key)]
     for kind, label in (('test/', 'test'), ('val/', 'validation')):
         values = {name.removeprefix(kind): value for name, value in record.metrics.items() if name.startswith(kind)}

@@ -1,4 +1,4 @@
-"""Several configs run as one job: each phase starts from what the one before it learned.
+"""Run several configs as one job: each phase starts from the weights of the one before it.
 
 A chain is a config with the key ``phases``::
 
@@ -131,7 +131,7 @@ def _run_phase(
 
 
 def _begin(cfg: Config, phase: Phase, start: Optional[str], position: str, epochs_after: int) -> Iterator[Change]:
-    """Plan what a phase starts from, and its name."""
+    """Plan the starting checkpoint and the name of a phase."""
     hooks = [dict(type='hybridcls.ConsoleHook', phase=position, epochs_after=epochs_after)]
     if start is not None:
         yield Change(('load_from',), cfg.get('load_from', ABSENT), start, f'start of phase {phase.name}', 'phase')
@@ -146,7 +146,7 @@ def _begin(cfg: Config, phase: Phase, start: Optional[str], position: str, epoch
 def _look_up(
     phase: Phase, cfg: Config, folder: Path, options: TrainOptions, before: Optional[PhaseRecord]
 ) -> tuple[PhaseRecord, bool]:
-    """Return the phase's record and whether it is finished; refuse a folder that belongs to another config."""
+    """Return the phase's record and whether it is finished; reject a folder that belongs to another config."""
     facts = config_facts(cfg)
     facts.update(
         {
@@ -196,7 +196,7 @@ def _look_up(
 
 
 def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Optional[str]:
-    """Return the checkpoint that a phase starts from."""
+    """Return the checkpoint from which a phase starts."""
     if before is None or phase.load not in ('best', 'last'):  # the plan gives the first phase no such `load`
         return phase.load
     folder = work_dir / f'{phase.number - 1}_{before.name}'
@@ -214,7 +214,7 @@ def _start_of(phase: Phase, work_dir: Path, before: Optional[PhaseRecord]) -> Op
 
 
 def _test(phase: Phase, cfg: Config, folder: Path, options: TrainOptions, record: PhaseRecord) -> dict[str, float]:
-    """Test the phase's best checkpoint, else its last, in a Runner of its own.
+    """Test the phase's best checkpoint, else its last, in a separate Runner.
 
     The one that trained may hold other weights than it saved: with an EMAHook it would test those that are not
     averaged.

@@ -1,1 +1,1 @@
-"""What mmengine's Runner needs around it: processes, workers, signals, the console, batches that know their number."""
+"""Helpers around mmengine's Runner: processes, workers, signals, the console, numbered batches."""

@@ -1,4 +1,4 @@
-"""The console shows what concerns the user; everything else of a run is in the log file."""
+"""Show on the console what concerns the user; everything else is in the log file."""
 
 import inspect
 import logging
@@ -23,10 +23,10 @@ _INSIDE = {('mmengine', 'file_client.py')}
 
 
 class ConsoleFilter(logging.Filter):
-    """Let pass what hybridcls and the user's own code say, and warnings that a user can act on."""
+    """Pass messages of hybridcls and of the user's own code, and warnings that a user can act on."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Look at the caller: the first frame below the logging functions."""
+        """Decide by the caller: the first frame below the logging functions."""
         here = inspect.currentframe()
         frame: Optional[FrameType] = here and here.f_back
         while frame is not None:
@@ -41,7 +41,7 @@ class ConsoleFilter(logging.Filter):
 
 
 class ConsoleRunner(AdaptedRunner):
-    """mmengine's Runner, whose console shows what concerns the user; ``log_level='DEBUG'`` shows everything."""
+    """mmengine's Runner with a filtered console; ``log_level='DEBUG'`` shows everything."""
 
     def build_logger(
         self, log_level: Union[int, str] = 'INFO', log_file: Optional[str] = None, **kwargs: Any
@@ -58,7 +58,7 @@ class ConsoleRunner(AdaptedRunner):
 
 
 class Bars:
-    """Progress bars on a terminal, above which the log goes on; nothing elsewhere.
+    """Progress bars on a terminal, above which the log continues; none without a terminal.
 
     Args:
         logger (MMLogger): Its console handlers write above the bars while they are shown.
@@ -80,18 +80,18 @@ class Bars:
 
     @staticmethod
     def are_shown_here() -> bool:
-        """Whether this process writes to a terminal."""
+        """Return whether this process writes to a terminal."""
         return is_main_process() and sys.stdout.isatty()
 
     def start(self) -> None:
-        """Show them."""
+        """Show the bars."""
         self.progress.start()
         for handler in self._handlers:
             handler.setStream(sys.stdout)  # rich has put its own in place, which prints above the bars
         Bars.shown = self
 
     def stop(self) -> None:
-        """Take them away."""
+        """Remove the bars."""
         for handler, stream in zip(self._handlers, self._streams, strict=True):
             handler.setStream(stream)
         self.progress.stop()
@@ -99,7 +99,7 @@ class Bars:
 
 
 def track(iterable: Iterable[Any], description: str) -> Iterator[Any]:
-    """Yield what ``iterable`` does, with a bar of its own where bars are shown."""
+    """Yield the items of ``iterable``, with a progress bar where bars are shown."""
     bars = Bars.shown
     if bars is None:
         yield from iterable

@@ -1,4 +1,4 @@
-"""Test a model on the images as they are, then on images that are corrupted more and more."""
+"""Test a model on clean images, then on images with increasingly severe corruptions."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -17,7 +17,7 @@ __all__ = ['CorruptionTestLoop']
 
 @LOOPS.register_module()
 class CorruptionTestLoop(TestLoop):
-    """Evaluate the test set as it is, and once for each corruption and severity.
+    """Evaluate the test set without corruption, and once for each corruption and severity.
 
     The results of the clean images keep their names; those of corrupted ones have the prefix ``corruption/blur_3/``
     (kind and severity). ``corruption/blur/...`` is the mean over the severities, ``corruption/mean/...`` that over all.

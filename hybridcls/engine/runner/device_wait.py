@@ -1,4 +1,4 @@
-"""Wait for a GPU, whose work goes on after the calls that ask for it: for clocks."""
+"""Wait for a GPU before reading the clock, since its work is asynchronous."""
 
 import torch
 
@@ -6,7 +6,7 @@ __all__ = ['wait_for_device']
 
 
 def wait_for_device(device: torch.device) -> None:
-    """Wait until a GPU (CUDA, MPS) has done what it was given; on a CPU all is done.
+    """Wait until a GPU (CUDA, MPS) has finished all work given to it; a CPU always has.
 
     Example:
         >>> wait_for_device(torch.device('cpu'))

@@ -35,13 +35,13 @@ def process_count(launcher: str) -> int:
 
 
 def local_process_count(launcher: str) -> Optional[int]:
-    """Return how many processes the launcher started on this machine, or None if it does not say."""
+    """Return how many processes the launcher started on this machine, or None if it does not tell."""
     value = os.environ.get(_VARIABLES[launcher][3], '')
     return int(value) if value.isdigit() else None
 
 
 def start_processes(launcher: str) -> None:
-    """Check that a launcher started this process, and without a GPU start the group over gloo.
+    """Check that a launcher started this process, and without a GPU start the process group over gloo.
 
     It comes before a Runner is built. With GPUs mmengine's Runner starts NCCL itself. Calling it again in
     the same process changes nothing more, so several runs can follow each other.
@@ -89,7 +89,7 @@ def start_processes(launcher: str) -> None:
 
 
 def start_group(cfg: Config, launcher: str) -> None:
-    """Start the group of processes now, where mmengine's first Runner would: decisions are shared before that."""
+    """Start the process group now, not in mmengine's first Runner, to share decisions before that."""
     from mmengine.utils.dl_utils import set_multi_processing
 
     if launcher == 'none' or is_distributed():
@@ -100,7 +100,7 @@ def start_group(cfg: Config, launcher: str) -> None:
 
 
 def decided_by_first(decide: Callable[[], Any]) -> Any:
-    """Let the first process decide for all.
+    """Run a decision in the first process, and return its result in all processes.
 
     Args:
         decide (Callable): Called in the first process; what it returns can be pickled.

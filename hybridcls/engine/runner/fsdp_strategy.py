@@ -1,4 +1,4 @@
-"""mmengine's FSDPStrategy is corrected to resume with the present torch."""
+"""A corrected FSDPStrategy of mmengine, which can resume with the present torch."""
 
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -19,7 +19,7 @@ class FSDPStrategy(_FSDPStrategy):
     """
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Shard a state that was gathered, and load it."""
+        """Shard a gathered state, and load it."""
         self.optim_wrapper.load_state_dict(
             FullyShardedDataParallel.optim_state_dict_to_load(self.model, self.optim_wrapper.optimizer, state_dict)
         )

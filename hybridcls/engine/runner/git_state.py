@@ -1,4 +1,4 @@
-"""The state of a git repository, for the record of a training."""
+"""Read the state of a git repository, for the record of a training."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ _SECONDS = 5
 
 
 def git_state(path: Path) -> Optional[dict[str, Any]]:
-    """Return ``folder``, ``commit`` and ``dirty`` (files that git knows have been changed) of the repository of a path.
+    """Return ``folder``, ``commit`` and ``dirty`` (whether tracked files have changed) of the repository of a path.
 
     Args:
         path (Path): A folder; or a file, which the repository has to hold: an installed package inside the folder of

@@ -1,4 +1,4 @@
-"""Several Runners follow one another in one process, and none finds the logger or message hub of another."""
+"""Isolate mmengine's global instances, so that consecutive Runners do not share loggers or message hubs."""
 
 import gc
 import logging
@@ -17,7 +17,7 @@ __all__ = ['isolated_globals']
 
 @contextmanager
 def isolated_globals() -> Iterator[None]:
-    """Forget, at the end of the block, what mmengine made globally accessible within it.
+    """Remove, at the end of the block, the global instances that mmengine created in it.
 
     mmengine keeps loggers, message hubs, visualizers and scopes by name for the life of the process. A second Runner
     whose config names its visualizer (``name='visualizer'``, as configs do) would get the first one's, with the first
@@ -43,7 +43,7 @@ def isolated_globals() -> Iterator[None]:
 
 
 def _kinds() -> list[type[ManagerMixin]]:
-    """All classes whose instances are kept, subclasses included (each has a dict of its own)."""
+    """Return all classes with global instances, including subclasses, each with its own dict."""
     kinds: list[type[ManagerMixin]] = []
     todo: list[type[ManagerMixin]] = [MMLogger, MessageHub, DefaultScope, Visualizer]
     while todo:

@@ -1,4 +1,4 @@
-"""``save_best``, early stopping and schedules look up the result of a validation that they monitor."""
+"""Look up the validation result that ``save_best``, early stopping or a schedule monitors."""
 
 import logging
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ __all__ = ['check_monitor', 'monitored_result', 'rule_for', 'validation_metrics'
 
 
 def validation_metrics(runner: Any) -> list[BaseMetric]:
-    """Return the metrics of the validation; none without a validation."""
+    """Return the metrics of the validation; an empty list without a validation."""
     return list(getattr(getattr(runner.val_loop, 'evaluator', None), 'metrics', []))
 
 
 def check_monitor(caller: str, name: str, runner: Any) -> None:
-    """Raise, before the first step, where no metric of the validation can give the result ``name``.
+    """Raise, before the first step, if no metric of the validation can return the result ``name``.
 
     Metrics that do not say what they give (:mod:`hybridcls.evaluation.result_names`) leave the question to the first
     validation.
@@ -44,7 +44,7 @@ def check_monitor(caller: str, name: str, runner: Any) -> None:
 
 
 def rule_for(caller: str, name: str, runner: Any) -> str:
-    """Return ``'greater'`` or ``'less'``: what the metric says, else what mmengine reads from the name.
+    """Return ``'greater'`` or ``'less'``, as the metric declares, else as mmengine infers from the name.
 
     Raises:
         ValueError: If neither knows.
@@ -59,7 +59,7 @@ def rule_for(caller: str, name: str, runner: Any) -> str:
 
 
 def guessed_rule(name: str) -> Optional[str]:
-    """Return mmengine's rule for a name: ``'less'`` with ``loss`` in it, ``'greater'`` with ``acc``, ``top``, ..."""
+    """Return mmengine's rule for a name: ``'less'`` for names with ``loss``, ``'greater'`` for ``acc``, ``top``, ..."""
     try:
         return EarlyStoppingHook(name).rule
     except ValueError:
@@ -67,7 +67,7 @@ def guessed_rule(name: str) -> Optional[str]:
 
 
 def monitored_result(caller: str, name: str, runner: Any, results: Mapping[str, Any]) -> tuple[Any, str]:
-    """Look the result up after a validation.
+    """Look up the monitored result after a validation.
 
     Returns:
         tuple[Any, str]: The result and ``''``; or None and a sentence, where the metric had nothing to compute (logged,

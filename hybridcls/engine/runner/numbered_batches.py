@@ -1,4 +1,4 @@
-"""Batches know their number in the training, by which a resumed run skips those that are done, unread."""
+"""Number the batches of a training, so that a resumed run skips finished ones without reading them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
@@ -14,7 +14,7 @@ __all__ = ['EndlessBatches', 'NumberedBatches', 'number_batches', 'set_sampler_e
 
 
 class NumberedBatch(list):
-    """The indices of a batch, with the seed of whoever reads their images."""
+    """The indices of a batch, with the seed of the worker that reads its images."""
 
     def __init__(self, indices: Iterable, seed: tuple[int, ...]) -> None:
         super().__init__(indices)
@@ -22,7 +22,7 @@ class NumberedBatch(list):
 
 
 class NumberedBatches:
-    """A batch sampler around another one: numbers the batches, and begins where a resumed run goes on.
+    """Wrap a batch sampler: number its batches, and start where a resumed run continues.
 
     Args:
         batches (Iterable): The batch sampler; all of its attributes are found here too.
@@ -45,14 +45,14 @@ class NumberedBatches:
         return len(self.batches)
 
     def skip(self, count: int) -> int:
-        """Let the next pass begin after ``count`` batches; return how many there were before the pass ended."""
+        """Start the next pass after ``count`` batches; return how many there were before the pass ended."""
         self._begun = iter(self.batches)
         done = sum(1 for _ in zip(range(count), self._begun, strict=False))
         self.number += done
         return done
 
     def restore_at_next(self, state: dict[str, Any]) -> None:
-        """Restore a random state when the next pass begins: opening a dataloader draws a number before it."""
+        """Restore a random state when the next pass starts, as opening a dataloader draws a number before that."""
         self._state = state
 
     def __iter__(self) -> Iterator[NumberedBatch]:
@@ -66,7 +66,7 @@ class NumberedBatches:
 
 
 class SeededItems:
-    """``dataset.__getitems__``, by which torch reads a batch: seeds the generators of the worker by the batch.
+    """Replacement of ``dataset.__getitems__``, by which torch reads a batch; it first seeds the worker by the batch.
 
     A worker that lives long then carries no random state from batch to batch, which would have to be saved.
     """
@@ -83,7 +83,7 @@ class SeededItems:
 
 
 class EndlessBatches:
-    """The batches of a training by iterations: pass after pass over a dataloader, as mmengine's iterator.
+    """Iterate over the batches of a training by iterations: repeated passes over a dataloader, as in mmengine.
 
     What a resumed run has seen is skipped unread, whatever the sampler and with workers too.
     """
@@ -108,7 +108,7 @@ class EndlessBatches:
             return next(self._iterator)
 
     def skip_iter(self, num_iters: int) -> None:
-        """Go on after so many batches; ``IterBasedTrainLoop`` calls it when it is resumed."""
+        """Skip so many batches; ``IterBasedTrainLoop`` calls this when it is resumed."""
         while (num_iters := num_iters - self.batches.skip(num_iters)) > 0:
             self._next_pass()
 
@@ -118,7 +118,7 @@ class EndlessBatches:
 
 
 def number_batches(loader: Any, seed: tuple[int, ...]) -> Optional[NumberedBatches]:
-    """Number the batches of a dataloader, and let its workers be seeded by them.
+    """Number the batches of a dataloader, and seed its workers by these numbers.
 
     Without workers the data are read with the random state of the process, which is saved and restored as it is.
 
@@ -144,7 +144,7 @@ def number_batches(loader: Any, seed: tuple[int, ...]) -> Optional[NumberedBatch
 
 
 def set_sampler_epoch(loader: DataLoader, epoch: int) -> None:
-    """Tell the sampler, or that of the batch sampler, the number of the pass over the data."""
+    """Set the epoch of the sampler, or of the batch sampler's sampler."""
     candidates: tuple[Any, ...] = (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))
     for sampler in candidates:
         if hasattr(sampler, 'set_epoch'):

@@ -1,4 +1,4 @@
-"""What a Runner that has trained leaves behind."""
+"""The outcome of a training: checkpoints and metrics."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ __all__ = ['Outcome', 'outcome_of']
 
 
 class Outcome(NamedTuple):
-    """What a training leaves behind.
+    """The outcome of a training.
 
     Args:
         checkpoints (dict[str, str]): ``'last'`` and, if one was kept, ``'best'``: paths relative to a folder.
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
 
 def outcome_of(runner: Any, folder: Path) -> Outcome:
-    """Read it from a Runner, with paths relative to ``folder``."""
+    """Read the outcome from a Runner, with paths relative to ``folder``."""
     info = runner.message_hub.runtime_info
     checkpoints = {}
     for kind in ('last', 'best'):

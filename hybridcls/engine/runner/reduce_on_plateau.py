@@ -1,4 +1,4 @@
-"""Schedules that monitor a result of the validation ask its metric which way is better."""
+"""Schedules that monitor a validation result, and take its direction from the metric."""
 
 from math import inf
 from typing import Any, Optional
@@ -15,7 +15,7 @@ __all__ = ['PlateauRule', 'ReduceOnPlateauLR', 'ReduceOnPlateauMomentum', 'Reduc
 
 @keeps_old_spellings
 class PlateauRule:
-    """What is added to mmengine's schedules: ``rule`` may be left open. (mmengine's default is ``'less'``.)"""
+    """Mixin that lets a schedule leave ``rule`` open. (mmengine's default is ``'less'``.)"""
 
     monitor: str
     rule: str
@@ -27,7 +27,7 @@ class PlateauRule:
         self.rule_is_open = rule is None
 
     def fill_rule(self, rule: str) -> None:
-        """Take the metric's rule; ``best`` is kept unless the rule changes."""
+        """Set the metric's rule; ``best`` is kept unless the rule changes."""
         if rule != self.rule:
             self.rule = rule
             self.rule_worse = self.best = -inf if rule == 'greater' else inf
@@ -35,14 +35,14 @@ class PlateauRule:
 
 @PARAM_SCHEDULERS.register_module()
 class ReduceOnPlateauLR(PlateauRule, _ReduceOnPlateauLR):
-    """mmengine's ``ReduceOnPlateauLR``; without ``rule`` the metric says which way is better."""
+    """mmengine's ``ReduceOnPlateauLR``; the metric sets an omitted ``rule``."""
 
 
 @PARAM_SCHEDULERS.register_module()
 class ReduceOnPlateauMomentum(PlateauRule, _ReduceOnPlateauMomentum):
-    """mmengine's ``ReduceOnPlateauMomentum``; without ``rule`` the metric says which way is better."""
+    """mmengine's ``ReduceOnPlateauMomentum``; the metric sets an omitted ``rule``."""
 
 
 @PARAM_SCHEDULERS.register_module()
 class ReduceOnPlateauParamScheduler(PlateauRule, _ReduceOnPlateauParamScheduler):
-    """mmengine's ``ReduceOnPlateauParamScheduler``; without ``rule`` the metric says which way is better."""
+    """mmengine's ``ReduceOnPlateauParamScheduler``; the metric sets an omitted ``rule``."""

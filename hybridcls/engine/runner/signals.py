@@ -1,4 +1,4 @@
-"""Signals ask a training to end, in the process that trains and in the workers that read its images."""
+"""Handle signals that ask a training to end, in its process and in its data loading workers."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ class Preempted(SystemExit):
 
 
 class SignalFlag:
-    """Remember that a signal arrived, instead of ending; a second one, 5 seconds or more later, ends at once.
+    """Record a signal instead of ending; a second one, 5 seconds or more later, ends at once.
 
     Args:
         names (Sequence[str]): ``'SIGTERM'`` and the like.
@@ -33,7 +33,7 @@ class SignalFlag:
         self._process = 0
 
     def install(self) -> bool:
-        """Take the signals over; return whether that is possible (Python allows it in the main thread only)."""
+        """Install the handlers; return whether that is possible (Python allows it in the main thread only)."""
         if threading.current_thread() is not threading.main_thread():
             return False
         self._process = os.getpid()
@@ -41,7 +41,7 @@ class SignalFlag:
         return True
 
     def restore(self) -> None:
-        """Give the signals back to who had them."""
+        """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous = {}
@@ -60,7 +60,7 @@ class SignalFlag:
 
 
 class _ShieldedWorker:
-    """``worker_init_fn`` of a dataloader whose workers only end when their parent wants it.
+    """A ``worker_init_fn`` for a dataloader whose workers end only at their parent's request.
 
     A signal to all processes of a job (Slurm, a terminal) would end the workers at once, and the training with
     "DataLoader worker is killed" before it can save.
@@ -88,6 +88,6 @@ def _end_by_parent(parent: int) -> None:
 
 
 def shield_workers(loader: Any, numbers: Sequence[int]) -> None:
-    """Let the workers that a dataloader will start outlive these signals; their parent may still end them."""
+    """Make a dataloader's workers ignore these signals; their parent may still end them."""
     if getattr(loader, 'num_workers', 0) > 0 and not isinstance(loader.worker_init_fn, _ShieldedWorker):
         loader.worker_init_fn = _ShieldedWorker(loader.worker_init_fn, numbers)

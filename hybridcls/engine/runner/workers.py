@@ -1,4 +1,4 @@
-"""End the long-lived workers of a Runner's dataloaders."""
+"""End the persistent workers of a Runner's dataloaders."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ['end_workers']
 
 
 def end_workers(runner: Any) -> None:
-    """End them; the garbage collector may take their queues first, and each of them is waited for five seconds then."""
+    """End the workers now; after garbage collection of their queues, each would take five seconds."""
     for loop in filter(None, (built_loop(runner, kind) for kind in ('train', 'val', 'test'))):
         drop_iterator(loop.dataloader)
         if hasattr(loop, 'dataloader_iterator'):  # by iterations

@@ -1,4 +1,4 @@
-"""Calibrated probabilities, and thresholds and sets with guarantees."""
+"""Calibration of probabilities, and thresholds and prediction sets with guarantees."""
 
 from .conformal_sets import conformal_threshold, images_for_sets, match_sets, match_threshold
 from .isotonic_scaling import apply_isotonic, fit_isotonic

@@ -1,4 +1,4 @@
-"""Sets that hold the right class, or the right match, with a stated probability: split conformal prediction."""
+"""Split conformal prediction: sets that contain the right class, or match, with a stated probability."""
 
 import math
 from typing import Optional
@@ -14,7 +14,7 @@ __all__ = ['conformal_threshold', 'images_for_sets', 'match_sets', 'match_thresh
 
 
 def images_for_sets(alpha: float) -> int:
-    """Return the least number of images from which :func:`conformal_threshold` can be found.
+    """Return the minimum number of images for :func:`conformal_threshold`.
 
     Example:
         >>> images_for_sets(0.05)
@@ -24,7 +24,7 @@ def images_for_sets(alpha: float) -> int:
 
 
 def conformal_threshold(right_scores: Tensor, alpha: float) -> Optional[float]:
-    r"""Return the threshold t for sets of everything whose score is >= t, which hold the right thing with 1 - alpha.
+    r"""Return the threshold t such that sets of all entries with score >= t contain the right one with 1 - alpha.
 
     Of N + 1 exchangeable images each is equally likely to have the k-th smallest score of its right class; with the
     k-th smallest of N, :math:`k = \lfloor \alpha (N + 1) \rfloor`, as threshold, the right class of a new image is in
@@ -48,7 +48,7 @@ def conformal_threshold(right_scores: Tensor, alpha: float) -> Optional[float]:
 
 
 def match_threshold(similarities: Tensor, is_right: Tensor, alpha: float) -> Optional[float]:
-    """Return the threshold for :func:`match_sets` that hold a right match with a probability of at least 1 - alpha.
+    """Return the threshold for :func:`match_sets` that contain a right match with a probability of at least 1 - alpha.
 
     The probability is that of queries that have a match in the gallery, if they are drawn as these were and search the
     same gallery.
@@ -73,7 +73,7 @@ def match_threshold(similarities: Tensor, is_right: Tensor, alpha: float) -> Opt
 
 
 def match_sets(similarities: Tensor, threshold: float, at_least: int = 0) -> list[Tensor]:
-    """Return for each query the entries of the gallery that may be its match, the nearest first; empty: no match.
+    """Return the possible matches of each query in the gallery, the nearest first; an empty set means no match.
 
     The sets of classes of an image are such, too, of its scores.
 
@@ -95,5 +95,5 @@ def match_sets(similarities: Tensor, threshold: float, at_least: int = 0) -> lis
 
 
 def _or_least(scores: Tensor) -> Tensor:
-    """Return scores in float64, with -inf for NaN, which torch sorts as the largest number."""
+    """Return scores in float64, with NaN replaced by -inf, since torch sorts NaN as the largest number."""
     return to_float64(scores).nan_to_num(-torch.inf, torch.inf, -torch.inf)

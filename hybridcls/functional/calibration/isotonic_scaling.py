@@ -1,4 +1,4 @@
-"""A rising step function for the probability of each class."""
+"""Isotonic calibration: a nondecreasing step function for the probability of each class."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ Steps = tuple[list[float], list[float]]
 
 
 def fit_isotonic(scores: Tensor, labels: Tensor) -> list[Steps]:
-    """Return for each class the rising function of its score that is nearest to whether an image is of the class.
+    """Fit for each class the nondecreasing function of its score that best predicts the class (isotonic regression).
 
     `Zadrozny and Elkan <https://doi.org/10.1145/775047.775151>`_: one class against the rest, the squared error
     minimized by scikit-learn's ``IsotonicRegression``. It assumes nothing of the scores but their order, and needs the
@@ -42,7 +42,7 @@ def fit_isotonic(scores: Tensor, labels: Tensor) -> list[Steps]:
 
 
 def apply_isotonic(scores: Tensor, functions: Sequence[Steps], own_share: float) -> Tensor:
-    """Return calibrated probabilities: the functions' values, divided by their sum over the classes.
+    """Return calibrated probabilities: the values of the functions, normalized over the classes.
 
     A share of the model's own probability is mixed in: what N images have never shown has no probability of 0
     (1 / (N + 2) by the rule of succession), and on a step, where functions are constant, the model's order decides. A

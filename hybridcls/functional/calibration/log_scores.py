@@ -1,4 +1,4 @@
-"""The logits of probabilities."""
+"""Convert probabilities to logits."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ __all__ = ['log_scores']
 
 
 def log_scores(scores: Tensor) -> Tensor:
-    """Return the logarithm of probabilities, which are the logits of their softmax but for a constant in each row.
+    """Return the logarithm of probabilities: their logits, up to a constant in each row.
 
     It serves every head alike: what a temperature does to the logits of a linear or a margin head it does to these; of
     an evidential head they are those of the mean of its Dirichlet distribution, of an ensemble those of the mean score.

@@ -1,4 +1,4 @@
-"""From which confidence on a classifier answers, so that few of its answers are wrong."""
+"""Find the confidence above which a classifier answers, with a bound on the error of its answers."""
 
 import math
 from typing import NamedTuple, Optional
@@ -15,7 +15,7 @@ _MOST_IMAGES = 10_000_000
 
 
 class RiskThreshold(NamedTuple):
-    """A threshold that was found, or how far the images are from one.
+    """A threshold, or, if none was found, how far the images are from one.
 
     Args:
         threshold (float, optional): An image is answered if its confidence is >= this; None: none was found.
@@ -34,7 +34,7 @@ class RiskThreshold(NamedTuple):
 
 
 def images_without_error(risk: float, confidence: float) -> int:
-    """Return the least number of answers, none of them wrong, that prove a risk.
+    """Return the minimum number of answers, none of them wrong, that proves a risk.
 
     Example:
         >>> images_without_error(0.05, 0.95)
@@ -46,7 +46,7 @@ def images_without_error(risk: float, confidence: float) -> int:
 def risk_threshold(
     confidences: Tensor, wrong: Tensor, is_test: Tensor, risk: float, confidence: float = 0.95
 ) -> RiskThreshold:
-    r"""Find the least confidence at which the error among answered images is at most ``risk``, with a guarantee.
+    r"""Find the lowest confidence threshold at which the error among answers is at most ``risk``, with a guarantee.
 
     With probability ``confidence`` over the images given, the error among images that are answered later is at most
     ``risk``, if they are drawn as these were. That is selective risk, controlled by `Learn then Test
@@ -111,14 +111,14 @@ def risk_threshold(
 
 
 class _Counts:
-    """How many images are answered, and how many of these wrongly, at any threshold."""
+    """Numbers of answered images, and of wrong answers, at any threshold."""
 
     def __init__(self, confidences: Tensor, wrong: Tensor) -> None:
         self._rising, order = confidences.sort()
         self._wrong_above = wrong[order].long().flip(0).cumsum(0).flip(0)
 
     def thresholds(self) -> Tensor:
-        """Return confidences that occur, falling, at most a hundred, evenly spaced in the share that is answered."""
+        """Return at most a hundred of the confidences, descending, evenly spaced in coverage."""
         count = len(self._rising)
         ranks = torch.linspace(1, count, min(count, _MOST_THRESHOLDS), dtype=torch.float64).round().long()
         return self._rising[count - ranks].unique().flip(0)
@@ -131,7 +131,7 @@ class _Counts:
 
 
 def _answers_needed(error: float, risk: float, confidence: float) -> Optional[int]:
-    """The least number of answers with this share of errors that proves the risk."""
+    """Return the minimum number of answers, with this share of errors, that proves the risk."""
     from scipy.stats import binom
 
     low, high = 0, images_without_error(risk, confidence)

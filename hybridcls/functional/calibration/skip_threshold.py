@@ -1,4 +1,4 @@
-"""From which confidence on a cheaper answer may stand for the full one, so that few answers change."""
+"""Find the confidence above which a cheaper prediction may replace the full one, with few changed predictions."""
 
 from typing import NamedTuple, Optional
 
@@ -12,7 +12,7 @@ __all__ = ['SkipThreshold', 'skip_threshold']
 
 
 class SkipThreshold(NamedTuple):
-    """A threshold that was found, or how far the images are from one.
+    """A threshold, or, if none was found, how far the images are from one.
 
     Args:
         threshold (float, optional): The cheaper answer stands if its confidence is >= this; None: none was found.
@@ -31,7 +31,7 @@ class SkipThreshold(NamedTuple):
 
 
 def skip_threshold(confidences: Tensor, changed: Tensor, rate: float, confidence: float = 0.95) -> SkipThreshold:
-    r"""Find the least confidence from which on cheaper answers may stand, with a guarantee.
+    r"""Find the lowest confidence above which cheaper predictions may be used, with a guarantee.
 
     With probability ``confidence`` over the images given, at most the share ``rate`` of *all* later images gets another
     answer than the full one, if they are drawn as these were; so no score that counts right answers falls by more. The

@@ -1,4 +1,4 @@
-"""One temperature for all logits: the simplest calibration, which changes no prediction."""
+"""Temperature scaling: one temperature for all logits, which changes no prediction."""
 
 from collections.abc import Callable, Sequence
 
@@ -55,7 +55,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def minimize_by_lbfgs(loss: Callable[[], Tensor], parameters: Sequence[Tensor]) -> None:
-    """Move parameters in place to the minimum of a smooth loss, which is deterministic."""
+    """Minimize a smooth, deterministic loss over parameters, in place."""
     optimizer = torch.optim.LBFGS(
         list(parameters), max_iter=500, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn='strong_wolfe'
     )

@@ -1,4 +1,4 @@
-"""A factor and an offset for the logits of each class."""
+"""Vector scaling: a factor and an offset for the logit of each class."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Supervised contrast: the loss, and its two ways to the sum over the contrast set."""
+"""Supervised contrastive loss, and two ways to sum over the contrast set."""
 
 from .dense_supcon import dense_supcon
 from .streamed_logsumexp import streamed_logsumexp

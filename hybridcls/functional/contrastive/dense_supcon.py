@@ -22,7 +22,7 @@ def dense_supcon(
     mask: Optional[Tensor] = None,
     precision: str = 'float32',
 ) -> Tensor:
-    """Return the loss of each anchor against all contrasts but itself; 0 for an anchor without positives.
+    """Return the loss of each anchor against all other embeddings; 0 for an anchor without positives.
 
     This is the dense form: it holds several A x N matrices, and can be differentiated twice.
 

@@ -28,7 +28,7 @@ def streamed_logsumexp(
     block: Optional[int] = None,
     precision: str = 'float32',
 ) -> tuple[Tensor, Optional[Tensor]]:
-    r"""For each anchor i, :math:`\log \sum_{j \ne i} e^{z_i \cdot z_j / \tau}` over all anchors and all ``others``.
+    r"""Return for each anchor i :math:`\log \sum_{j \ne i} e^{z_i \cdot z_j / \tau}` over all anchors and ``others``.
 
     The similarities are never held together: blocks of them are made, used and dropped, in the forward and again in
     the backward pass, so memory is linear in the number of rows. Those between anchors are symmetric: only the blocks
@@ -108,7 +108,7 @@ def _block_side(anchors: Tensor) -> int:
 def _blocks(
     anchors: Tensor, temperature: Union[float, Tensor], other: Optional[Tensor], plan: _Plan, classes: Optional[Tensor]
 ) -> Iterator[_Block]:
-    """The blocks of anchors against ``other``, whose classes are given; None: against themselves, upper half."""
+    """Yield the blocks of anchors against ``other``, with its classes; None: against themselves, upper half only."""
     columns_of = anchors if other is None else other
     for row in range(0, len(anchors), plan.side):
         rows = slice(row, row + plan.side)
@@ -126,7 +126,7 @@ def _blocks(
 
 
 class _Totals:
-    """Sums of exponentials by row. Plain: the sums themselves; else their logarithms, for any temperature."""
+    """Row sums of exponentials: the sums themselves if ``plain``, else their logarithms, for any temperature."""
 
     def __init__(self, anchors: Tensor, plain: bool) -> None:
         self.plain = plain
@@ -146,7 +146,7 @@ class _Totals:
             torch.logaddexp(values, entries.logsumexp(dim), out=values)
 
     def log(self) -> Tensor:
-        """The logarithms; of nothing, the lowest finite number: minus infinity would make gradients NaN."""
+        """Return the logarithms; of empty sums the lowest finite number, since -inf would make gradients NaN."""
         logs = self.values.log_() if self.plain else self.values
         return logs.clamp_(min=torch.finfo(logs.dtype).min)
 
@@ -221,7 +221,7 @@ class _LogSums(torch.autograd.Function):
 
 
 class _OnlyOnce(torch.autograd.Function):
-    """A gradient that says so when it is to be differentiated, where a wrong zero would go unnoticed."""
+    """Raise an error when the gradient is differentiated again, which would give a wrong zero."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, of: Tensor) -> Tensor:
@@ -251,18 +251,18 @@ def _only_block(anchors: Tensor, entries: Tensor, plan: _Plan) -> _Block:
 
 
 def _entries(block: _Block, plain: bool) -> Tensor:
-    """Exponentials (plain) or similarities, without the anchor itself."""
+    """Return exponentials (plain) or similarities, without the anchor itself."""
     entries = block.similarity.exp_() if plain else block.similarity
     return entries.fill_diagonal_(0.0 if plain else -math.inf) if block.is_own else entries
 
 
 def _entries_of_class(entries: Tensor, block: _Block, plain: bool) -> Tensor:
-    """The entries between rows of one class; the others add nothing."""
+    """Return the entries between rows of one class; the others are masked."""
     return entries if block.same_class is None else entries.masked_fill(~block.same_class, 0.0 if plain else -math.inf)
 
 
 class _Weights:
-    """The derivative to a similarity: the anchor's incoming gradient times the share of that similarity in its sum."""
+    """The gradient of a similarity: the anchor's incoming gradient times the similarity's share of the sum."""
 
     def __init__(self, grad: Tensor, log_sums: Tensor, plain: bool) -> None:
         self.plain = plain
@@ -271,7 +271,7 @@ class _Weights:
         self.by_sum = torch.where(grad == 0, 0.0, grad * (-log_sums).exp()) if plain else grad
 
     def of(self, entries: Tensor, block: _Block, symmetric: bool) -> Tensor:
-        """Derivative to each entry of a block; where that stands for two anchors, to both."""
+        """Return the gradient of each entry of a block; an entry that serves two anchors gets both."""
         rows = self.by_sum[block.rows].unsqueeze(1)
         if self.plain:
             return (rows + self.by_sum[block.columns]).mul_(entries) if symmetric else entries * rows
@@ -297,7 +297,7 @@ def _pull_rows(
     found_other: Optional[Tensor],
     precision: str,
 ) -> None:
-    """Add what a block does to its rows and, where these want it, its columns; times the temperature."""
+    """Add the gradient from a block to its rows and, if they need it, its columns; scaled by the temperature."""
     columns = rounded((anchors if other is None else other)[block.columns], precision)
     add_product_(found[block.rows], pull, columns, precision)
     of_columns = found_other if other is not None else None if block.is_own else found

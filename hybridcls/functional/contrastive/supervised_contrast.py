@@ -41,7 +41,7 @@ def supervised_contrast(
     mask: Optional[Tensor] = None,
     precision: str = 'float32',
 ) -> Tensor:
-    r"""The supervised contrastive loss.
+    r"""Return the supervised contrastive loss.
 
     .. math::
         L = \frac{1}{|I|} \sum_{i \in I} \frac{-1}{|P(i)|} \sum_{p \in P(i)}
@@ -172,7 +172,7 @@ def _masked_mean(
     anchor_mean: str,
     precision: str,
 ) -> Tensor:
-    """The mean over anchors with positives by a mask (B, B)."""
+    """Return the mean over anchors with positives, given by a mask (B, B)."""
     num_images, num_views = embeddings.shape[:2]
     if mask.shape != (num_images, num_images) or (mask.device.type == 'cpu' and not (mask >= 0).all()):
         raise ValueError(
@@ -204,7 +204,7 @@ class _Rows(NamedTuple):
         return self.classes.repeat_interleave(self.embeddings.shape[1])
 
     def class_sums(self, num_classes: int) -> Tensor:
-        """The sum of the embeddings of each class, (C, D)."""
+        """Return the sum of the embeddings of each class, (C, D)."""
         over_views = self.embeddings.sum(1)
         return over_views.new_zeros((num_classes, over_views.shape[1])).index_add(0, self.classes, over_views)
 
@@ -212,7 +212,7 @@ class _Rows(NamedTuple):
 def _dense_total(
     anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str, precision: str
 ) -> Tensor:
-    """The sum of the anchors' losses, from all similarities at once."""
+    """Return the sum of the anchors' losses, from all similarities at once."""
     rows, classes = anchors.flat(), anchors.flat_classes()
     contrasts, contrast_classes = rows, classes
     if others:
@@ -226,7 +226,7 @@ def _dense_total(
 def _streamed_total(
     anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str, precision: str
 ) -> Tensor:
-    """The same, without a matrix of similarities."""
+    """Return the sum of the anchors' losses, without a matrix of all similarities."""
     by_class = form == 'in'
     rows, classes = anchors.flat(), anchors.flat_classes()
     with outside_autocast(rows):
@@ -265,7 +265,7 @@ def _class_numbers(
     queue_labels: Optional[Tensor],
     device: torch.device,
 ) -> Tensor:
-    """Number the classes of the images, and after them of the queue, from 0; fewer than there are rows."""
+    """Number the classes of the images, then those of the queue, from 0; fewer than there are rows."""
     queue_size = 0 if queue is None else len(queue)
     if labels is None:  # each image is a class, and all of the queue another one
         return torch.arange(num_images + queue_size, device=device).clamp(max=num_images)

@@ -96,7 +96,7 @@ def distance_relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _relative_distances(embeddings: Tensor) -> Tensor:
-    """Distances of all pairs over their mean, shape (N (N - 1) / 2,)."""
+    """Return the distances of all pairs over their mean, shape (N (N - 1) / 2,)."""
     first, second = torch.triu_indices(len(embeddings), len(embeddings), offset=1, device=embeddings.device)
     squared = (embeddings[first] - embeddings[second]).square().sum(1)
     tiny = torch.finfo(embeddings.dtype).tiny

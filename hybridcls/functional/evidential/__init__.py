@@ -1,4 +1,4 @@
-"""Evidence, the Dirichlet distribution it stands for, and its uncertainties."""
+"""Evidential classification: evidence, Dirichlet distributions and their uncertainties."""
 
 from .dirichlet_uncertainty import DirichletUncertainty, dirichlet_entropy, dirichlet_uncertainty
 from .evidence import EVIDENCE_KINDS, evidence_from_logits

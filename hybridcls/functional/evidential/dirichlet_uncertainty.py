@@ -31,7 +31,7 @@ class DirichletUncertainty(NamedTuple):
 
 
 def dirichlet_uncertainty(evidence: Tensor) -> DirichletUncertainty:
-    r"""Split the entropy of :math:`Dir(\alpha)`'s mean into what data would remove and what they would not.
+    r"""Split the entropy of :math:`Dir(\alpha)`'s mean into epistemic and aleatoric uncertainty.
 
     With :math:`\alpha = e + 1`, :math:`\hat p = \alpha / S` and :math:`g(x) = \psi(x + 1) - \log x`:
 
@@ -70,7 +70,7 @@ def dirichlet_uncertainty(evidence: Tensor) -> DirichletUncertainty:
 
 
 def dirichlet_entropy(evidence: Tensor) -> Tensor:
-    r"""Differential entropy of :math:`Dir(e + 1)`, in nats: at most :math:`-\log\Gamma(K)`, that of no evidence.
+    r"""Return the differential entropy of :math:`Dir(e + 1)` in nats: at most :math:`-\log\Gamma(K)`, without evidence.
 
     It is minus the divergence from the uniform distribution, but for that constant; as a score for the unknown it
     ranks like it.
@@ -89,7 +89,7 @@ def dirichlet_entropy(evidence: Tensor) -> Tensor:
 
 
 def _digamma_above_log(x: Tensor) -> Tensor:
-    """The difference psi(x + 1) - log x of x >= 1, to float64's relative precision also where both are large."""
+    """Return psi(x + 1) - log x for x >= 1, to float64's relative precision also where both are large."""
     inverse = x.reciprocal()
     square = inverse.square()
     series = inverse * (1 / 2 - inverse * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240))))

@@ -1,4 +1,4 @@
-"""Evidence for classes from a network's outputs: how much, never below zero."""
+"""Convert a network's outputs to evidence for classes, which is never negative."""
 
 import torch
 import torch.nn.functional as F

@@ -17,7 +17,7 @@ EVIDENTIAL_FORMS = ('sum_of_squares', 'log', 'digamma')
 
 
 def evidential_data_loss(evidence: Tensor, targets: Tensor, form: str = 'sum_of_squares') -> Tensor:
-    r"""Risk of the labels under :math:`Dir(\alpha)`, :math:`\alpha = e + 1`, one number a sample.
+    r"""Return the risk of the labels under :math:`Dir(\alpha)`, :math:`\alpha = e + 1`, one number a sample.
 
     `Sensoy et al. <https://arxiv.org/abs/1806.01768>`_, with :math:`S = \sum_j \alpha_j` and
     :math:`\hat p = \alpha / S`:
@@ -71,7 +71,7 @@ def evidential_data_loss(evidence: Tensor, targets: Tensor, form: str = 'sum_of_
 
 
 def misleading_evidence(evidence: Tensor, targets: Tensor) -> Tensor:
-    r"""Return :math:`(1 - y) e`, the evidence for other classes than the own: :math:`\tilde\alpha = y + (1 - y)\alpha`.
+    r"""Return :math:`(1 - y) e`, the evidence for non-target classes: :math:`\tilde\alpha = y + (1 - y)\alpha`.
 
     Of a soft label's class the share 1 - y is misleading.
 
@@ -96,7 +96,7 @@ def misleading_evidence(evidence: Tensor, targets: Tensor) -> Tensor:
 
 
 def dirichlet_kl_to_uniform(evidence: Tensor) -> Tensor:
-    r"""KL divergence of :math:`Dir(\alpha)`, :math:`\alpha = e + 1`, from the uniform :math:`Dir(1, ..., 1)`, in nats.
+    r"""Return the KL divergence of :math:`Dir(\alpha)`, :math:`\alpha = e + 1`, from :math:`Dir(1, ..., 1)`, in nats.
 
     .. math::
         \log\Gamma(S) - \log\Gamma(K) - \sum_j \log\Gamma(\alpha_j) + \sum_j e_j (\psi(\alpha_j) - \psi(S))
@@ -119,8 +119,11 @@ def dirichlet_kl_to_uniform(evidence: Tensor) -> Tensor:
 
 
 class _KLToUniform(torch.autograd.Function):
-    """The terms with the digamma functions' derivatives cancel in the gradient, so autograd would compute them in vain:
-    e_j psi'(alpha_j) - psi'(S) sum(e) is what remains. Only the evidence is kept for it, in its own precision."""
+    """KL divergence to the uniform Dirichlet distribution with a closed-form gradient.
+
+    The terms with the digamma functions' derivatives cancel in the gradient, so autograd would compute them in vain:
+    e_j psi'(alpha_j) - psi'(S) sum(e) is what remains. Only the evidence is kept for it, in its own precision.
+    """
 
     @staticmethod
     def forward(ctx: Any, evidence: Tensor) -> Tensor:

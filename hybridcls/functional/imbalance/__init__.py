@@ -1,4 +1,4 @@
-"""Class imbalance: weights of classes from their counts, and the adjustment of logits by their frequencies."""
+"""Class imbalance: class weights from counts, and logit adjustment by class frequencies."""
 
 from .class_weights import balanced_class_weights, effective_class_weights
 from .logit_adjustment import adjustment_term, log_priors

@@ -1,4 +1,4 @@
-"""Weights of classes, larger for those with fewer images."""
+"""Class weights, larger for classes with fewer images."""
 
 import math
 
@@ -13,7 +13,7 @@ __all__ = ['balanced_class_weights', 'check_counts', 'effective_class_weights']
 
 
 def balanced_class_weights(counts: Tensor) -> Tensor:
-    r"""Return :math:`w_c = n / (C n_c)`, scikit-learn's ``class_weight='balanced'``: each class weighs the same in all.
+    r"""Return :math:`w_c = n / (C n_c)`, as scikit-learn's ``class_weight='balanced'``: equal total weight per class.
 
     n is the number of labels, and C that of the classes with images, so that the mean weight of an image is 1, and the
     weights are those that scikit-learn finds from the labels. A class without images has weight 0: no image asks for

@@ -1,4 +1,4 @@
-"""Logit adjustment: the frequencies of the classes in the training data are taken out of what is learned."""
+"""Logit adjustment: remove the effect of class frequencies in the training data."""
 
 from torch import Tensor
 
@@ -35,7 +35,7 @@ def log_priors(counts: Tensor) -> Tensor:
 
 
 def adjustment_term(log_probabilities: Tensor, targets: Tensor, adjustment: Tensor) -> Tensor:
-    r"""Return what adjusting the logits adds to a cross entropy, :math:`\log \sum_j p_j e^{a_j} - \sum_j y_j a_j`.
+    r"""Return the change of a cross entropy by adjusted logits, :math:`\log \sum_j p_j e^{a_j} - \sum_j y_j a_j`.
 
     For a loss that is no function of logits: :math:`-\log p_y` plus this term is the cross entropy of the logits
     :math:`\log p_j + a_j`. Added to an *expected* cross entropy (p a mean over a distribution of probabilities) it

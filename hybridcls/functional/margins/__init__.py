@@ -1,4 +1,4 @@
-"""Margins on the cosine of the target class, and the softmax over many classes."""
+"""Margins on the cosine of the target class, and softmax over many classes."""
 
 from .adaptive_margin import adaptive_margin_on_target, moved_norm_statistics, norm_moments, norm_scaler
 from .angular_margin import additive_angular_margin, angular_margin_on_target

@@ -1,4 +1,4 @@
-"""The quality-adaptive margin of AdaFace, and the statistics of norms that it follows."""
+"""The quality-adaptive margin of AdaFace, and the running norm statistics that it depends on."""
 
 import math
 from typing import Union
@@ -85,7 +85,7 @@ def adaptive_margin_on_target(
 
 
 def norm_scaler(norms: Tensor, mean: Tensor, std: Tensor, h: float = 0.333) -> Tensor:
-    r"""Return how far each norm lies from the mean, in [-1, 1]: a measure of image quality.
+    r"""Return the standardized deviation of each norm from the mean, in [-1, 1], as a measure of image quality.
 
     :math:`\hat z = \mathrm{clip}(h (\|z\| - \mu) / (\sigma + 10^{-3}), -1, 1)`, section 3.3 of AdaFace, with the
     official code's guard in the denominator. Norms are clipped to [0.001, 100] first.
@@ -109,7 +109,7 @@ def norm_scaler(norms: Tensor, mean: Tensor, std: Tensor, h: float = 0.333) -> T
 
 @torch.no_grad()
 def norm_moments(norms: Tensor) -> Tensor:
-    r"""Count, mean and summed squared deviations of norms: what processes exchange to have the moments of all.
+    r"""Return count, mean and summed squared deviations of norms, which can be combined over processes.
 
     Args:
         norms (Tensor): Norms of the embeddings, shape (N,), any floating dtype; clipped here to [0.001, 100]. Norms
@@ -132,7 +132,7 @@ def norm_moments(norms: Tensor) -> Tensor:
 
 @torch.no_grad()
 def moved_norm_statistics(moments: Tensor, mean: Tensor, std: Tensor, t_alpha: float = 0.01) -> tuple[Tensor, Tensor]:
-    r"""The running mean and standard deviation of norms after a batch.
+    r"""Return the running mean and standard deviation of norms after a batch.
 
     :math:`\mu \leftarrow t_\alpha \mu_{batch} + (1 - t_\alpha) \mu`, and the same for :math:`\sigma` with the unbiased
     standard deviation, as in the official code. A batch of one norm has no standard deviation and moves the mean

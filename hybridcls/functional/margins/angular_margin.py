@@ -20,7 +20,7 @@ GRADIENTS = ('analytic', 'straight_through')
 def additive_angular_margin(
     cosine: Tensor, labels: Tensor, margin: float = 0.5, beyond_pi: str = 'linear', gradient: str = 'analytic'
 ) -> Tensor:
-    r"""Turn the angle to the target class by ``margin``: :math:`\cos\theta_y` becomes :math:`\cos(\theta_y + m)`.
+    r"""Add ``margin`` to the angle to the target class: :math:`\cos\theta_y` becomes :math:`\cos(\theta_y + m)`.
 
     Eq. 3 of `ArcFace <https://arxiv.org/abs/1801.07698>`_, without the scale. The other classes keep their cosines.
     See :func:`angular_margin_on_target` for the switches.
@@ -116,7 +116,7 @@ def angular_margin_on_target(
 
 
 def one_margin_each(caller: str, margins: Tensor, target_cosine: Tensor) -> Tensor:
-    """Return ``margins`` in the dtype that the arithmetic has, without gradient.
+    """Convert ``margins`` to the dtype of the computation, without gradient.
 
     Raises:
         ValueError: If they are not as many as the cosines.
@@ -129,7 +129,7 @@ def one_margin_each(caller: str, margins: Tensor, target_cosine: Tensor) -> Tens
 
 
 def apply_with_gradient(cosine: Tensor, function: Callable[[Tensor], Tensor], gradient: str) -> Tensor:
-    """``function(cosine)`` with its own derivative, or, straight through, with the derivative 1."""
+    """Apply ``function(cosine)`` with its own derivative or, for straight-through, with the derivative 1."""
     if gradient == 'analytic':
         return function(cosine)
     with torch.no_grad():
@@ -138,7 +138,7 @@ def apply_with_gradient(cosine: Tensor, function: Callable[[Tensor], Tensor], gr
 
 
 def sine_of(cosine: Tensor) -> Tensor:
-    """The sine of an angle in [0, pi], with a derivative that stays finite at +-1 (there it is 0).
+    """Return the sine of an angle in [0, pi], with a derivative that stays finite at +-1 (0 there).
 
     Args:
         cosine (Tensor): Float32 or float64; within [-1, 1] up to rounding.

@@ -1,4 +1,4 @@
-"""Class weights in blocks, for softmax sums that never hold the logits of all classes."""
+"""Class weights in blocks, for softmax sums that never store the logits of all classes."""
 
 import math
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ __all__ = ['ClassBlocks']
 
 
 class ClassBlocks:
-    """The classes in blocks, whose logits are computed on demand: a row for each class, a column for each embedding.
+    """Blocks of classes, whose logits are computed on demand: one row per class, one column per embedding.
 
     Args:
         units (Tensor): L2-normalized embeddings, shape (N, D), float32 or float64.
@@ -75,11 +75,11 @@ class ClassBlocks:
         return block.to(self.units.dtype)
 
     def new_gradient(self) -> Tensor:
-        """Return what :meth:`write` fills."""
+        """Allocate the gradient that :meth:`write` fills."""
         return torch.empty_like(self.class_weights) if self.chosen is None else lazy_zeros(self.class_weights)
 
     def write(self, gradient: Tensor, rows: slice, block: Tensor) -> None:
-        """Put the gradient of a block into that of all class weights."""
+        """Write the gradient of a block to that of all class weights."""
         if self.chosen is None:
             gradient[rows] = block
         else:
@@ -97,13 +97,13 @@ class ClassBlocks:
         return multiply(operand, self.units_t, self.precision, out=self._buffer[: len(operand)])
 
     def own(self, first: int, num_classes: int) -> tuple[Tensor, Tensor]:
-        """Return the row of each target class in a block, shape (1, N), and whether the block has it."""
+        """Return the row of each target class in a block, shape (1, N), and whether it is in the block."""
         row = self.labels - first
         here = (row >= 0) & (row < num_classes)
         return torch.where(here, row, 0).unsqueeze(0), here.unsqueeze(0)
 
     def target_cosines(self) -> Tensor:
-        """Return the cosines to the target classes without rounding, shape (N,); 0 where the set has not that class.
+        """Return the cosines to the target classes without rounding, shape (N,); 0 if the set lacks the class.
 
         The loss of a sample that is learnt well hangs on this one number, which costs N products of rows.
         """

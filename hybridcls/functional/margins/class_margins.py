@@ -17,7 +17,7 @@ MARGIN_RULES = ('range', 'proportional')
 def margins_from_counts(
     counts: Tensor, low: float = 0.05, high: float = 0.5, power: float = -0.25, rule: str = 'range'
 ) -> Tensor:
-    r"""Give each class a margin by the number n of its images: the rarer, the larger.
+    r"""Return the margin of each class from its number n of images: the rarer, the larger.
 
     - ``'range'`` (default): :math:`m = low + (high - low) \frac{n^p - \min n^p}{\max n^p - \min n^p}`, so that the most
       frequent class gets ``low`` and the rarest ``high``. The `third place of Google Landmark Recognition 2020

@@ -1,4 +1,4 @@
-"""Draw a random part of the classes that has all classes of the batch (Partial FC)."""
+"""Sample classes, among them all classes of the batch (Partial FC)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The streaming softmax over classes by Triton kernels, where a GPU has them; the streamed form is its twin."""
+"""Streaming softmax over classes by Triton kernels on GPUs; equivalent to the streamed form."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ __all__ = ['KernelSoftmax', 'kernels_work']
 
 
 class _Form(NamedTuple):
-    """Who multiplies, by precision: Triton within its kernels, or cuBLAS, whose products they read and write."""
+    """The implementation of products for a precision: Triton within its kernels, or cuBLAS before them."""
 
     logits_by_triton: bool
     weights_by_triton: bool
@@ -51,7 +51,7 @@ _PROGRAMS_PER_PROCESSOR = 2
 
 
 def kernels_work(device: torch.device) -> bool:
-    """Whether Triton's kernels run on a device: compared once for each GPU, with a warning where they fail.
+    """Return whether Triton's kernels work on a device: tested once per GPU, with a warning on failure.
 
     Args:
         device (torch.device): Anything but a CUDA device has none.
@@ -192,7 +192,7 @@ class KernelSoftmax(torch.autograd.Function):
 
 
 def operand_dtype(units: Tensor, precision: str) -> torch.dtype:
-    """The dtype in which products take their operands."""
+    """Return the dtype of the operands of products."""
     return rounded(units[:0], precision).dtype
 
 
@@ -206,7 +206,7 @@ class _State:
         self.best_class = torch.zeros(shape, dtype=torch.int64, device=units.device)
 
     def whole(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the logarithm of the sum, the best logit and its class, the first one of equals: shape (N,)."""
+        """Return the log of the sum, the best logit and its class (the first of equal ones): shape (N,)."""
         largest, best = self.largest.amax(0), self.best.amax(0)
         total = (self.total * (self.largest - largest).exp_()).sum(0)
         last = torch.iinfo(torch.int64).max
@@ -215,7 +215,7 @@ class _State:
 
 
 class _Launch:
-    """The kernels with all that is the same for each block."""
+    """Launch the kernels with arguments that are the same for each block."""
 
     def __init__(
         self,
@@ -269,7 +269,7 @@ class _Launch:
         )
 
     def rounded(self, block: Tensor, factors: Tensor) -> Tensor:
-        """Fill ``factors`` of a block of class weights, and return the block as products take it."""
+        """Fill ``factors`` of a block of class weights, and return the rounded block."""
         if self.precision != 'bfloat16':
             torch.mul(inverse_norms(block), self.scale, out=factors)
             return rounded(block, self.precision)
@@ -290,7 +290,7 @@ class _Launch:
         return operand
 
     def add_statistics(self, source: Tensor, first: int, rows: slice, state: _State) -> None:
-        """Add a block, of rounded class weights or of their products, to the statistics."""
+        """Add a block of rounded class weights, or of their products, to the statistics."""
         if not self.column_tiles:
             return
         with self._on_device():
@@ -319,7 +319,7 @@ class _Launch:
         grad: Tensor,
         along: Tensor,
     ) -> None:
-        """Fill ``grad`` and ``along`` for a block."""
+        """Compute ``grad`` and ``along`` of a block."""
         programs = math.ceil(len(source) / self.keys['ROWS'])
         with self._on_device():
             self.kernels.gradient_of_products[(programs,)](

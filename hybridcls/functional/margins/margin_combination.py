@@ -1,4 +1,4 @@
-"""The margin of CosFace, and those of SphereFace, ArcFace and CosFace in one."""
+"""The margin of CosFace, and the combined margins of SphereFace, ArcFace and CosFace."""
 
 import math
 from typing import Union

@@ -34,7 +34,7 @@ _DENSE_IS_FASTER_ON_DEVICES = 2**24
 
 @keeps_old_spellings
 def cosine_logits(embeddings: Tensor, class_weights: Tensor, num_subcenters: int = 1) -> Tensor:
-    """Cosines between all embeddings and all class weights, in float32 whatever autocast is in force.
+    """Return cosines between all embeddings and all class weights, in float32 also under autocast.
 
     Args:
         embeddings (Tensor): Shape (N, D), of any norm and floating dtype.
@@ -176,7 +176,7 @@ def dense_softmax_stats(
     with_sum: bool = False,
     logit_bias: Optional[Tensor] = None,
 ) -> SoftmaxStats:
-    """Return what :func:`softmax_stats` does, from a matrix of cosines; it can be differentiated twice.
+    """Return the same as :func:`softmax_stats` from a matrix of cosines, which can be differentiated twice.
 
     Args:
         cosines (Tensor): Shape (N, C), float32 or float64.
@@ -214,7 +214,7 @@ def statistics_cross_entropy(
     cosine_clip: Optional[float] = None,
     target_bias: Optional[Tensor] = None,
 ) -> Tensor:
-    """Return the loss of each embedding, from its statistics over all classes.
+    """Return the loss of each embedding from its statistics over all classes.
 
     Args:
         statistics (SoftmaxStats): Over all classes; with ``cosine_sum`` if labels are smoothed.
@@ -256,7 +256,7 @@ def statistics_cross_entropy(
 
 
 def predicted_classes(statistics: SoftmaxStats, labels: Tensor) -> Tensor:
-    """The classes of the largest cosine without margin, int64, shape (N,); the first one of equals."""
+    """Return the class of the largest cosine without margin, int64, shape (N,); the first of equal ones."""
     own, other = statistics.target_cosine.detach(), statistics.best_cosine
     is_own = (own > other) | ((own == other) & (labels < statistics.best_class))
     return torch.where(is_own, labels, statistics.best_class)

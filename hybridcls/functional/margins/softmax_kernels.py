@@ -1,4 +1,4 @@
-"""Triton kernels of the streaming softmax: what happens to a block of logits, in one visit of each.
+"""Triton kernels of the streaming softmax, which visit each block of logits once.
 
 Rows are classes, columns embeddings. With ``MULTIPLY`` a kernel computes its logits from the operands, and they are
 never in memory; without, it reads the products that cuBLAS has written. Each number is written by one program, and sums
@@ -17,7 +17,7 @@ def _products(
     left, left_rows, left_count, right, right_rows, right_count, width,
     WHOLE: tl.constexpr, INPUT_PRECISION: tl.constexpr, LEFT: tl.constexpr, RIGHT: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Return the inner products of rows of two matrices, a tile (LEFT, RIGHT), float32; anything outside of them."""
+    """Return the inner products of rows of two matrices, a tile (LEFT, RIGHT), float32; undefined outside of them."""
     found = tl.zeros((LEFT, RIGHT), tl.float32)
     # Rows outside repeat the last one, which costs no mask; what comes of them is dropped.
     left += tl.minimum(left_rows, left_count - 1)[:, None].to(tl.int64) * width
@@ -62,7 +62,7 @@ def add_statistics(
     MULTIPLY: tl.constexpr, WHOLE: tl.constexpr, CLIP: tl.constexpr, BIAS: tl.constexpr, SUM: tl.constexpr,
     INPUT_PRECISION: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    """Add the others of a block to the running statistics of each embedding, of which each split keeps its own.
+    """Add a block's non-target classes to the running statistics of each embedding; each split has its own.
 
     ``best``, ``best_class``, ``largest``, ``total`` and ``sums`` have the shape (splits, N); program (i, j) visits
     every splits-th tile of the block from the j-th on, for the i-th tile of embeddings.

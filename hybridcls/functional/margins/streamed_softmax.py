@@ -62,7 +62,7 @@ def softmax_stats(
     logit_bias: Optional[Tensor] = None,
     precision: str = 'float32',
 ) -> SoftmaxStats:
-    r"""Return streaming softmax statistics: classes are visited block by block, N numbers of each kind are kept.
+    r"""Return streaming softmax statistics: visit the classes in blocks, and keep N numbers of each kind.
 
     The N x C cosines never exist, neither here nor in the backward pass, which computes each block again and writes
     the gradient of its class weights in place. So beyond the gradients themselves the memory is that of the blocks,

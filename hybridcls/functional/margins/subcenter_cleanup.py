@@ -1,4 +1,4 @@
-"""The second step of Sub-center ArcFace: the dominant sub-center of each class, and how far each image is from it."""
+"""The second step of Sub-center ArcFace: dominant sub-centers of classes, and the distance of each image."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class SubcenterCleanup(NamedTuple):
 
 
 def subcenter_cleanup(embeddings: Tensor, labels: Tensor, class_weights: Tensor) -> SubcenterCleanup:
-    """Find the dominant sub-centers, and how far each image is from the one of its class.
+    """Find the dominant sub-centers, and the distance of each image from that of its class.
 
     The clean-up of `Sub-center ArcFace
     <https://www.ecva.net/papers/eccv_2020/papers_ECCV/papers/123560715.pdf>`_: clean images gather at one sub-center,

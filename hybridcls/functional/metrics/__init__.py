@@ -1,4 +1,4 @@
-"""The numbers of an evaluation."""
+"""The formulas of evaluation metrics."""
 
 from .calibration_errors import classwise_calibration_error, equal_mass_calibration_error, equal_width_gaps
 from .class_scores import ClassCounts, class_counts, target_ranks

@@ -1,4 +1,4 @@
-"""Scores of predictions of one class an image: ranks of the target class, counts by class, precision, recall, F1."""
+"""Scores of single-label predictions: rank of the target class, counts by class, precision, recall, F1."""
 
 from typing import NamedTuple, Optional
 
@@ -9,7 +9,7 @@ __all__ = ['ClassCounts', 'class_counts', 'target_ranks']
 
 
 def target_ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return how many classes stand before the target class; the image is right among the top k if that is below k.
+    """Return how many classes rank before the target class; the image is a top-k hit if that is below k.
 
     Of equal scores the class with the smaller number comes first, as in ``argmax``. Where the target class does not
     exist (a label of -1, say), or a score is NaN, the rank is the largest int64.
@@ -48,11 +48,11 @@ class ClassCounts(NamedTuple):
     images: Tensor
 
     def precision(self) -> Tensor:
-        """Return the share of right predictions; NaN for a class that is never predicted."""
+        """Return the precision; NaN for a class that is never predicted."""
         return self.hits / self.predictions
 
     def recall(self) -> Tensor:
-        """Return the share of found images; NaN for a class without images."""
+        """Return the recall; NaN for a class without images."""
         return self.hits / self.images
 
     def f1(self) -> Tensor:
@@ -72,7 +72,7 @@ class ClassCounts(NamedTuple):
 
 
 def class_counts(labels: Tensor, predicted: Tensor, num_classes: int, weights: Optional[Tensor] = None) -> ClassCounts:
-    """Count hits, predictions and images of each class.
+    """Count the hits, predictions and images of each class.
 
     Args:
         labels (Tensor): int64 (N,), each in [0, C).

@@ -1,4 +1,4 @@
-"""Exact tests whether groups of images hold more marked ones (errors) than chance puts there, and which groups do."""
+"""Exact tests whether groups of images contain more marked ones (errors) than expected by chance."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -70,7 +70,7 @@ class ExcessTests:
         self.p_values = self._looked_up(self.counts[:, None])[:, 0]
 
     def _tails_of(self, inside: np.ndarray, images: np.ndarray, marks: np.ndarray) -> np.ndarray:
-        """Return the probability of k or more marked images, k = 0, 1, ..., of groups with so many of each stratum."""
+        """Return the probability of k or more marked images, k = 0, 1, ..., for groups with given strata."""
         most = int(np.minimum(inside, marks).sum(1).max(initial=0))
         chances = np.zeros((len(inside), most + 1))
         chances[:, 0] = 1.0
@@ -87,7 +87,7 @@ class ExcessTests:
         return np.minimum(chances[:, ::-1].cumsum(1)[:, ::-1], 1.0)
 
     def _hypergeometric(self, drawn: np.ndarray, own: np.ndarray, of: int, marked: int) -> np.ndarray:
-        """Return the probability that of ``own`` images of a stratum ``drawn`` are marked."""
+        """Return the hypergeometric probability that ``drawn`` of ``own`` images of a stratum are marked."""
         possible = (drawn <= own) & (marked - drawn <= of - own)
 
         def log_choose(n: np.ndarray, k: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ class ExcessTests:
         return np.where(possible, np.exp(logs), 0.0)
 
     def _looked_up(self, counts: np.ndarray) -> np.ndarray:
-        """Return the p-values of numbers of marked images, (M, K)."""
+        """Return the p-values for numbers of marked images, (M, K)."""
         found = np.empty(counts.shape)
         for number, tails in enumerate(self._tails):
             rows = self._order[number * _BLOCK : number * _BLOCK + len(tails)]
@@ -107,7 +107,7 @@ class ExcessTests:
         return found
 
     def shuffled(self, shuffles: int, seed: int = 0) -> Iterator[np.ndarray]:
-        """Yield the p-values of all groups with marks shuffled inside each stratum, (M, K): together ``shuffles``."""
+        """Yield the p-values of all groups with marks shuffled within each stratum, (M, K), ``shuffles`` in total."""
         generator = np.random.default_rng(seed)
         marks = self.marked[np.argsort(self.strata, kind='stable')].astype(np.float32)
         size = max(1, min(_SHUFFLES_AT_ONCE, _SHUFFLED_NUMBERS // max(len(marks), len(self._members), 1)))
@@ -120,7 +120,7 @@ class ExcessTests:
 
 
 class ExcessFamily(NamedTuple):
-    """What a family of tests has found.
+    """The result of a family of tests.
 
     Args:
         adjusted (np.ndarray): The p-values, adjusted for the number of groups by Benjamini and Hochberg, float64 (M,).

@@ -1,4 +1,4 @@
-"""Confidence intervals of what was measured on a sample of images: exact ones of shares, and bootstrap ones."""
+"""Confidence intervals of results on a sample of images: exact ones for shares, and bootstrap ones."""
 
 import functools
 import math
@@ -189,7 +189,7 @@ def mean_interval(
 def share_interval_by_group(
     hits: Tensor, groups: Optional[Sequence[Hashable]] = None, confidence: float = 0.95
 ) -> Interval:
-    """Return the interval of a share of images that come in groups.
+    """Return the interval of a share of images that are grouped.
 
     Without groups it is :func:`share_interval`; with them a bootstrap over the groups. Where all images agree, each
     resample does too and the bootstrap would claim to be certain: then it is the exact interval of as many trials as
@@ -217,7 +217,7 @@ def share_interval_by_group(
 
 
 def _units(count: int, groups: Optional[Sequence[Hashable]]) -> tuple[Tensor, int]:
-    """Number the groups; return that of each image, and how many there are."""
+    """Number the groups; return the number of each image's group, and the number of groups."""
     if groups is None:
         return torch.arange(count), count
     if len(groups) != count:

@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine similarity, and what they vote for; no matrix of all pairs."""
+"""Nearest neighbours by cosine similarity and their votes, without a matrix of all pairs."""
 
 from collections.abc import Callable
 from typing import Optional
@@ -124,7 +124,7 @@ def _keys_of_pairs(queries: Tensor, bank: Tensor, rows: Tensor, index: Tensor) -
 
 
 def _of_all(queries: Tensor, own: Optional[Tensor], bank: Tensor, k: int, device: torch.device) -> Tensor:
-    """Compare queries with the whole bank in float64; return the keys, int64 (N, k) on the CPU."""
+    """Compare queries with the complete bank in float64; return the keys, int64 (N, k) on the CPU."""
     if device.type in WITHOUT_FLOAT64:
         device = torch.device('cpu')
     most_queries = max(1, min(1024, _BLOCK_NUMBERS // k))

@@ -1,4 +1,4 @@
-"""The entries of a bank that may be among the most similar ones, by a product in float32."""
+"""Candidates for the most similar entries of a bank, by a float32 product."""
 
 import threading
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _BLOCK_NUMBERS = 2**26  # float32 numbers in one block of similarities of a GPU,
 
 
 def rounding_error(width: int) -> float:
-    """Bound how far the float32 product of two L2-normalized rows of ``width`` numbers may be off.
+    """Return a bound on the error of a float32 product of two L2-normalized rows of ``width`` numbers.
 
     Either row has an error of (width / 2 + 2) u from its norm, and the sum of products one of width u, whatever their
     order; u = 2**-24.
@@ -41,7 +41,7 @@ def find_candidates(
     device: torch.device,
     search: Optional[Callable[[Tensor, int], tuple[Tensor, Tensor]]] = None,
 ) -> tuple[Tensor, Tensor]:
-    """Find the ``room`` most similar entries of a bank, as far as float32 tells.
+    """Find the ``room`` most similar entries of a bank by float32 similarity.
 
     Args:
         queries (Tensor): (N, D).
@@ -66,7 +66,7 @@ def find_candidates(
 
 
 def _l2_normalized(rows: Tensor, device: torch.device) -> Tensor:
-    """Return float32 rows of length 1; NaN stands in one that is not finite."""
+    """L2-normalize rows in float32; a row that is not finite contains NaN."""
     units, norms = l2_normalize(rows.to(device))
     long = norms.isinf()
     if long.any():  # squares overflow, or there is an infinite number: then NaN follows
@@ -77,7 +77,7 @@ def _l2_normalized(rows: Tensor, device: torch.device) -> Tensor:
 def _by_topk(
     queries: Tensor, own: Optional[Tensor], bank: Tensor, room: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The search of a GPU: large products, and the best of each block."""
+    """Search on a GPU: large products, and the best of each block."""
     most_queries = min(len(queries), 4096)
     bank_rows = max(room, _BLOCK_NUMBERS // most_queries)
     found = torch.full((len(queries), room), -torch.inf, device=device)
@@ -100,7 +100,7 @@ def _by_topk(
 
 
 def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k: int) -> tuple[Tensor, Tensor]:
-    """The search of a CPU: blocks that stay in the cache, of which most hold nothing that is near enough.
+    """Search on a CPU: blocks that fit in the cache, most of which contain no candidate.
 
     The product is that of numpy's BLAS: on an AMD EPYC, 4,000 x 100,000 products of 256 numbers took 1.6 s on one
     thread, and 1.8 s or more with torch.
@@ -130,20 +130,20 @@ def _blas() -> Any:
 
 
 class _Blocks(threading.local):
-    """Memory for a block of similarities and one of booleans, which a thread uses again and finds in its cache."""
+    """Memory for a block of similarities and one of booleans, reused by a thread to stay in its cache."""
 
     def __init__(self) -> None:
         self._blocks: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def of(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return float32 and bool arrays of a shape, with any content."""
+        """Return uninitialized float32 and bool arrays of a shape."""
         if shape not in self._blocks:
             self._blocks[shape] = np.empty(shape, np.float32), np.empty(shape, bool)
         return self._blocks[shape]
 
 
 class _Screen:
-    """Some queries, and what has been found for them so far.
+    """A group of queries, and the candidates found for them so far.
 
     ``found`` (Q, W) and ``index`` (Q, W) have room for more than ``room``; ``used`` says how far each row is filled.
     When a row is full, all rows drop what they need not keep, and the thresholds rise.
@@ -156,7 +156,7 @@ class _Screen:
         self._begins = np.arange(len(queries))[:, None]  # of rows, for take and put
 
     def meet(self, part: np.ndarray, start: int) -> None:
-        """Compare the queries with L2-normalized rows of the bank, (B, D), that begin at a position."""
+        """Compare the queries with L2-normalized rows of the bank, (B, D), which start at a position."""
         shape = len(self.queries), len(part)
         similarity, above = self._blocks.of(shape)
         np.dot(self.queries, part.T, out=similarity)
@@ -175,7 +175,7 @@ class _Screen:
             self._take(similarity, places, start)
 
     def _take(self, similarity: np.ndarray, places: np.ndarray, start: int) -> None:
-        """Note the similarities at some places of the block, in rising order."""
+        """Store the similarities at some positions of the block, in ascending order of the positions."""
         rows, columns = _rows_and_columns(places, similarity.shape[1])
         counts = np.bincount(rows, minlength=len(self.queries))
         if (self.used + counts).max() > self.found.shape[1] or self.used.sum() > self.used.size * (self.room + self.k):
@@ -189,7 +189,7 @@ class _Screen:
         self.used += counts
 
     def _drop(self, more: int = 0) -> None:
-        """Keep the best ``room`` of each row, raise the thresholds, and make room for so many more."""
+        """Keep the best ``room`` of each row, raise the thresholds, and make room for ``more``."""
         kept = np.argpartition(self.found, -self.room, axis=1)[:, -self.room :]
         kept += self._begins * self.found.shape[1]
         best = self.found.reshape(-1).take(kept)
@@ -208,7 +208,7 @@ class _Screen:
 
 
 def _rows_and_columns(places: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide with remainder, by shifts where that is possible: they are vectorized, divisions are not."""
+    """Divide positions by the width with remainder, by vectorized shifts if it is a power of two."""
     if width & (width - 1):
         rows = places // width
         return rows, places - rows * width

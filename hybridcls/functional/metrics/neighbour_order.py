@@ -1,4 +1,4 @@
-"""A similarity and a position as one integer, in the order of neighbours: most similar first, then by place."""
+"""Encode similarity and position as one integer in the order of neighbours: most similar first, then by position."""
 
 import torch
 from torch import Tensor
@@ -41,6 +41,6 @@ def read_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def l2_normalize64(rows: Tensor) -> Tensor:
-    """Return rows (N, D) L2-normalized in float64; a row of zeros stays, one that is not finite becomes NaN."""
+    """L2-normalize rows (N, D) in float64; a zero row stays, one that is not finite becomes NaN."""
     rows = rows.double()
     return rows * inverse_norms(rows).unsqueeze(1)

@@ -9,7 +9,7 @@ __all__ = ['aupr', 'auroc', 'fpr_at_tpr']
 
 
 def auroc(known: Tensor, unknown: Tensor) -> Tensor:
-    r"""Area under the ROC curve: how often an unknown image has the higher score of a random pair; ties count half.
+    r"""Return the area under the ROC curve: the share of pairs with the higher score on the unknown image; ties half.
 
     Args:
         known (Tensor): Scores of images of known categories, shape (N,); *higher means more unknown*.
@@ -29,7 +29,7 @@ def auroc(known: Tensor, unknown: Tensor) -> Tensor:
 
 
 def fpr_at_tpr(known: Tensor, unknown: Tensor, at: float = 0.95) -> Tensor:
-    """Share of unknown images that are taken for known when at least the share ``at`` of the known ones are accepted.
+    """Return the share of unknown images accepted as known when at least the share ``at`` of known ones is accepted.
 
     *Known* is the positive side, as where FPR95 comes from (`Hendrycks and Gimpel <https://arxiv.org/abs/1610.02136>`_
     and most of the literature since). Codes with the unknown as positive give another number. An image is accepted if
@@ -57,7 +57,7 @@ def fpr_at_tpr(known: Tensor, unknown: Tensor, at: float = 0.95) -> Tensor:
 
 
 def aupr(known: Tensor, unknown: Tensor, positive: str = 'unknown') -> Tensor:
-    r"""Area under the precision-recall curve, as scikit-learn's ``average_precision_score``; ties are one threshold.
+    r"""Return the area under the precision-recall curve (``average_precision_score``); ties are one threshold.
 
     Papers give it either way round: *AUPR-Out* with the unknown images as the positive side, *AUPR-In* with the known
     ones, and the signs of the scores turned. Chance is the share of the positive side, so that numbers of sets with

@@ -49,7 +49,7 @@ def paired_difference_interval(lost: int, won: int, count: int, confidence: floa
 
 
 def images_to_show(most: float, confidence: float = 0.95) -> int:
-    """Return how many images it takes to show that not more than a share is lost, if not one of them changes.
+    """Return how many images can show that at most a given share is lost, if none of them changes.
 
     Example:
         >>> images_to_show(0.005)
@@ -61,7 +61,7 @@ def images_to_show(most: float, confidence: float = 0.95) -> int:
 
 
 def _upper(lost: int, won: int, count: int, confidence: float) -> float:
-    """The largest difference that is not rejected: the score falls as the difference rises."""
+    """Return the largest difference that is not rejected: the score falls as the difference rises."""
     from scipy.optimize import brentq
 
     z = _quantile(confidence)

@@ -1,4 +1,4 @@
-"""What paired trainings show: the mean difference, how sure it is, and what they could have shown."""
+"""Effects of paired trainings: mean difference, interval, and the smallest detectable effect."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ __all__ = ['PairedEffect', 'holm_adjusted', 'paired_effect', 'smallest_effect']
 
 
 class PairedEffect(NamedTuple):
-    """The mean of paired differences.
+    """The mean of paired differences, with its uncertainty.
 
     Args:
         mean (float): Of the differences.
@@ -70,7 +70,7 @@ def paired_effect(differences: Sequence[float], confidence: float = 0.95, roundi
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values: those below a level are sure together, at that level.
+    """Return Holm's adjusted p-values: those below a level are jointly significant at that level.
 
     Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979. A p-value that is NaN stays, and counts as
     one of the tests.
@@ -92,7 +92,7 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
 
 
 def smallest_effect(sd: float, pairs: int, level: float, power: float = 0.8) -> float:
-    """Return the smallest true mean difference that a paired t-test finds with a probability of ``power``.
+    """Return the smallest true mean difference that a paired t-test detects with probability ``power``.
 
     From the noncentral t distribution, taking ``sd`` as the true standard deviation of the differences.
 

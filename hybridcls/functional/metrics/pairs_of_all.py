@@ -1,4 +1,4 @@
-"""True accept rates over all pairs of a set, exactly, without a list of the pairs."""
+"""Exact true accept rates over all pairs of a set, without a list of the pairs."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Optional
@@ -36,7 +36,7 @@ class PairRates(NamedTuple):
 def accept_rates_of_all_pairs(
     embeddings: Tensor, labels: Tensor, rates: Sequence[float], device: Optional[torch.device] = None
 ) -> PairRates:
-    """TAR at FAR of the N (N - 1) / 2 pairs of a set, by cosine similarity: :func:`true_accept_rates` of all of them.
+    """Return TAR at FAR of all N (N - 1) / 2 pairs of a set by cosine similarity, as :func:`true_accept_rates`.
 
     The pairs are looked at twice, in blocks, and never held: the first time the similarities are counted by the upper
     half of their bits, which says in which bin the threshold of each rate lies, the second time those of these bins
@@ -94,14 +94,14 @@ def accept_rates_of_all_pairs(
 
 
 def _count_pairs(labels: Tensor) -> tuple[int, int]:
-    """Return the number of pairs of one label, and of two."""
+    """Return the number of pairs with one label, and with two."""
     counts = labels.unique(return_counts=True)[1]
     genuine = int((counts * (counts - 1)).sum()) // 2
     return genuine, len(labels) * (len(labels) - 1) // 2 - genuine
 
 
 def _pairs(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield, block by block, int32 numbers that rise with the similarity of a pair, and which pairs are genuine."""
+    """Yield, block by block, int32 numbers that increase with a pair's similarity, and which pairs are genuine."""
     for begin in range(0, len(rows), _ROWS):
         block, own = rows[begin : begin + _ROWS], labels[begin : begin + _ROWS]
         for start in range(begin, len(rows), _ROWS):
@@ -125,5 +125,5 @@ def _histogram(bins: Tensor, same: Tensor) -> Tensor:
 
 
 def _bin_of(counts: Tensor, place: int) -> int:
-    """The bin that holds the one in this place, counted from 0 and from the highest bin on."""
+    """Return the bin that contains the pair of this rank, counted from 0 and from the highest bin down."""
     return len(counts) - 1 - int(torch.searchsorted(counts.flip(0).cumsum(0), place, right=True))

@@ -1,4 +1,4 @@
-"""Spearman's rank correlation of what is measured on images with the level of a change that they went through."""
+"""Spearman's rank correlation between measurements on images and the level of a degradation."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ __all__ = ['LevelCorrelation', 'level_correlation']
 
 
 class LevelCorrelation(NamedTuple):
-    """A rank correlation.
+    """A rank correlation with its interval.
 
     Args:
         value (float): In [-1, 1]: 1 where each level has larger values than the one before; NaN where all are equal.

@@ -7,7 +7,7 @@ __all__ = ['average_precision', 'map_at_r', 'precision_at_r', 'recall_at', 'reci
 
 
 def recall_at(hits: Tensor, k: int) -> Tensor:
-    """Whether one of the first ``k`` neighbours is of the target class, as metric learning has it since SOP and CUB.
+    """Return whether one of the first ``k`` neighbours has the target class, the Recall@k of metric learning.
 
     Args:
         hits (Tensor): Whether each neighbour, nearest first, is of the target class: bool (N, at least k).
@@ -25,7 +25,7 @@ def recall_at(hits: Tensor, k: int) -> Tensor:
 
 
 def precision_at_r(hits: Tensor, matches: Tensor) -> Tensor:
-    """R-precision: the share of the target class among as many neighbours as there are others of that class.
+    """Return R-precision: the share of the target class among the R nearest, R its number of other images.
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, at least max(matches)).
@@ -42,7 +42,7 @@ def precision_at_r(hits: Tensor, matches: Tensor) -> Tensor:
 
 
 def map_at_r(hits: Tensor, matches: Tensor) -> Tensor:
-    r"""MAP@R: :math:`\frac1R \sum_{i=1}^{R} P(i)\, [i \text{ is a hit}]`, P(i) the precision of the first i.
+    r"""Return MAP@R: :math:`\frac1R \sum_{i=1}^{R} P(i)\, [i \text{ is a hit}]`, P(i) the precision of the first i.
 
     Sec. 3.2 of `A Metric Learning Reality Check <https://arxiv.org/abs/2003.08505>`_. Unlike Recall@1 it sees the whole
     class, and unlike R-precision the order.
@@ -65,7 +65,7 @@ def map_at_r(hits: Tensor, matches: Tensor) -> Tensor:
 
 
 def average_precision(hits: Tensor, matches: Tensor) -> Tensor:
-    r"""AP: :math:`\frac1R \sum_i P(i)\, [i \text{ is a hit}]` over the whole list, P(i) the precision of the first i.
+    r"""Return AP: :math:`\frac1R \sum_i P(i)\, [i \text{ is a hit}]` over the list, P(i) the precision of the first i.
 
     The mean over queries is the MAP of information retrieval. MAP@R stops at R and ignores what is found later. Where
     the list is ranked without ties it is scikit-learn's ``average_precision_score``.
@@ -86,7 +86,7 @@ def average_precision(hits: Tensor, matches: Tensor) -> Tensor:
 
 
 def reciprocal_rank(hits: Tensor) -> Tensor:
-    """One over the rank of the first neighbour of the target class, 0 without one; its mean over queries is the MRR.
+    """Return one over the rank of the first neighbour with the target class, 0 without one; its mean is the MRR.
 
     Args:
         hits (Tensor): As for :func:`recall_at`, (N, all there are).

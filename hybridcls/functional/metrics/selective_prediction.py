@@ -1,4 +1,4 @@
-"""Selective prediction: the risk over the share of images that are answered."""
+"""Selective prediction: risk as a function of coverage, the share of images that are answered."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ __all__ = ['area_under_risk_coverage', 'coverage_at_risk', 'least_area_under_ris
 
 
 def risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
-    r"""Return the risk at each coverage 1/N, 2/N, ..., 1: the mean error of the n images with the least uncertainty.
+    r"""Return the risk at each coverage 1/N, 2/N, ..., 1: the mean error of the n least uncertain images.
 
     Where images are equally uncertain, which of them come first is chance; here each of them counts with the mean error
     of them all, the expectation over every order. (Codes that sort give numbers that depend on the order of the files.)
@@ -33,7 +33,7 @@ def risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
 
 
 def area_under_risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
-    r"""AURC: the mean risk over all coverages (`Geifman et al. <https://arxiv.org/abs/1805.08206>`_, eq. 3 and 4).
+    r"""Return AURC, the mean risk over coverages (`Geifman et al. <https://arxiv.org/abs/1805.08206>`_, eq. 3 and 4).
 
     Without any information it is the error of all images; ties are averaged as in :func:`risk_coverage`.
 
@@ -52,7 +52,7 @@ def area_under_risk_coverage(uncertainty: Tensor, errors: Tensor) -> Tensor:
 
 
 def coverage_at_risk(uncertainty: Tensor, errors: Tensor, risk: float) -> Tensor:
-    """Return the largest share of images that a threshold answers with a mean error of at most ``risk``.
+    """Return the largest coverage of a threshold whose answers have a mean error of at most ``risk``.
 
     Images of equal uncertainty are answered together or not at all. The threshold is the best one of *these* images: of
     others the error may be larger. (A threshold with a guarantee needs images of its own.)
@@ -80,7 +80,7 @@ def coverage_at_risk(uncertainty: Tensor, errors: Tensor, risk: float) -> Tensor
 
 
 def least_area_under_risk_coverage(errors: Tensor, asymptotic: bool = False) -> Tensor:
-    r"""Return the AURC of a score that knows which answers are wrong; E-AURC is what a real one has beyond it.
+    r"""Return the AURC of an optimal score, which knows the errors; E-AURC is the excess over it.
 
     `Geifman et al. <https://arxiv.org/abs/1805.08206>`_ subtract :math:`r + (1 - r) \log(1 - r)` (eq. 6), r the error
     of all images, which it is for many images. Their code (geifmany/uncertainty_ICLR, utils/uncertainty_tools.py) also

@@ -1,4 +1,4 @@
-"""Smooth calibration error: no bins, and a bandwidth that follows from the data."""
+"""Smooth calibration error: without bins, and with a bandwidth derived from the data."""
 
 import math
 from typing import Optional

@@ -1,4 +1,4 @@
-"""Verification scores: similarities of pairs of one identity against those of two."""
+"""Verification scores: similarities of genuine pairs (one identity) against impostor pairs."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _GRID = 400
 
 
 def max_false_accepts(rate: float, impostors: int) -> int:
-    """Return how many of so many impostor pairs may be accepted at a false accept rate.
+    """Return how many impostor pairs may be accepted at a false accept rate.
 
     Example:
         >>> max_false_accepts(0.1, 1000), max_false_accepts(0.001, 999)
@@ -26,7 +26,7 @@ def max_false_accepts(rate: float, impostors: int) -> int:
 
 
 def true_accept_rates(genuine: Tensor, impostor: Tensor, rates: Sequence[float], point: str = 'below') -> Tensor:
-    """TAR at FAR: the largest share of genuine pairs accepted while at most so many impostor pairs are.
+    """Return TAR at FAR: the largest share of genuine pairs accepted with at most so many impostor pairs.
 
     A pair is accepted if its similarity is above a threshold; pairs of equal similarity are accepted together or not at
     all. InsightFace's scores on IJB (recognition/arcface_torch/eval_ijbc.py) take, of the corners of scikit-learn's
@@ -67,7 +67,7 @@ def true_accept_rates(genuine: Tensor, impostor: Tensor, rates: Sequence[float],
 
 
 def fold_accuracies(similarity: Tensor, same: Tensor, folds: int = 10, thresholds: str = 'exact') -> Tensor:
-    """Accuracy on each fold of pairs, with the threshold that is best on the other folds.
+    """Return the accuracy on each fold of pairs, with the best threshold of the other folds.
 
     The protocol of `LFW <https://vis-www.cs.umass.edu/lfw/>`_. Folds are equal parts of the pairs in their order, as
     scikit-learn's ``KFold`` makes them without a shuffle. Of thresholds that are equally good the strictest is taken.
@@ -107,7 +107,7 @@ def fold_accuracies(similarity: Tensor, same: Tensor, folds: int = 10, threshold
 
 
 def roc_on_grid(similarity: Tensor, same: Tensor, folds: int = 10) -> tuple[Tensor, Tensor]:
-    """True and false accept rates at squared distances 2 - 2 cos below 0, 0.01, ..., 3.99, averaged over folds.
+    """Return true and false accept rates at squared distances 2 - 2 cos below 0, 0.01, ..., 3.99, averaged over folds.
 
     The curve of InsightFace's ``calculate_roc`` (recognition/arcface_torch/eval/verification.py); a fold without pairs
     of a kind has the rate 0 there.
@@ -144,7 +144,7 @@ def _check_folds(caller: str, folds: int, pairs: int) -> None:
 
 
 def _at_nearest_corners(genuine: Tensor, impostor: Tensor, rates: Sequence[float]) -> Tensor:
-    """TAR at the corner of the curve that is nearest to each false accept rate."""
+    """Return TAR at the ROC corner closest to each false accept rate."""
     values, own = torch.cat([genuine, impostor]).double().unique(return_inverse=True)
     of_genuine = torch.bincount(own[: len(genuine)], minlength=len(values))
     of_impostor = torch.bincount(own[len(genuine) :], minlength=len(values))
@@ -163,7 +163,7 @@ def _at_nearest_corners(genuine: Tensor, impostor: Tensor, rates: Sequence[float
 
 
 def _best_of_all(similarity: Tensor, same: Tensor, tested: Tensor) -> Tensor:
-    """Whether the tested pairs are above the best of all thresholds."""
+    """Return whether the tested pairs exceed the best of all thresholds."""
     values, own = similarity.unique(return_inverse=True)
     genuine = torch.bincount(own, weights=same.double(), minlength=len(values))
     impostor = torch.bincount(own, minlength=len(values)) - genuine
@@ -175,7 +175,7 @@ def _best_of_all(similarity: Tensor, same: Tensor, tested: Tensor) -> Tensor:
 
 
 def _best_on_grid(similarity: Tensor, same: Tensor, tested: Tensor) -> Tensor:
-    """Whether the tested pairs are nearer than the best distance of the grid."""
+    """Return whether the tested pairs are closer than the best distance of the grid."""
     grid = torch.arange(_GRID, dtype=torch.float64) * _STEP
     from_here_on = torch.searchsorted(grid, 2 - 2 * similarity, right=True)  # accepted by the first threshold above
     gain = torch.bincount(from_here_on, weights=2.0 * same - 1, minlength=_GRID + 1)[:_GRID].cumsum(0)

@@ -1,4 +1,4 @@
-"""Several labels an image, or none: the asymmetric loss, and thresholds that are chosen for each class."""
+"""Multi-label classification: the asymmetric loss, and a threshold for each class."""
 
 from .asymmetric_cross_entropy import asymmetric_loss
 from .threshold_choice import ThresholdChoice, f1_thresholds, precision_thresholds

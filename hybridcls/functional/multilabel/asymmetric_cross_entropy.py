@@ -20,7 +20,7 @@ def asymmetric_loss(
     pos_weight: Optional[Tensor] = None,
     focal_gradient: bool = True,
 ) -> Tensor:
-    r"""Return :math:`y L_+ + (1 - y) L_-` of each class, with a focus of its own for positives and negatives.
+    r"""Return :math:`y L_+ + (1 - y) L_-` of each class, with separate focusing of positives and negatives.
 
     .. math::
         L_+ = -(1 - p)^{\gamma_+} \log p, \qquad

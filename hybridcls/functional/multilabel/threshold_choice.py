@@ -9,7 +9,7 @@ __all__ = ['ThresholdChoice', 'f1_thresholds', 'precision_thresholds']
 
 
 class ThresholdChoice(NamedTuple):
-    """Thresholds, and what they give on the images that they were chosen from; shape (C,) each.
+    """Thresholds, and their scores on the images that they were chosen on; shape (C,) each.
 
     Args:
         thresholds (Tensor): A class is predicted where its score is >= this; float32, NaN without a positive.
@@ -28,7 +28,7 @@ class ThresholdChoice(NamedTuple):
 
 
 def f1_thresholds(scores: Tensor, targets: Tensor) -> ThresholdChoice:
-    """Choose for each class the threshold with the largest F1; of several the highest one.
+    """Choose for each class the threshold with the largest F1; the highest of equally good ones.
 
     Thresholds lie in the middle between two scores that occur.
 
@@ -72,7 +72,7 @@ def precision_thresholds(scores: Tensor, targets: Tensor, precision: float) -> T
 
 
 class _Cuts:
-    """All thresholds that differ: one below each score of a class, in falling order. Shapes (N, C), float64."""
+    """All distinct thresholds: one below each score of a class, descending. Shapes (N, C), float64."""
 
     def __init__(self, scores: Tensor, targets: Tensor) -> None:
         self.scores, order = scores.double().sort(0, descending=True)
@@ -82,7 +82,7 @@ class _Cuts:
         self.predicted = torch.arange(1, len(scores) + 1, dtype=torch.float64, device=scores.device).unsqueeze(1)
 
     def choose(self, quality: Tensor) -> ThresholdChoice:
-        """Take the cut of the largest quality, the first of equals; equal scores cannot be told apart."""
+        """Choose the cut of the highest quality, the first of equal ones; equal scores are never separated."""
         below_all = torch.where(self.scores[-1:] > 0, 0.0, -1.0)
         following = torch.cat([self.scores[1:], below_all.to(self.scores.dtype)])
         quality = quality.masked_fill(following == self.scores, -torch.inf)

@@ -1,4 +1,4 @@
-"""Tokens: which to merge, and one vector of many."""
+"""Tokens: matching and merging, and pooling to one vector."""
 
 from .feature_pooling import pool_feature
 from .token_matching import (

@@ -1,10 +1,10 @@
-"""From what a stream gives (a map, tokens or a vector) to one vector an image."""
+"""Pool a stream's feature (a map, tokens or a vector) to one vector an image."""
 
 from torch import Tensor
 
 
 def pool_feature(feature: Tensor) -> Tensor:
-    """Return one vector an image: the mean over a map's positions or over tokens; a vector stays as it is.
+    """Return one vector an image: the mean over a map's positions or over tokens; a vector is unchanged.
 
     Args:
         feature (Tensor): ``(B, C, H, W)`` map, ``(B, N, C)`` tokens or ``(B, C)`` vectors.

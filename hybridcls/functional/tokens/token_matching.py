@@ -1,4 +1,4 @@
-"""Token matching: which tokens of a transformer are alike enough to become one, and the merging itself.
+"""Token matching: find similar tokens of a transformer, and merge them.
 
 First a plan (:func:`match_tokens`), then what applies it: :func:`merge_tokens`, :func:`merged_index_after`,
 :func:`unmerge_tokens`. Written from `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023).
@@ -23,7 +23,7 @@ UNMERGED_ORDERS = ('official', 'position')
 
 
 class TokenMatching(NamedTuple):
-    """A plan that makes N - r tokens of N: one entry a token, all int64.
+    """A plan that merges N tokens to N - r: one entry per token, all int64.
 
     Args:
         kept (Tensor): ``(B, N - r)``, where each token that stays stood before, in its new order: the protected
@@ -39,7 +39,7 @@ class TokenMatching(NamedTuple):
 
 @torch.no_grad()
 def match_tokens(metric: Tensor, r: int, protected: int = 0, unmerged_order: str = 'official') -> TokenMatching:
-    """Plan which r tokens join which others: bipartite soft matching, section 3.2 of the paper.
+    """Choose which r tokens merge into which others: bipartite soft matching, section 3.2 of the paper.
 
     The tokens are dealt in turn to two sets, A (even positions, counted from the first token, protected ones included)
     and B (odd). Each token of A looks for the most similar one of B, by cosine; the r most similar pairs merge.
@@ -99,7 +99,7 @@ def match_tokens(metric: Tensor, r: int, protected: int = 0, unmerged_order: str
 
 
 def merge_tokens(tokens: Tensor, matching: TokenMatching, size: Optional[Tensor] = None) -> tuple[Tensor, Tensor]:
-    """Apply a plan: each token becomes the mean of what it was and what joined it, weighted by their sizes.
+    """Apply a plan: each token becomes the mean of itself and those merged into it, weighted by size.
 
     Args:
         tokens (Tensor): ``(B, N, C)``, floating.
@@ -133,7 +133,7 @@ def merge_tokens(tokens: Tensor, matching: TokenMatching, size: Optional[Tensor]
 
 
 def merged_index_after(matching: TokenMatching) -> Tensor:
-    """Return where each token is after the merge: ``(B, N)`` int64, of tokens that became one the same number.
+    """Return the index of each token after the merge: ``(B, N)`` int64, equal for merged tokens.
 
     The indices after several merges are ``second.gather(1, first)``.
 
@@ -149,7 +149,7 @@ def merged_index_after(matching: TokenMatching) -> Tensor:
 
 
 def unmerge_tokens(tokens: Tensor, merged_index: Tensor) -> Tensor:
-    """Give every token of the start the value of the one that it is in now.
+    """Give every original token the value of the merged token that contains it.
 
     A mean, a maximum or an attention over the result is the size-weighted one over the merged tokens.
 
@@ -168,7 +168,9 @@ def unmerge_tokens(tokens: Tensor, merged_index: Tensor) -> Tensor:
 
 
 def proportional_bias(size: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what makes attention see a token as often as it has patches: log of the size, eq. 1 of the paper.
+    """Return the bias of proportional attention, log of the token size, eq. 1 of the paper.
+
+    Attention then weighs a token as often as it has patches.
 
     Args:
         size (Tensor): ``(B, N)``, positive.
@@ -181,6 +183,6 @@ def proportional_bias(size: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _row_numbers(positions: Tensor, length: int) -> Tensor:
-    """Positions in each image -> numbers of rows in the flattened batch."""
+    """Convert positions in each image to row numbers of the flattened batch."""
     first = torch.arange(positions.shape[0], device=positions.device)[:, None] * length
     return (positions + first).flatten()

@@ -1,4 +1,4 @@
-"""Adapters: they change a built model in place, say what they touched, and can be undone."""
+"""Adapters, which change a built model in place, report what they changed, and can be undone."""
 
 from hybridcls.old_modules import answer_old_names
 

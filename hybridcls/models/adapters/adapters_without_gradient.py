@@ -1,4 +1,4 @@
-"""Find adapters without gradient: their layers are never called by the model."""
+"""Find adapters without gradient, in layers that the model never calls."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ __all__ = ['check_adapters_act']
 
 
 def check_adapters_act(caller: str, model: nn.Module, image: tuple[int, int, int]) -> None:
-    """Let the model see the shape of an image, and raise a ValueError that names adapted layers it never calls.
+    """Run the model on an image's shape, and raise a ValueError that names adapted layers it never calls.
 
     Args:
         caller (str): Name used as the error prefix.

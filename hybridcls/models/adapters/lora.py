@@ -1,4 +1,4 @@
-"""Low-rank adaptation of a built model, through PEFT."""
+"""Low-rank adaptation (LoRA) of a built model, through PEFT."""
 
 from dataclasses import dataclass
 from typing import Any, Optional, Union
@@ -56,7 +56,7 @@ class LoRASettings:
 
     @classmethod
     def read(cls, rank: Union[int, dict], alpha: Optional[float], stream: str) -> Optional['LoRASettings']:
-        """Read ``lora_rank`` (a number or a dict) and ``lora_alpha`` for one stream; None where it is off."""
+        """Read ``lora_rank`` (a number or a dict) and ``lora_alpha`` for one stream; None if LoRA is off."""
         if not isinstance(rank, dict):
             check_number('LoRA', 'lora_rank', rank, 0, integer=True, advice='0 switches LoRA off.')
             return cls(rank, alpha) if rank else None
@@ -214,7 +214,7 @@ def _inject(model: nn.Module, settings: LoRASettings, names: list[str]) -> None:
 
 
 def _keep_slices(layer: Any, slices: tuple[str, ...]) -> int:
-    """Let only some of q, k and v of an adapted qkv learn; return the number of parameters that leaves untrained."""
+    """Train only some of q, k and v of an adapted qkv; return the number of parameters that stay untrained."""
     up = layer.lora_B[_ADAPTER]
     # B is 0 at the start, and rows without gradient stay 0: weight decay, momentum and SAM's ascent leave 0 at 0. A
     # hook of the module, not of the tensor, so that a deep copy of the model has it too.
@@ -223,7 +223,7 @@ def _keep_slices(layer: Any, slices: tuple[str, ...]) -> int:
 
 
 class _LearnSlices:
-    """Pass the output on as it is, and gradients through some of its thirds only."""
+    """Pass the output unchanged, and gradients only through some of its thirds."""
 
     def __init__(self, slices: tuple[str, ...], dim: int) -> None:
         self.learn = [part in slices for part in QKV_SLICES]

@@ -1,4 +1,4 @@
-"""Adapters as files: megabytes that PEFT can read without us."""
+"""Save and load LoRA adapters in files that PEFT can read without hybridcls."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ _PEFT_PREFIX = 'base_model.model.'
 
 
 def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dict[str, Any]] = None) -> list[Path]:
-    """Write what was trained of a model with LoRA, without the frozen weights.
+    """Write the trained weights of a model with LoRA, without the frozen ones.
 
     Args:
         model (nn.Module): A classifier or backbone whose streams are adapted.
@@ -74,18 +74,18 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
 
 
 def holds_adapters(folder: Union[str, Path]) -> bool:
-    """Whether :func:`save_adapters` wrote this folder."""
+    """Return whether a folder was written by :func:`save_adapters`."""
     return Path(folder, _REST).is_file()
 
 
 def adapters_meta(folder: Union[str, Path]) -> dict[str, Any]:
-    """Read the config and the class names beside saved adapters; empty if they were saved without."""
+    """Read the config and the class names beside saved adapters; empty if they were not saved."""
     path = Path(folder, _META)
     return json.loads(path.read_text(encoding='utf8')) if path.is_file() else {}
 
 
 def load_adapters(model: nn.Module, folder: Union[str, Path]) -> None:
-    """Read what :func:`save_adapters` wrote into a model with the same adapters and the same frozen weights, in place.
+    """Load saved adapters, in place, into a model with the same adapters and the same frozen weights.
 
     Raises:
         FileNotFoundError: If the folder is no such folder.
@@ -120,7 +120,7 @@ def load_adapters(model: nn.Module, folder: Union[str, Path]) -> None:
 
 
 def _adapted_streams(model: nn.Module) -> dict[str, nn.Module]:
-    """The timm (or other) models that hold adapters, by the names of their streams."""
+    """Return the models (timm's or others) that contain adapters, by the names of their streams."""
     return {
         name.removesuffix('model').removesuffix('.'): part
         for name, part in model.named_modules()

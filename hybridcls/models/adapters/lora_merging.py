@@ -26,7 +26,7 @@ class MergedLoRA:
         return len(self._merged)
 
     def undo(self) -> None:
-        """Put the adapters back; the weights are those of before, to the last bit."""
+        """Restore the adapters, and the weights from before the merge bit by bit."""
         for parent, name, layer, weight in self._merged:
             layer.get_base_layer().weight.data.copy_(weight)
             layer.merged_adapters = []
@@ -36,7 +36,7 @@ class MergedLoRA:
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> MergedLoRA:
-    r"""Replace each adapted layer of ``model`` by a plain one that computes the same, in place.
+    r"""Replace each adapted layer of ``model`` by an equivalent plain one, in place.
 
     The sum :math:`W + \frac{\alpha}{r} B A` is taken in float32 at least, whatever the dtypes of weights and adapters,
     and rounded once, to the dtype of the weight: in bfloat16 each merged weight is off by at most :math:`2^{-8}` of its
@@ -73,7 +73,7 @@ def merge_lora(model: nn.Module) -> MergedLoRA:
 
 @contextmanager
 def _at_least_float32(layer: nn.Module, keep: nn.Parameter) -> Iterator[None]:
-    """Let a layer compute in float32, and give all but ``keep`` their own bits back; that is rounded to its dtype."""
+    """Compute a layer in float32 in the block; afterwards ``keep`` is rounded to its dtype, and all else restored."""
     before = [(param, param.data) for param in layer.parameters() if param.dtype in (torch.float16, torch.bfloat16)]
     for param, data in before:
         param.data = data.float()

@@ -1,4 +1,4 @@
-"""State dicts of adapted models with the names that the weights had before."""
+"""Keep the original names of weights in the state dicts of adapted models."""
 
 import re
 from functools import partial
@@ -14,7 +14,7 @@ _PARTS = re.compile(r'\.(lora_A|lora_B|lora_magnitude_vector)\.default(?=\.|$)')
 
 
 def plain_name(name: str) -> str:
-    """Return the name of a parameter of an adapted model in its state dicts.
+    """Return the original name of an adapted model's parameter.
 
     Example:
         >>> plain_name('blocks.0.attn.qkv.base_layer.weight'), plain_name('blocks.0.attn.qkv.lora_A.default.weight')
@@ -24,7 +24,7 @@ def plain_name(name: str) -> str:
 
 
 def keep_plain_names(model: nn.Module, only_trained: bool = False) -> None:
-    """Let ``state_dict`` and ``load_state_dict`` of an adapted model, or of one it is a part of, use plain names.
+    """Make ``state_dict`` and ``load_state_dict`` of an adapted model, or of its parent, use the original names.
 
     So the weights of phase 1 go over to a phase 2 with adapters by name, a checkpoint with adapters tells the same
     names as one without, and the adapters' own are those of PEFT. Names of PEFT's layers are understood when loading.
@@ -59,7 +59,7 @@ def _drop_and_rename(trained: frozenset[str], module: nn.Module, state: dict, pr
 
 
 def _name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
-    """Give the entries of a state dict the names of PEFT's layers."""
+    """Rename the entries of a state dict to the names of PEFT's layers."""
     own = {plain_name(name): name for name in [*dict(module.named_parameters()), *dict(module.named_buffers())]}
     for name in [name for name in state if name.startswith(prefix)]:
         real = own.get(plain_name(name[len(prefix) :]))
@@ -68,7 +68,7 @@ def _name_back(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
 
 
 def _fill_and_name_back(trained: frozenset[str], module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
-    """The same; what a checkpoint of adapters alone leaves out is there already, and is not missing.
+    """Rename the entries as :func:`_name_back` does, and fill in frozen weights missing from a checkpoint of adapters.
 
     Raises:
         ValueError: If a checkpoint holds another value of it, which the next checkpoint would leave out again.

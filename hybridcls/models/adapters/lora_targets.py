@@ -19,7 +19,7 @@ _MOST_NAMED = 12
 
 
 def adaptable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the layers that LoRA can adapt by default: linear ones, and 1 x 1 convolutions without groups.
+    """Return the layers that LoRA adapts by default: linear ones, and 1 x 1 convolutions without groups.
 
     ConvNeXt's MLPs are the one or the other, depending on the variant.
     """
@@ -92,7 +92,7 @@ def choose_layers(caller: str, model: nn.Module, targets: Targets) -> dict[str, 
 
 
 def _check_ends(caller: str, model: nn.Module, targets: Sequence[str], chosen: dict[str, tuple[str, ...]]) -> None:
-    """Every entry of the list must find something: a misspelt one would be left out in silence."""
+    """Raise if an entry of the list matches nothing, as a misspelt one would be ignored silently."""
     for end in targets:
         found = any(name == end or name.endswith(f'.{end}') or end in slices for name, slices in chosen.items())
         if not found:

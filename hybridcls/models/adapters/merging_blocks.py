@@ -1,4 +1,4 @@
-"""timm's plain transformer blocks and attentions, with a merge between attention and MLP.
+"""timm's plain transformer blocks and attentions, with token merging between attention and MLP.
 
 Each class is timm's own with one keyword more, ``merging``; called without it, it is timm's own. So an existing block
 becomes one of these by its class alone: parameters, hooks and names stay what they are.
@@ -26,7 +26,7 @@ __all__ = ['MERGING_ATTENTIONS', 'MERGING_BLOCKS', 'Merging']
 
 @dataclass
 class Merging:
-    """The state of merging in one forward pass: what has been merged, and how many tokens the next block merges.
+    """The state of token merging in one forward pass: the merges so far, and the number of tokens to merge next.
 
     Args:
         r (int): Tokens to merge in this block.
@@ -50,7 +50,7 @@ class Merging:
     metric: Optional[Tensor] = None
 
     def merge(self, tokens: Tensor) -> Tensor:
-        """Merge the tokens that are most alike by the metric."""
+        """Merge the most similar tokens by the metric."""
         if not self.r:
             return tokens
         plan = match_tokens(self.metric, self.r, self.prefix, self.unmerged_order)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ class Merging:
         return tokens
 
     def undo(self, tokens: Tensor) -> Tensor:
-        """Give every token of the start its value, and forget that anything was merged."""
+        """Unmerge: give every original token its value, and clear the state."""
         if self.merged_index is not None:
             tokens = unmerge_tokens(tokens, self.merged_index)
         self.size = self.merged_index = self.representative = None
@@ -70,10 +70,10 @@ class Merging:
 
 
 class _MergingAttention:
-    """Attention over tokens of different sizes that leaves the mean of its keys behind."""
+    """Attention over tokens of different sizes, which stores the mean of its keys."""
 
     def forward(self, x: Tensor, *args: Any, merging: Optional[Merging] = None, **kwargs: Any) -> Tensor:
-        """Attend as timm does; with ``merging``, as often to a token as it has patches."""
+        """Attend as timm does; with ``merging``, each token is weighted by its number of patches."""
         if merging is None:
             return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         return _attend(self, x, merging, **kwargs)
@@ -82,7 +82,7 @@ class _MergingAttention:
 def _attend(
     attn: Any, x: Tensor, merging: Merging, rope: Optional[Tensor] = None, shared_rel_pos_bias: Optional[Tensor] = None
 ) -> Tensor:
-    """Compute any of the four attentions of timm: a part that one of them lacks is skipped.
+    """Compute any of timm's four attentions; parts that one of them lacks are skipped.
 
     No ``attn_mask``: the transformer above refuses masks.
     """
@@ -113,7 +113,7 @@ def _attend(
 
 
 def _queries_keys_values(attn: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return three ``(B, heads, N, D)``."""
+    """Return queries, keys and values, three ``(B, heads, N, D)``."""
     if attn.qkv is None:
         return tuple(
             layer(x).unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -134,14 +134,14 @@ def _queries_keys_values(attn: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _rotate(rows: Tensor, rope: Tensor, attn: Any) -> Tensor:
-    """Turn the patches' queries or keys, not the prefix tokens'."""
+    """Apply the rotary embedding to the patches' queries or keys, not to those of prefix tokens."""
     prefix = attn.num_prefix_tokens
     turned = apply_rot_embed_cat(rows[:, :, prefix:], rope, half=getattr(attn, 'rotate_half', False))
     return torch.cat([rows[:, :, :prefix], turned], dim=2)
 
 
 def _rope_at(rope: Tensor, representative: Optional[Tensor], prefix: int) -> Tensor:
-    """The rotary embedding of each token's place: ``(N0, D)``, with heads or images before it -> ``(B, 1|H, N, D)``."""
+    """Return each token's rotary embedding: ``(N0, D)``, or with heads or images first, -> ``(B, 1|H, N, D)``."""
     if representative is None:
         return rope
     patches = representative[:, prefix:] - prefix
@@ -153,7 +153,7 @@ def _rope_at(rope: Tensor, representative: Optional[Tensor], prefix: int) -> Ten
 
 
 def _relative_bias(attn: Any, shared: Optional[Tensor], representative: Optional[Tensor]) -> Optional[Tensor]:
-    """The bias between the tokens' representatives: ``(1|B, heads, N, N)``, or None where there is none."""
+    """Return the position bias between the tokens' representatives: ``(1|B, heads, N, N)``, or None without one."""
     own = attn._get_rel_pos_bias() if getattr(attn, 'relative_position_bias_table', None) is not None else None
     bias = shared if own is None else own if shared is None else own + shared
     if bias is None or representative is None:
@@ -164,7 +164,7 @@ def _relative_bias(attn: Any, shared: Optional[Tensor], representative: Optional
 
 
 class _MergingBlock:
-    """Attention, merge, MLP."""
+    """A transformer block: attention, token merging, MLP."""
 
     drop_path1: Any
     drop_path2: Any
@@ -172,7 +172,7 @@ class _MergingBlock:
     _mlp_branch: Any
 
     def forward(self, x: Tensor, *args: Any, merging: Optional[Merging] = None, **kwargs: Any) -> Tensor:
-        """Compute as timm does; with ``merging``, merge tokens on the way."""
+        """Compute as timm does; with ``merging``, merge tokens between attention and MLP."""
         if merging is None:
             return super().forward(x, *args, **kwargs)  # type: ignore[misc]
         x = x + self.drop_path1(self._attention_branch(x, merging=merging, **kwargs))

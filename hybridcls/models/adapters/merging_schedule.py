@@ -54,13 +54,13 @@ class MergingSchedule:
             self.shares = [float(ratio)] * depth
 
     def stop_after(self, block: int) -> None:
-        """Merge nothing after that many blocks."""
+        """Merge nothing after a number of blocks."""
         for values in (self.shares, self.numbers):
             values[block:] = [0] * (len(values) - block)
 
     @property
     def merges(self) -> bool:
-        """Whether any block merges anything."""
+        """Whether any block merges tokens."""
         return any(self.shares) or any(self.numbers)
 
     def tokens(self, block: int, length: int) -> int:

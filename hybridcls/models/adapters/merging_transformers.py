@@ -1,4 +1,4 @@
-"""timm's plain vision transformers, whose blocks merge tokens; what leaves them has all tokens again."""
+"""timm's plain vision transformers with token merging; their outputs have all tokens again."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
@@ -18,7 +18,7 @@ __all__ = ['MERGING_TRANSFORMERS', 'MergedTokens', 'MergingSettings', 'MergingTr
 
 
 class MergingSettings(NamedTuple):
-    """What a transformer has to know: the tokens each block merges, whether sizes weigh, the order after it."""
+    """Settings of token merging: the schedule, proportional attention, and the order of tokens after unmerging."""
 
     schedule: MergingSchedule
     proportional: bool
@@ -26,7 +26,7 @@ class MergingSettings(NamedTuple):
 
 
 class MergedTokens(NamedTuple):
-    """Tokens after a block, and what has become of those of the start.
+    """The tokens after a block, and the merged token that contains each original one.
 
     Args:
         tokens (Tensor): ``(B, M, C)``, the prefix tokens first.
@@ -41,17 +41,17 @@ class MergedTokens(NamedTuple):
 
     @property
     def positions(self) -> Optional[Tensor]:
-        """``merged_index``, by its name in 0.1."""
+        """The old name, in version 0.1, of ``merged_index``."""
         return self.merged_index
 
     def unmerged(self, tokens: Optional[Tensor] = None) -> Tensor:
-        """Return these tokens (or others instead of them) at the positions of the start: ``(B, N, C)``."""
+        """Return these tokens (or others in their place) at the original positions: ``(B, N, C)``."""
         tokens = self.tokens if tokens is None else tokens
         return tokens if self.merged_index is None else unmerge_tokens(tokens, self.merged_index)
 
 
 class MergingTransformer:
-    """The base of the three transformers: it walks through the blocks with the sizes beside the tokens.
+    """Base of the merging transformers, which passes the token sizes through the blocks.
 
     Nothing is kept on the module from one forward pass to the next. Features leave unmerged: every patch has the value
     of the token that it is in, so that a mean over them (or a maximum, or a pooling by attention) is the size-weighted
@@ -115,7 +115,7 @@ class MergingTransformer:
         output_dict: bool = False,
         **masks: Any,
     ) -> Any:
-        """Return the tokens after several blocks, unmerged; arguments and forms are timm's."""
+        """Return the tokens after several blocks, unmerged; arguments and formats are timm's."""
         options = dict(masks, output_dict=True) if output_dict else masks
         if not self.token_merging.schedule.merges:
             return super().forward_intermediates(  # type: ignore[misc]
@@ -193,7 +193,7 @@ def _run_block(
     representative: Optional[Tensor],
     **keywords: Any,
 ) -> tuple[Optional[Tensor], ...]:
-    """Run one block with a state of its own, so that checkpointing can run it again from the same start."""
+    """Run one block with a separate state, so that activation checkpointing can repeat it from the same start."""
     merging = Merging(r, prefix, proportional, unmerged_order, size, merged_index, representative)
     x = block(x, merging=merging, **keywords)
     return x, merging.size, merging.merged_index, merging.representative

@@ -1,4 +1,4 @@
-"""Token merging on a built model, and off it again."""
+"""Add token merging to a built model, and remove it."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -25,7 +25,7 @@ _WHAT_WORKS = (
 
 
 class _Classes(NamedTuple):
-    """timm's classes and those that merge in their place, by each other."""
+    """timm's classes and their merging counterparts, in both directions."""
 
     transformers: dict[type[nn.Module], type[nn.Module]]
     blocks: dict[type[nn.Module], type[nn.Module]]
@@ -36,7 +36,7 @@ class _Classes(NamedTuple):
 
 @cache
 def _classes() -> _Classes:
-    """Import the classes that merge, on the first use: they are built on the inside of timm's."""
+    """Import the merging classes on first use, as they depend on timm's internals."""
     from .merging_blocks import MERGING_ATTENTIONS, MERGING_BLOCKS
     from .merging_transformers import MERGING_TRANSFORMERS
 
@@ -46,7 +46,7 @@ def _classes() -> _Classes:
 
 
 class TokenMergingHandle:
-    """The handle of :func:`add_token_merging`: it prints what merges, and can undo it.
+    """The handle of :func:`add_token_merging`, which prints the merging settings and can undo them.
 
     Args:
         transformers (dict[str, MergingTransformer]): The transformers that merge now, by their names in the model.
@@ -62,7 +62,7 @@ class TokenMergingHandle:
         self.names = tuple(transformers)
 
     def undo(self) -> None:
-        """Make the transformers again what they were before, to the last bit."""
+        """Restore the transformers as they were before."""
         for name, transformer in self._transformers.items():
             settings = self._before[name]
             if settings is None:
@@ -98,7 +98,7 @@ def add_token_merging(
     last_block: Optional[int] = None,
     unmerged_order: str = 'official',
 ) -> TokenMergingHandle:
-    """Let the plain transformers in a model merge tokens that are alike, from now on, in place.
+    """Make the plain transformers in a model merge similar tokens, in place.
 
     `Token Merging <https://arxiv.org/abs/2210.09461>`_ (Bolya et al., 2023): between attention and MLP of each block
     the most similar tokens become one, their size-weighted mean. No parameter is added, changed or renamed:
@@ -166,7 +166,7 @@ def add_token_merging(
 
 
 def remove_token_merging(model: nn.Module) -> None:
-    """Take token merging off everything in a model, copies included, which know nothing of the original's handle."""
+    """Remove token merging from all transformers in a model, including copies without a handle."""
     for module in list(model.modules()):
         if _merges(module):
             _make_plain(module)
@@ -174,7 +174,7 @@ def remove_token_merging(model: nn.Module) -> None:
 
 @torch.no_grad()
 def merged_tokens(transformer: nn.Module, images: Tensor) -> 'list[MergedTokens]':
-    """Return the tokens after each block with their sizes and which patches are in them, to look at or to draw.
+    """Return the tokens after each block, with their sizes and the patches in each, for inspection or drawing.
 
     Args:
         transformer (nn.Module): A timm transformer to which :func:`add_token_merging` was applied (in a HybridBackbone,
@@ -203,7 +203,7 @@ def _merges(module: nn.Module) -> bool:
 
 
 def _merging_blocks(model: nn.Module) -> dict[nn.Module, int]:
-    """In how many of its blocks a transformer may merge, where a module around it limits them."""
+    """Return in how many of its blocks a transformer may merge, as limited by a module around it."""
     return {key: value for part in model.modules() for key, value in getattr(part, 'merging_blocks', {}).items()}
 
 
@@ -221,7 +221,7 @@ def _make_plain(transformer: Any) -> None:
 
 
 def _check_parts(transformer: Any) -> None:
-    """Raise unless attention and MLP of every block follow each other, in a form that is known."""
+    """Raise unless attention and MLP of every block are sequential and of known types."""
     classes = _classes()
     kinds = {type(transformer)}
     for number, block in enumerate(transformer.blocks):
@@ -239,7 +239,7 @@ def _check_parts(transformer: Any) -> None:
 
 
 def _why_not(model: nn.Module) -> str:
-    """Name what looks like a transformer and is none of the plain ones."""
+    """Name transformers in the model that are not of the supported plain kind."""
     for name, module in model.named_modules():
         if hasattr(module, 'forward_features'):
             kind = type(module).__name__

@@ -1,4 +1,4 @@
-"""Backbones: two streams over one image; a stream is a timm model or any registered backbone."""
+"""Backbones: one or two streams over an image, each a timm model or any registered backbone."""
 
 from .hybrid_backbone import HybridBackbone
 from .registered_stream import RegisteredStream

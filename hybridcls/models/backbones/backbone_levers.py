@@ -1,4 +1,4 @@
-"""The levers of a HybridBackbone: each key is read and checked here, once."""
+"""Read and check the lever keys of a HybridBackbone."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Optional, Union
@@ -20,7 +20,7 @@ _WORKS_ON = dict(
 
 
 class BackboneLevers(NamedTuple):
-    """The levers of a HybridBackbone; the keys are described there.
+    """The levers of a HybridBackbone, whose docstring describes the keys.
 
     Args:
         cbam (dict, optional): Settings of :class:`CBAM`; None: off.
@@ -46,7 +46,7 @@ class BackboneLevers(NamedTuple):
         lora_rank: Union[int, dict] = 0,
         lora_alpha: Optional[float] = None,
     ) -> 'BackboneLevers':
-        """Read the keys of a backbone that has these streams.
+        """Read the lever keys of a backbone with these streams.
 
         Args:
             streams (Mapping[str, dict]): The configs of the streams that are given, by name.
@@ -93,7 +93,7 @@ class BackboneLevers(NamedTuple):
 
     @property
     def summarizes_all(self) -> bool:
-        """Whether the TokenLearner comes after the last block."""
+        """Whether the TokenLearner follows the last block."""
         return self.token_learner is not None and self.after_block is None
 
 
@@ -110,7 +110,7 @@ def _read_cbam(value: Any) -> Optional[dict]:
 
 
 def _read_token_learner(value: Any) -> tuple[Optional[dict], Optional[int]]:
-    """Return the settings of TokenLearner, and after which block it stands."""
+    """Return the settings of TokenLearner, and the block that it follows."""
     if not isinstance(value, dict):
         check_number('HybridBackbone', 'token_learner_tokens', value, 0, integer=True, advice='0 switches it off.')
         value = dict(num_tokens=value)

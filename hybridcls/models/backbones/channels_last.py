@@ -1,4 +1,4 @@
-"""Let CNN streams compute in the memory layout channels last (NHWC), where it is faster."""
+"""Compute CNN streams in the memory format channels last (NHWC), where it is faster."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ __all__ = ['cnn_streams', 'gains_by_channels_last', 'set_channels_last']
 
 
 def cnn_streams(model: nn.Module) -> dict[str, Stream]:
-    """Return the CNN streams of a model, by their names in it: what stands under ``cnn``."""
+    """Return the CNN streams of a model, those under ``cnn``, by their names in it."""
     return {
         f'{name}.cnn'.removeprefix('.'): module.cnn
         for name, module in model.named_modules()
@@ -23,7 +23,7 @@ def cnn_streams(model: nn.Module) -> dict[str, Stream]:
 
 
 def set_channels_last(model: nn.Module, names: Iterable[str]) -> None:
-    """Let the CNN streams of these names, and no others, compute in channels last.
+    """Set channels last for the CNN streams with these names, and for no others.
 
     Their images are laid out so, and convolutions keep the layout. Shapes, parameters, their gradients, the optimizer's
     state and checkpoints are untouched: fused optimizers are wrong on a CPU where these differ in layout. Results
@@ -35,7 +35,7 @@ def set_channels_last(model: nn.Module, names: Iterable[str]) -> None:
 
 
 def gains_by_channels_last(stream: Stream) -> bool:
-    """Whether a CNN is of the kind that was measured to be faster in channels last, in float32 on a CPU.
+    """Return whether a CNN is of a kind measured to be faster in channels last, in float32 on a CPU.
 
     That are those with BatchNorm most of whose convolutions are of one pixel or in groups (EfficientNet, MobileNet,
     RegNet, bottleneck ResNets): 0.6 to 0.8 of the time. A ConvNeXt is laid out so by itself; for 3 x 3 convolutions it

@@ -1,4 +1,4 @@
-"""Compile the streams of a model, each in one graph, and nothing else of it."""
+"""Compile each stream of a model in one graph, and nothing else of the model."""
 
 import inspect
 import logging
@@ -23,7 +23,7 @@ _WITHOUT_COMPILER = ('eager', 'aot_eager')  # backends that build nothing
 
 
 def compile_streams(model: nn.Module, share_variants: bool = False, **options: Any) -> list[str]:
-    """Let ``torch.compile`` build each stream of a model at its first call, in place.
+    """Set up each stream of a model, in place, to be compiled by ``torch.compile`` at its first call.
 
     The names of parameters and modules, and so checkpoints, stay as they are; a copy of the model (EMA) runs
     uncompiled. Neck, head, loss and preprocessing are not compiled: they take little time, and parts of them ask for
@@ -97,7 +97,7 @@ def compiled_parts(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def check_compiler(device_type: str, backend: Any = 'inductor') -> None:
-    """Raise if ``torch.compile`` cannot build anything here; it would say so after minutes, in its own words.
+    """Raise early if ``torch.compile`` cannot work here; otherwise it would fail late and less clearly.
 
     Args:
         device_type (str): ``'cpu'``, ``'cuda'``.

@@ -1,4 +1,4 @@
-"""One timm model, or two streams, a CNN and a vision transformer, that look at the same image."""
+"""One timm model, or two streams, a CNN and a vision transformer, over the same image."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -157,7 +157,7 @@ class HybridBackbone(BaseModule):
             add_token_merging(self.vit, levers.token_merging, last_block=levers.after_block)
 
     def _add_lora(self, levers: BackboneLevers) -> None:
-        """Put LoRA on the streams; last, so that what the other levers change is seen."""
+        """Add LoRA to the streams; last, to see the changes of the other levers."""
         if not levers.lora:
             return
         for name, settings in levers.lora.items():
@@ -182,19 +182,19 @@ class HybridBackbone(BaseModule):
         return any(stream.takes_unit_range for stream in self._streams())
 
     def init_weights(self) -> None:
-        """Initialise what has an ``init_cfg``. A training begins: the first images are checked to be in [0, 1]."""
+        """Initialize parts that have an ``init_cfg``; the first training images are then checked to be in [0, 1]."""
         super().init_weights()
         self._check_next_images = self.takes_unit_range
 
     def train(self, mode: bool = True) -> 'HybridBackbone':
-        """Set the mode; BatchNorm that LoRA or ``norm_eval`` has frozen stays in eval mode."""
+        """Set the mode; BatchNorm layers frozen by LoRA or ``norm_eval`` stay in eval mode."""
         super().train(mode)
         for module in self._frozen_batchnorms:
             module.eval()
         return self
 
     def _place_token_learner(self, after_block: int) -> None:
-        """Let the blocks after ``after_block`` see the prefix tokens and K summaries instead of all patch tokens."""
+        """Make the blocks after ``after_block`` see the prefix tokens and K summaries instead of all patch tokens."""
         model = self.vit.model
         if not isinstance(model, VisionTransformer) or getattr(model, 'rope', None) is not None:
             raise ValueError(
@@ -226,11 +226,11 @@ class HybridBackbone(BaseModule):
 
     @property
     def merging_blocks(self) -> dict[nn.Module, int]:
-        """In how many of its blocks the transformer may merge tokens: summaries of a TokenLearner do not merge."""
+        """In how many of its blocks the transformer may merge tokens: summaries of a TokenLearner are not merged."""
         return {} if self._summarized_after is None else {self.vit.model: self._summarized_after}
 
     def stream_parts(self) -> dict[str, tuple[str, ...]]:
-        """Return the names of the submodules that make up each stream: the model, and what sits on it."""
+        """Return the names of each stream's submodules: the model, and the modules attached to it."""
         sits_on = dict(cnn='cbam', vit='token_learner')
         return {
             name: tuple(part for part in (name, sits_on[name]) if getattr(self, part) is not None)
@@ -266,7 +266,7 @@ class HybridBackbone(BaseModule):
 
     @staticmethod
     def _after(stream: Any) -> tuple[int, int]:
-        """The last depth of a stream."""
+        """Return the last depth of a stream."""
         first = next(name for name, _ in stream.named_parameters())
         count = stream.get_layer_depth(first, '')[1]
         return count - 1, count
@@ -279,7 +279,7 @@ class HybridBackbone(BaseModule):
         return tuple(feature for name in self.stream_names for feature in self.stream_features(name, x))
 
     def stream_features(self, name: str, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the features of one stream, as they stand among those of :meth:`forward`.
+        """Return the features of one stream, in the same form as in :meth:`forward`.
 
         Args:
             name (str): One of ``stream_names``.
@@ -296,7 +296,7 @@ def _as_tuple(feature: Union[Tensor, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
 
 
 def _check_streams(streams: dict[str, Any]) -> None:
-    """Raise unless there is a stream, and each is a dict."""
+    """Raise unless there is at least one stream, and each is a dict."""
     if not streams:
         raise ValueError(
             'HybridBackbone: neither cnn nor vit is given. Name at least one stream, for example '

@@ -59,7 +59,7 @@ class RegisteredStream(Stream):
         return channels_of(probe_output(self, height, width, len(self.mean)))
 
     def _gives_channels_last(self, height: int, width: int) -> bool:
-        """Whether maps are (B, h, w, C): the backbone says it, or C is what a larger image leaves as it is."""
+        """Return whether maps are (B, h, w, C): the backbone declares it, or C does not change with the image size."""
         declared = getattr(self.model, 'output_fmt', None)
         if declared is not None:
             return declared == 'NHWC'
@@ -71,7 +71,7 @@ class RegisteredStream(Stream):
         return [a != b for a, b in zip(small, large, strict=True)] == [False, True, True, False]
 
     def _last(self, feature: Any) -> Tensor:
-        """The last of what the backbone gives."""
+        """Return the last of the backbone's outputs."""
         while isinstance(feature, (tuple, list)) and feature:
             feature = feature[-1]
         if not isinstance(feature, Tensor):
@@ -84,12 +84,12 @@ class RegisteredStream(Stream):
         return feature
 
     def init_weights(self) -> None:
-        """Initialise the backbone as its own config says (``init_cfg``, pretrained weights included)."""
+        """Initialize the backbone by its own config (``init_cfg``, pretrained weights included)."""
         if hasattr(self.model, 'init_weights'):
             self.model.init_weights()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Return (depth, number of depths) of a parameter, if the backbone tells; see :class:`TimmStream`."""
+        """Return (depth, number of depths) of a parameter, if the backbone defines depths; see :class:`TimmStream`."""
         if not hasattr(self.model, 'get_layer_depth'):
             raise ValueError(
                 f'RegisteredStream: {type(self.model).__name__} does not tell in which order its '
@@ -100,7 +100,7 @@ class RegisteredStream(Stream):
         return self.model.get_layer_depth(param_name, prefix=f'{prefix}model.')
 
     def forward(self, x: Tensor, on_map: OnMap = None) -> Tensor:
-        """Normalise the images and return the last feature of the backbone, a map changed by ``on_map`` first."""
+        """Normalize the images and return the backbone's last feature; ``on_map`` is applied to a map."""
         feature = self._last(self.model(self.normalized(x)))
         if self._channels_last and feature.dim() == 4:
             feature = feature.permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""A stream of a hybrid backbone, and what a backbone of any package must do to be one."""
+"""A stream of a hybrid backbone, and the requirements on a backbone of any package."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union
@@ -65,7 +65,7 @@ class Stream(nn.Module):
         default_mean: Sequence[float],
         default_std: Sequence[float],
     ) -> None:
-        """Keep a mean and a standard deviation of RGB in [0, 1]; the defaults fit images of other channels, too."""
+        """Store mean and standard deviation for RGB in [0, 1]; the defaults also fit images of other channels."""
         channels = input_channels(self.model)
         for name, given, default in (('mean', mean, default_mean), ('std', std, default_std)):
             values = list(given) if given is not None else for_channels(default, channels)
@@ -79,7 +79,7 @@ class Stream(nn.Module):
                 self.takes_unit_range = is_for_unit_range(values)
 
     def map_channels(self) -> int:
-        """Return C of the last map, which :data:`OnMap` sees.
+        """The number of channels C of the last map, which :data:`OnMap` receives.
 
         Raises:
             ValueError: If the stream gives no map.
@@ -91,7 +91,7 @@ class Stream(nn.Module):
         return type(self.model).__name__
 
     def normalized(self, x: Tensor) -> Tensor:
-        """Return images of RGB in [0, 1] as the model was trained with them."""
+        """Normalize images, RGB in [0, 1], as the model was trained with them."""
         x = (x - self.mean) / self.std
         return x if self.memory_format is None else x.contiguous(memory_format=self.memory_format)
 
@@ -112,7 +112,7 @@ class Stream(nn.Module):
 
 
 class _LastMap(nn.Module):
-    """The last map of a stream, before it is pooled."""
+    """The last map of a stream, before pooling."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""From the config of a stream to the stream."""
+"""Build a stream from its config."""
 
 from typing import Union
 

@@ -1,4 +1,4 @@
-"""The stream, CNN or transformer, that a timm model is by what it gives."""
+"""Determine whether a timm model is the CNN or the transformer stream, by its output."""
 
 from typing import Any
 

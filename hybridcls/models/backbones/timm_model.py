@@ -1,4 +1,4 @@
-"""Create a timm model without its classifier, or say in a sentence why that cannot be."""
+"""Create a timm model without its classifier, or explain in a sentence why that fails."""
 
 import itertools
 import os
@@ -101,7 +101,7 @@ def create_timm_model(
 
 
 def check_model_name(caller: str, model_name: Any) -> None:
-    """Raise a ValueError with near names unless timm has a model, and weights, of this name.
+    """Raise a ValueError with similar names unless timm has a model, and weights, of this name.
 
     Names with a source (``local-dir:...``, ``hf-hub:...``) are left to it.
     """
@@ -123,7 +123,7 @@ def check_model_name(caller: str, model_name: Any) -> None:
 
 
 def check_weights(stream: Mapping[str, Any], img_size: Union[int, Sequence[int], None]) -> None:
-    """Raise unless the file of weights of a stream is for its model; builds no more of the model than that needs.
+    """Raise unless a stream's weights file matches its model, of which only the needed part is built.
 
     Args:
         stream (Mapping): Its config. A file behind an address, or of JAX, is left to the build.
@@ -146,7 +146,7 @@ def check_weights(stream: Mapping[str, Any], img_size: Union[int, Sequence[int],
 def _load(
     model: Any, model_name: str, checkpoint_path: str, timm_args: dict, cut_off: set[str], only_check: bool
 ) -> None:
-    """Load the weights that were asked for, all of them or none."""
+    """Load the requested weights, all of them or none."""
     config = dict(model.pretrained_cfg)
     if model_name.startswith('local-dir:'):
         model_name = config['architecture']
@@ -167,7 +167,7 @@ def _load(
 
 
 def _create_with_most(optional: set[str], model_name: str, args: dict) -> nn.Module:
-    """Create the model with as many of the optional arguments as it takes.
+    """Create the model with as many of the optional arguments as it accepts.
 
     By trying: what an architecture takes is known to its constructor alone, since timm's functions pass ``**kwargs`` on
     and resolve old names and local folders; no weight is loaded yet.
@@ -184,7 +184,7 @@ def _create_with_most(optional: set[str], model_name: str, args: dict) -> nn.Mod
 
 
 def _explained(error: TypeError, model_name: str, written: dict) -> TypeError:
-    """Name the argument that the model does not take, or whose value it cannot use: the one that fails alone."""
+    """Name the argument that the model does not accept, or whose value is invalid: the one that fails alone."""
     for key, value in written.items():
         if key == 'pretrained_cfg_overlay':
             continue
@@ -205,7 +205,7 @@ def _explained(error: TypeError, model_name: str, written: dict) -> TypeError:
 
 
 def map_indices(caller: str, model: Any, model_name: str, out_indices: Union[int, Sequence[int]]) -> tuple[int, ...]:
-    """Return ``out_indices`` as numbers from 0 to that of the last map, in order; negative ones count from the end.
+    """Return ``out_indices`` as ascending numbers from 0 to the last map; negative ones count from the end.
 
     Raises:
         ValueError: If the model has no such map, or one is named twice; tells the strides of its maps.
@@ -224,7 +224,7 @@ def map_indices(caller: str, model: Any, model_name: str, out_indices: Union[int
 
 
 def _cut(model: Any, indices: Sequence[int]) -> set[str]:
-    """Take off what comes after the last of these maps, and return the names of its weights."""
+    """Remove the layers after the last of these maps, and return the names of their weights."""
     before = set(model.state_dict())
     model.prune_intermediate_layers(list(indices), prune_norm=True, prune_head=True)
     if isinstance(getattr(model, 'head', None), nn.Module):
@@ -233,13 +233,13 @@ def _cut(model: Any, indices: Sequence[int]) -> set[str]:
 
 
 def patch_size(model: nn.Module) -> Optional[tuple[int, int]]:
-    """Height and width of the patches of a model that cuts its images into such."""
+    """Return height and width of a model's patches, if it divides images into patches."""
     patch = getattr(getattr(model, 'patch_embed', None), 'patch_size', None)
     return None if patch is None else (patch, patch) if isinstance(patch, int) else tuple(patch)
 
 
 def fixed_size(model: nn.Module) -> Optional[tuple[int, int]]:
-    """The only image size (h, w) the model takes, or None if it takes any."""
+    """Return the only image size (h, w) that the model accepts, or None if it accepts any."""
     embed = getattr(model, 'patch_embed', None)
     size = getattr(embed, 'img_size', None)
     if size is None or not getattr(embed, 'strict_img_size', True):

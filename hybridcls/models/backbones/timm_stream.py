@@ -18,7 +18,7 @@ from .timm_model import create_timm_model, fixed_size, map_indices, patch_size
 
 @MODELS.register_module()
 class TimmStream(Stream):
-    """A timm model that gives a feature map, patch tokens or its pooled vector.
+    """A timm model that returns a feature map, patch tokens or its pooled vector.
 
     Args:
         model_name (str): Any name of ``timm.list_models()``, old names included.
@@ -132,7 +132,7 @@ class TimmStream(Stream):
         return self.model_name
 
     def _find_channels(self, img_size: Union[int, Sequence[int], None]) -> Union[int, tuple[int, ...]]:
-        """Let the model see the shape of an image: tells its channels, and an impossible size fails here and now."""
+        """Run the model on the shape of an image, to find its channels and to reject an impossible size early."""
         size = img_size or self.img_size or self.model.pretrained_cfg['input_size'][1:]
         height, width = self._probed_size = (size, size) if isinstance(size, int) else tuple(size)
         patch = patch_size(self.model)
@@ -164,7 +164,7 @@ class TimmStream(Stream):
             ) from error
 
     def _grid_of(self, num_tokens: int, height: int, width: int) -> tuple[int, int]:
-        """The grid (h, w) that so many patch tokens of an image come from."""
+        """Return the grid (h, w) of so many patch tokens of an image."""
         stride = round((height * width / num_tokens) ** 0.5)  # of models in stages
         for step in (patch_size(self.model) or (stride, stride), (stride, stride)):
             down = (height // step[0], width // step[1])
@@ -210,14 +210,14 @@ class TimmStream(Stream):
                 self._frozen_modules.append(module)
 
     def train(self, mode: bool = True) -> 'TimmStream':
-        """Set the mode; what is frozen stays in eval mode (running statistics, stochastic depth)."""
+        """Set the mode; frozen parts stay in eval mode (running statistics, stochastic depth)."""
         super().train(mode)
         for module in self._frozen_modules:
             module.eval()
         return self
 
     def forward(self, x: Tensor, on_map: OnMap = None) -> Union[Tensor, tuple[Tensor, ...]]:
-        """Normalise the images and return the feature; ``on_map`` changes the last map, before any pooling."""
+        """Normalize the images and return the feature; ``on_map`` changes the last map before pooling."""
         if self.img_size is not None and tuple(x.shape[-2:]) != self.img_size:
             expected, got = ' x '.join(map(str, self.img_size)), ' x '.join(map(str, x.shape[-2:]))
             raise ValueError(
@@ -236,7 +236,7 @@ class TimmStream(Stream):
         return feature if on_map is None else on_map(feature)
 
     def _vector_after(self, on_map: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """What the model gives for a last map that is changed first; then come its own norm and pooling."""
+        """Return the model's output with its last map changed, before its own norm and pooling."""
         feature = self.model.forward_features(x)
         if not isinstance(feature, Tensor) or feature.dim() != 4:
             raise ValueError(
@@ -250,7 +250,7 @@ class TimmStream(Stream):
         return self.model.forward_head(feature)
 
     def _feature(self, x: Tensor) -> Tensor:
-        """The map or the tokens of normalised images."""
+        """Return the map or the tokens of normalized images."""
         feature = self.model.forward_features(x)
         if feature.dim() == 4:
             feature = self.model.forward_head(feature, pre_logits=True)  # the pooling is off: what is left is norms

@@ -1,1 +1,1 @@
-"""From the config of a backbone, a neck and a head to parts that fit each other."""
+"""Build a backbone, a neck and a head that fit each other from their configs."""

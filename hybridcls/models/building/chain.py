@@ -1,4 +1,4 @@
-"""Backbone, neck and head, built so that the channels of one are the ``in_channels`` of the next."""
+"""Build backbone, neck and head so that the channels of one are the ``in_channels`` of the next."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional, Union
@@ -19,7 +19,7 @@ Channels = Union[int, tuple[int, ...], None]  # of a feature, or of each feature
 
 
 class Chain(NamedTuple):
-    """Parts that fit each other.
+    """A backbone, a neck and a head that fit each other.
 
     Args:
         backbone (nn.Module): The backbone.
@@ -35,7 +35,7 @@ class Chain(NamedTuple):
 
 
 def build_chain(caller: str, backbone: Part, neck: Optional[Part] = None, head: Optional[Part] = None) -> Chain:
-    """Build the parts in order; a neck or head without ``in_channels`` gets the channels of what stands before it.
+    """Build the parts in order; ``in_channels`` of a neck or head is filled with the channels of the part before.
 
     The channels of a part are its ``out_channels``, else those of a forward pass on the meta device. A backbone whose
     class takes ``pooled`` gets it where a head has no neck before it.
@@ -79,7 +79,7 @@ def build_chain(caller: str, backbone: Part, neck: Optional[Part] = None, head: 
 
 
 def build_part(caller: str, name: str, part: Part, **known: Any) -> nn.Module:
-    """Build a part from its config, and fill in what its class takes, the config leaves open and is known.
+    """Build a part from its config, filling known arguments that its class takes and the config leaves open.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -103,7 +103,7 @@ def build_part(caller: str, name: str, part: Part, **known: Any) -> nn.Module:
 
 
 def as_features(caller: str, part: str, features: Any) -> Any:
-    """Return what a backbone or a neck returned as a tuple; a dict is a TypeError."""
+    """Return the output of a backbone or neck as a tuple; a dict is a TypeError."""
     if isinstance(features, dict):
         raise TypeError(
             f'{caller}: expected a tensor or a tuple of tensors from the {part}, got a dict with the keys '
@@ -113,7 +113,7 @@ def as_features(caller: str, part: str, features: Any) -> Any:
 
 
 def _pooled(backbone: Part) -> Part:
-    """A backbone before a head, which takes vectors: one that can pools its features, unless its config says not to."""
+    """Return a backbone's config for a head, which takes vectors: ``pooled=True`` if possible and not set otherwise."""
     if not isinstance(backbone, dict) or 'type' not in backbone or backbone.get('pooled') is not None:
         return backbone
     return dict(backbone, pooled=True) if takes_argument(MODELS.class_of(backbone), 'pooled') else backbone

@@ -1,4 +1,4 @@
-"""The data preprocessor of a classifier, built with what its head knows."""
+"""Build the data preprocessor of a classifier, with settings from its head."""
 
 from typing import Optional, Union
 

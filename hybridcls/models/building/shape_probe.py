@@ -1,4 +1,4 @@
-"""Find the shapes of a module's output for an image of some size, without computing it."""
+"""Find the shape of a module's output for an image size, without computing it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ['channels_of', 'probe_shapes', 'probe_output']
 
 
 def probe_shapes(module: nn.Module, *inputs: Any) -> Any:
-    """Return the output of a module in eval mode for inputs of some shapes, as tensors of which only shapes count.
+    """Return the output of a module in eval mode for inputs of some shapes, as tensors with shapes but no values.
 
     Everything runs on the meta device: no arithmetic, no memory, no running statistics moved, no random numbers drawn.
     Only if an operation of the module has no meta form, zeros are computed with.
@@ -41,7 +41,7 @@ def probe_shapes(module: nn.Module, *inputs: Any) -> Any:
 
 
 def probe_output(module: nn.Module, height: int, width: int, channels: int = 3) -> Any:
-    """Return what :func:`probe_shapes` does for one image, ``(1, channels, height, width)``."""
+    """Run :func:`probe_shapes` for one image, ``(1, channels, height, width)``."""
     return probe_shapes(module, torch.empty(1, channels, height, width, device='meta'))
 
 

@@ -1,4 +1,4 @@
-"""Classifiers: what joins backbone, neck and head, and is what the Runner trains."""
+"""Classifiers, which join backbone, neck and head, and are the models that the Runner trains."""
 
 from .backward_compat import BackwardCompat
 from .distillation import Distillation

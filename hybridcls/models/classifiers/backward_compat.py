@@ -1,4 +1,4 @@
-"""The terms that keep a classifier's embeddings comparable with those of an old model."""
+"""The losses that keep a classifier's embeddings compatible with those of an old model."""
 
 from typing import Any, Optional
 
@@ -49,7 +49,7 @@ class BackwardCompat:
         return self
 
     def losses(self, images: Tensor, features: Any, data_samples: Any) -> dict[str, Tensor]:
-        """Return the terms of a batch.
+        """Return the losses of a batch.
 
         Args:
             images (Tensor): What the classifier saw, RGB in [0, 1], all views.
@@ -76,7 +76,7 @@ class BackwardCompat:
 
 
 def class_means(embeddings: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return the L2-normalized means of L2-normalized embeddings, and where each class is.
+    """Return the L2-normalized class means of L2-normalized embeddings, and the row of each class.
 
     Args:
         embeddings (Tensor): (N, D), any norm.

@@ -1,4 +1,4 @@
-"""A trained model's predictions with calibrated probabilities, whoever asks it: a test or an inferencer."""
+"""Calibrate a trained model's predictions, in tests and inferencers alike."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ __all__ = ['attach_calibration', 'calibrate_predictions', 'precision_of']
 def attach_calibration(
     model: nn.Module, calibration: Calibration, version: int, token_merging_ratio: Optional[float] = None
 ) -> Callable[[], None]:
-    """Let all predictions of a model be calibrated, from now on.
+    """Calibrate all predictions of a model from now on.
 
     What it was made for is compared, precision and size of images with the first batch: another one is an error if the
     calibration has a threshold, whose guarantee would not hold, or a stream is skipped by it; else a warning.
@@ -64,7 +64,7 @@ def attach_calibration(
 def calibrate_predictions(
     samples: Sequence[DataSample], calibration: Calibration, main: Any = None
 ) -> Sequence[DataSample]:
-    """Write calibrated predictions onto samples.
+    """Write calibrated probabilities to samples.
 
     Fields: ``pred_score`` (C,) and ``pred_label`` (1,); with a threshold for the risk ``answered`` (1,), bool: whether
     the largest score is at least the threshold; with sets ``prediction_set`` (n,), int64: the classes whose score is at
@@ -117,7 +117,7 @@ def calibrate_predictions(
 
 
 def precision_of(device: torch.device) -> str:
-    """Return the precision that a model computes with now on a device: ``'float32'``, or that of autocast."""
+    """Return the precision that a model presently computes with on a device: ``'float32'``, or that of autocast."""
     kind = device.type
     if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return 'float32'
@@ -125,7 +125,7 @@ def precision_of(device: torch.device) -> str:
 
 
 def _compare(calibration: Calibration, inputs: Tensor, guarantees: bool) -> None:
-    """Compare a batch with those that a calibration was made from."""
+    """Compare the conditions of a batch with those that a calibration was fitted under."""
     precision = precision_of(inputs.device)
     if precision != calibration.precision:
         _tell(f'in {calibration.precision}, and these are in {precision}', guarantees)
@@ -136,7 +136,7 @@ def _compare(calibration: Calibration, inputs: Tensor, guarantees: bool) -> None
 
 
 def _tell(difference: str, guarantees: bool) -> None:
-    """Warn of what a calibration was not made for, or refuse it where a guarantee depends on that."""
+    """Warn of conditions that a calibration was not fitted for, or reject them if a guarantee depends on them."""
     text = f'calibration: it was made from scores that were computed {difference}.'
     if guarantees:
         raise ValueError(

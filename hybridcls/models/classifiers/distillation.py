@@ -1,4 +1,4 @@
-"""The distillation terms that a teacher adds to the losses of a classifier."""
+"""The distillation losses that a teacher adds to those of a classifier."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ class Distillation:
         return self
 
     def add_to(self, losses: dict[str, Any], student: Any, images: Tensor, features: Any) -> dict[str, Any]:
-        """Weigh the losses of the task, and add the terms.
+        """Weight the losses of the task, and add the distillation losses.
 
         Args:
             losses (dict[str, Tensor | list[Tensor]]): The head's; entries whose name contains ``loss`` are its task.

@@ -1,4 +1,4 @@
-"""An ensemble of trained classifiers, with the uncertainty of their disagreement."""
+"""An ensemble of trained classifiers, with the uncertainty from their disagreement."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
@@ -127,7 +127,7 @@ class EnsembleClassifier(BaseClassifier):
         return self.predict(inputs, data_samples)
 
     def test_step(self, data: Union[dict, tuple, list]) -> list[DataSample]:
-        """Predict a batch; the predictions come to the CPU at once, as those of a HybridClassifier."""
+        """Predict a batch; the predictions are moved to the CPU at once, as a HybridClassifier does."""
         predictions = super().test_step(data)
         move_to_cpu(predictions)
         return predictions
@@ -146,7 +146,7 @@ class EnsembleClassifier(BaseClassifier):
 
 
 def _build(number: int, member: Union[Mapping[str, Any], nn.Module], common: dict) -> tuple[Any, Optional[ClassNames]]:
-    """Build a member; and read the names of its classes from its checkpoint."""
+    """Build a member, and read its class names from its checkpoint."""
     if isinstance(member, nn.Module):
         return member, getattr(member, 'class_names', None)
     check_known_keys(f'EnsembleClassifier: members[{number}]', member, ('checkpoint', *_PARTS))
@@ -176,7 +176,7 @@ def _build(number: int, member: Union[Mapping[str, Any], nn.Module], common: dic
 
 
 def _check_shapes(caller: str, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Raise in one sentence if weights are of another model, of other classes, or of another image size."""
+    """Raise in one sentence if weights are for another model, other classes, or another image size."""
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     theirs = {name: tuple(value.shape) for name, value in weights.items()}
     wrong = [name for name in {**own, **theirs} if own.get(name) != theirs.get(name)]

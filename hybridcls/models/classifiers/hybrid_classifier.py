@@ -1,4 +1,4 @@
-"""The model of every phase: backbone, neck and head, joined by the registry."""
+"""The model of every phase: backbone, neck and head, built from the registry."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional, Protocol, Union
@@ -27,10 +27,10 @@ STAGES = ('backbone', 'neck', 'pre_logits')
 
 
 class LossTerms(Protocol):
-    """Terms that something outside of the model, such as a teacher, adds to the losses of a batch."""
+    """The protocol of additional losses from outside of the model, such as a teacher's."""
 
     def add_to(self, losses: dict[str, Any], student: Any, images: Tensor, features: Any) -> dict[str, Any]:
-        """Return the losses with the terms; see :meth:`Distillation.add_to`."""
+        """Return the losses with the additional ones; see :meth:`Distillation.add_to`."""
 
 
 @MODELS.register_module()
@@ -131,7 +131,7 @@ class HybridClassifier(BaseClassifier):
         exclude_from_ddp(self)
 
     def _normalize_for_backbone(self) -> None:
-        """See that images are normalized once: by the streams, by the data preprocessor, or here."""
+        """Ensure that images are normalized once: by the streams, by the data preprocessor, or here."""
         given = range_after(self.data_preprocessor)
         if getattr(self.backbone, 'takes_unit_range', False) and given is not None:
             check_unit_range(f'HybridClassifier: {type(self.data_preprocessor).__name__}', *given)
@@ -150,7 +150,7 @@ class HybridClassifier(BaseClassifier):
 
     @property
     def img_size(self) -> Union[int, tuple[int, int], None]:
-        """The size (h, w) of images that the backbone was built for; None: any."""
+        """The image size (h, w) that the backbone was built for; None: any."""
         return getattr(self.backbone, 'img_size', None)
 
     @property
@@ -237,7 +237,7 @@ class HybridClassifier(BaseClassifier):
     def _predict(
         self, inputs: Tensor, features: Any, data_samples: Optional[list[DataSample]], **kwargs: Any
     ) -> list[DataSample]:
-        """Predict from the features of the inputs. (The inputs themselves are for classifiers that look again.)"""
+        """Predict from the features of the inputs. (The inputs themselves are for classifiers that use them again.)"""
         if data_samples is not None and len(features[-1]) != len(data_samples):
             images = len(data_samples)
             features = tuple(feature.unflatten(0, (-1, images)).mean(dim=0) for feature in features)
@@ -245,7 +245,7 @@ class HybridClassifier(BaseClassifier):
         return self.head.predict(features, data_samples, **kwargs)
 
     def val_step(self, data: Union[dict, tuple, list]) -> list[DataSample]:
-        """Predict a validation batch, and say what its losses would have been.
+        """Predict a validation batch, and add its losses.
 
         The losses are the head's, in eval mode, on the same forward pass; each sample carries those of its batch in
         ``val_losses``, so that their mean over the samples (metric ``ValLoss``) is right with a smaller last batch.
@@ -270,7 +270,7 @@ class HybridClassifier(BaseClassifier):
         return predictions
 
     def test_step(self, data: Union[dict, tuple, list]) -> list[DataSample]:
-        """Predict a batch; the predictions come to the CPU at once, for metrics that look at them one by one."""
+        """Predict a batch; the predictions are moved to the CPU at once, for metrics that read them one by one."""
         predictions = super().test_step(data)
         move_to_cpu(predictions)
         return predictions
@@ -288,13 +288,13 @@ class HybridClassifier(BaseClassifier):
 
 
 def _without_projection(module: nn.Module, state: dict, prefix: str, *args: Any) -> None:
-    """Leave out of a state dict what only the training with a teacher needed."""
+    """Remove weights from a state dict that only the training with a teacher needed."""
     for name in [name for name in state if name.startswith(f'{prefix}distill_projection.')]:
         del state[name]
 
 
 def _rows_of(features: Any, rows: list[int], num_samples: int) -> Any:
-    """The features of some of the samples, in all of their views."""
+    """Return the features of some samples, in all of their views."""
     if len(rows) == num_samples:
         return features
     return tuple(feature.unflatten(0, (-1, num_samples))[:, rows].flatten(0, 1) for feature in features)

@@ -1,4 +1,4 @@
-"""Uncertainty from dropout that stays active while predicting."""
+"""Monte Carlo dropout: uncertainty from dropout that stays active in prediction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ _STOCHASTIC_DEPTH = ('DropPath', 'StochasticDepth')  # timm's and mmcv's, torchv
 
 @MODELS.register_module()
 class MCDropoutClassifier(HybridClassifier):
-    """A ``HybridClassifier`` that predicts ``samples`` times with dropout active, and reports how much it disagrees.
+    """A ``HybridClassifier`` that predicts ``samples`` times with dropout, and reports how much the draws disagree.
 
     `Gal and Ghahramani <https://arxiv.org/abs/1506.02142>`_. It trains as its parent does and has the same weights
     under the same names, so that a trained ``HybridClassifier`` with dropout can be tested with
@@ -72,7 +72,7 @@ class MCDropoutClassifier(HybridClassifier):
             )
 
     def extract_feat(self, inputs: Tensor, stage: str = 'neck') -> Any:
-        """As the parent's; the embedding, after the neck, goes through the dropout."""
+        """Return features as the parent does, with dropout on the embedding after the neck."""
         if stage == 'backbone':
             return super().extract_feat(inputs, stage)
         if stage == 'neck':
@@ -95,7 +95,7 @@ class MCDropoutClassifier(HybridClassifier):
         return (*features[:-1], self.embedding_dropout(features[-1]))
 
     def _dropping(self, part: nn.Module) -> list[nn.Module]:
-        """The layers below a part that drop something when they are in training mode."""
+        """Return the layers in a part that drop activations in training mode."""
         found = []
         for module in part.modules():
             if isinstance(module, _DropoutNd):
@@ -110,7 +110,7 @@ class MCDropoutClassifier(HybridClassifier):
 
     @contextmanager
     def _draws(self, device: torch.device) -> Iterator[None]:
-        """A block with dropout active, and random numbers of its own."""
+        """Run the block with active dropout and a separate random state."""
         layers = [(module, module.training) for module in self._dropping(self)]
         on_device = [] if device.type == 'cpu' else [device]
         with torch.random.fork_rng(on_device, device_type='cuda' if device.type == 'cpu' else device.type):

@@ -1,4 +1,4 @@
-"""Several predictions of the same images, joined into one that knows how much they agree."""
+"""Aggregate several predictions of the same images, with the uncertainty from their disagreement."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -17,7 +17,7 @@ __all__ = ['aggregate_predictions', 'mixture_fields']
 def aggregate_predictions(
     caller: str, samples: list[DataSample], members: Sequence[Sequence[DataSample]]
 ) -> list[DataSample]:
-    """Write the mean score of T members, and their uncertainties, onto the samples.
+    """Write the mean score of T members, and their uncertainties, to the samples.
 
     Fields: ``pred_score`` (C,), the mean; ``pred_label`` (1,), its largest; in nats ``total`` = ``aleatoric`` +
     ``epistemic``, see :func:`hybridcls.functional.mixture_uncertainty`. Where the members are evidential, what they do
@@ -64,7 +64,7 @@ def aggregate_predictions(
 def mixture_fields(
     scores: Tensor, multi_label: bool, aleatoric: Optional[Tensor], vacuity: Optional[Tensor]
 ) -> dict[str, Tensor]:
-    """Return the uncertainties, ``(N,)`` each, of T members that are averaged.
+    """Return the uncertainties, ``(N,)`` each, of an average of T members.
 
     Args:
         scores (Tensor): ``(T, N, C)``.

@@ -1,4 +1,4 @@
-"""Test-time augmentation that knows how much the views of an image agree."""
+"""Test-time augmentation with the uncertainty from the disagreement of views."""
 
 from collections.abc import Sequence
 from typing import Union
@@ -15,7 +15,7 @@ from .mixture_predictions import aggregate_predictions
 
 @MODELS.register_module()
 class MixtureTTA(BaseTTAModel):
-    """Predict several views of each image, and join what was predicted, field by field.
+    """Predict several views of each image, and aggregate the predictions field by field.
 
     Views are members, as the members of an ensemble are:
 
@@ -48,13 +48,13 @@ class MixtureTTA(BaseTTAModel):
         super().__init__(module if isinstance(module, nn.Module) else MODELS.build(module))
 
     def merge_preds(self, data_samples_list: Sequence[Sequence[DataSample]]) -> list[DataSample]:
-        """Join the predictions of B images in T views each, given image by image."""
+        """Aggregate the predictions of B images in T views each, given image by image."""
         views = [list(samples) for samples in zip(*data_samples_list, strict=True)]
         return _join(views, [samples[0].new() for samples in data_samples_list])
 
 
 def _join(views: list[list[DataSample]], samples: list[DataSample]) -> list[DataSample]:
-    """Write what T views predict of B images onto the samples."""
+    """Aggregate the predictions of T views of B images onto the samples."""
     if not samples:
         return samples
     first = views[0][0]

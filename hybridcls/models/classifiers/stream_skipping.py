@@ -1,4 +1,4 @@
-"""Answer from one stream where its answer is sure, and run the other one for the other images alone."""
+"""Predict from one stream where its prediction is confident, and run the other stream for the other images alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -15,7 +15,7 @@ __all__ = ['StreamSkipping', 'channels_of_stream', 'check_skippable', 'fused_wit
 
 
 def skip_streams(model: Any, calibration: Optional[Calibration]) -> 'StreamSkipping':
-    """Let predictions of a model skip a stream as its calibration says; ``model.skipping = None`` ends it.
+    """Skip a stream in a model's predictions by its calibration; ``model.skipping = None`` ends it.
 
     Raises:
         ValueError: If the model has one stream, or its calibration does not say which images are sure.
@@ -32,7 +32,7 @@ def skip_streams(model: Any, calibration: Optional[Calibration]) -> 'StreamSkipp
 
 
 class StreamSkipping:
-    """What a :class:`HybridClassifier` does with a stream that it need not run for each image.
+    """Predict with a :class:`HybridClassifier` that runs one stream only for images where the other is not confident.
 
     The first stream sees all images. With the features of the other one replaced by constants, neck and head give an
     answer; where its largest score is at least the threshold, that answer stands and the other stream is not computed.
@@ -96,7 +96,7 @@ class StreamSkipping:
 
 
 def check_skippable(model: Any) -> tuple[str, ...]:
-    """Return the names of the streams of a model of which one can be skipped.
+    """Return the names of a model's streams, one of which can be skipped.
 
     Raises:
         ValueError: If it has one stream, several members, or a neck that fuses in a way of its own.
@@ -118,13 +118,13 @@ def check_skippable(model: Any) -> tuple[str, ...]:
 
 
 def channels_of_stream(model: Any, name: str) -> list[int]:
-    """Return the channels of the features of one stream."""
+    """Return the number of channels of a stream's features."""
     channels = getattr(model.backbone, name).out_channels
     return list(channels) if isinstance(channels, tuple) else [channels]
 
 
 def fused_without(model: Any, skipped: str, seen: Sequence[Tensor], filling: Sequence[Tensor]) -> Any:
-    """Return what the neck makes of the features of one stream, and constants for those of the other.
+    """Return the neck's output for the features of one stream, and constants for those of the other.
 
     Args:
         model (HybridClassifier): Of two streams; see :func:`check_skippable`.
@@ -137,5 +137,5 @@ def fused_without(model: Any, skipped: str, seen: Sequence[Tensor], filling: Seq
 
 
 def skips_of(samples: Sequence[DataSample]) -> Optional[Tensor]:
-    """Return which predictions were made without a stream, bool (B,); None where no stream is ever skipped."""
+    """Return which predictions were made without a stream, bool (B,); None if no stream is ever skipped."""
     return torch.tensor([len(sample.streams) == 1 for sample in samples]) if 'streams' in samples[0] else None

@@ -1,4 +1,4 @@
-"""A trained classifier that another one learns from: it is frozen, in eval mode, and sees images as it was trained."""
+"""A trained classifier as a teacher: frozen, in eval mode, with images preprocessed as in its training."""
 
 import weakref
 from collections.abc import Callable
@@ -62,16 +62,16 @@ class Teacher:
 
     @property
     def num_classes(self) -> Optional[int]:
-        """C, if the model says it."""
+        """The number of classes C, if the model defines it."""
         return self.model.num_classes
 
     def embedding_width(self, height: int, width: int) -> int:
-        """Return D of its embeddings, without computing anything."""
+        """Return the width D of its embeddings, without computing any."""
         height, width = self.img_size or (height, width)
         return int(probe_output(self.model, height, width)[1].shape[1])
 
     def __call__(self, images: Tensor) -> tuple[Any, Tensor]:
-        """Return logits ``(N, C)`` (of margin heads cosines times scale, without margin) and embeddings ``(N, D)``.
+        """Return logits ``(N, C)`` (for margin heads, scaled cosines without margin) and embeddings ``(N, D)``.
 
         The answers for the batch that was seen last are kept: a second pass over the *same tensor* (SAM's) costs
         nothing.
@@ -92,7 +92,7 @@ class Teacher:
         return self._answers
 
     def classify(self, embedding: Tensor) -> Tensor:
-        """Return the logits ``(N, C)`` of its head for embeddings ``(N, D)`` of another model, which get gradients."""
+        """Return its head's logits ``(N, C)`` for embeddings ``(N, D)`` of another model, which get gradients."""
         self._move(embedding.device)
         with outside_autocast(embedding):
             return self.model.network.head((at_least_float32(embedding),))
@@ -103,7 +103,7 @@ class Teacher:
 
 
 class _TeacherNetwork(nn.Module):
-    """From RGB in [0, 1] to (logits, embedding)."""
+    """A network from RGB in [0, 1] to (logits, embedding)."""
 
     network: Any
     mean: Tensor  # a timm model's
@@ -151,7 +151,7 @@ class _TeacherNetwork(nn.Module):
         return self.network.head(features) if self.gives_logits else None, _embedding_of(features)
 
     def _preprocessed(self, images: Tensor) -> Tensor:
-        """Return the images as the network's own data preprocessor would make them."""
+        """Preprocess the images as the network's own data preprocessor would."""
         preprocessor = self.network.data_preprocessor
         if getattr(preprocessor, 'gives_unit_range', False):
             return images

@@ -1,4 +1,4 @@
-"""Data preprocessors: from a batch of the data loader to the batch of the model."""
+"""Data preprocessors, which convert a batch of the data loader to the input of the model."""
 
 from .device_augment import DeviceAugment
 from .hybrid_data_preprocessor import HybridDataPreprocessor

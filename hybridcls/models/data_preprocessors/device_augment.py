@@ -1,4 +1,4 @@
-"""Augment whole batches on the device of the model, each image by draws of its own."""
+"""Augment complete batches on the model's device, each image by separate draws."""
 
 import math
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ class DeviceAugment(nn.Module):
         return torch.cat([self._view(images.float() / 255, generator) for _ in range(self.num_views)]) * 255
 
     def _view(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """One view of images in [0, 1]."""
+        """Return one view of images in [0, 1]."""
         count, _, height, width = images.shape
 
         def happens(share: float) -> Tensor:
@@ -154,7 +154,7 @@ class DeviceAugment(nn.Module):
         return _boxes(count, height, width, self.crop_ratio_range, self.ratio, generator, whole=True)
 
     def _cropped(self, images: Tensor, boxes: Tensor, flipped: Tensor) -> Tensor:
-        """Resize a part of each image to ``img_size``, mirrored where that is set."""
+        """Crop and resize each image to ``img_size``, mirrored where that is drawn."""
         _, channels, height, width = images.shape
         top, left, box_height, box_width = boxes.double().unbind(1)
         theta = torch.zeros(len(images), 2, 3, dtype=torch.float64)  # from the output to the image, both in [-1, 1]
@@ -166,7 +166,7 @@ class DeviceAugment(nn.Module):
         return F.grid_sample(images, grid, mode='bilinear', padding_mode='border', align_corners=False)
 
     def extra_repr(self) -> str:
-        """Describe what is set."""
+        """Return the settings, for ``print(model)``."""
         return f'img_size={self.img_size}, flip_prob={self.flip_prob}, num_views={self.num_views}'
 
 
@@ -183,7 +183,7 @@ def _boxes(
     generator: torch.Generator,
     whole: bool = False,
 ) -> Tensor:
-    """Draw rectangles by shares of the area and width / height, the first of ten that fits.
+    """Draw rectangles by shares of the area and aspect ratio (width / height), the first of ten that fits.
 
     Where none does: with ``whole``, the largest part in the middle whose width / height is allowed, else nothing.
     """
@@ -205,7 +205,7 @@ def _boxes(
 
 
 def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Whether each pixel lies in the rectangle of its image: (B, 1, H, W)."""
+    """Return whether each pixel lies in the rectangle of its image: (B, 1, H, W)."""
     top, left, high, wide = (edge[:, None] for edge in boxes.unbind(1))
     rows, columns = torch.arange(height, device=boxes.device), torch.arange(width, device=boxes.device)
     in_rows, in_columns = (rows >= top) & (rows < top + high), (columns >= left) & (columns < left + wide)

@@ -1,4 +1,4 @@
-"""From a batch of the data loader to the batch of the model."""
+"""Convert a batch of the data loader to the input of the model."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -15,7 +15,7 @@ from .image_range import range_of
 
 @MODELS.register_module()
 class HybridDataPreprocessor(ClsDataPreprocessor):
-    """Stack images, or several views of them, into one RGB batch in [0, 1]; each stream normalises it by itself.
+    """Stack images, or several views of them, into one RGB batch in [0, 1]; each stream normalizes it by itself.
 
     It is mmpretrain's preprocessor (padding, mixup and cutmix included) with three differences: several views are one
     bigger batch, nothing is normalized here (two pretrained streams may want two normalizations) unless you say how,
@@ -89,7 +89,7 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         self._images_checked = mean is not None
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Return the batch on the device of the model."""
+        """Return the batch on the model's device."""
         data_samples = data.get('data_samples')
         if self.label_check and self.num_classes is not None and data_samples is not None:
             _check_labels(data_samples, self.num_classes, training)
@@ -116,7 +116,7 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
         return data
 
     def _augmented(self, augment: nn.Module, images: Any) -> Tensor:
-        """Return the batch on the device, augmented, its channels in the order in which they came."""
+        """Return the batch on the device, augmented, with its order of channels unchanged."""
         sizes = {tuple(image.shape) for image in images}
         if len(sizes) > 1:
             raise ValueError(
@@ -130,7 +130,7 @@ class HybridDataPreprocessor(ClsDataPreprocessor):
 
 
 def _check_values(images: Any) -> None:
-    """Raise unless float images can be in [0, 255]; what is sure to be wrong is a whole batch near 0."""
+    """Raise unless float images can be in [0, 255]; a whole batch near 0 is certainly wrong."""
     floats = [image for image in images if image.is_floating_point()]
     if not floats:
         return
@@ -168,7 +168,7 @@ def _stack_views(views: Sequence) -> Tensor:
 
 
 def _mark_unknown(data_samples: Sequence, num_classes: int) -> None:
-    """Give the batch soft labels if it has images of unknown classes: one_hot takes none, and they are of no class."""
+    """Give a batch with images of unknown classes soft labels of zeros for these, as one_hot accepts no -1."""
     known = set(known_rows(data_samples, num_classes))
     if len(known) == len(data_samples):
         return

@@ -1,4 +1,4 @@
-"""The range of image values that a data preprocessor gives and a model takes."""
+"""The range of image values that a data preprocessor returns and a model expects."""
 
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -25,12 +25,12 @@ _ONE_OF_TWO = (
 
 
 def is_for_unit_range(mean: Sequence[float]) -> bool:
-    """Whether this is the mean of values in [0, 1], rather than 0 (no normalization) or that of other units."""
+    """Return whether this is a mean of values in [0, 1], not 0 (no normalization) nor one of other units."""
     return any(mean) and max(mean) <= 1
 
 
 def range_after(preprocessor: nn.Module) -> Optional[tuple[float, float]]:
-    """Return the values (lowest, highest) that a data preprocessor makes of images in [0, 255]; None: not known."""
+    """Return the range (lowest, highest) to which a data preprocessor maps [0, 255]; None if unknown."""
     divides: Optional[bool] = getattr(preprocessor, 'gives_unit_range', None)
     known = divides is not None or type(preprocessor).forward in (
         ClsDataPreprocessor.forward,
@@ -51,7 +51,7 @@ def range_after(preprocessor: nn.Module) -> Optional[tuple[float, float]]:
 
 
 def check_unit_range(caller: str, low: float, high: float) -> None:
-    """Raise a ValueError if images for a model that normalizes [0, 1] by itself surely have other values.
+    """Raise a ValueError if images for a model that normalizes [0, 1] by itself are certainly in another range.
 
     Sure is what lies far outside, below -0.5 or above 1.5 (NaN is no image, and for others to find).
     """
@@ -65,25 +65,25 @@ def check_unit_range(caller: str, low: float, high: float) -> None:
 
 
 def range_of(images: Tensor) -> tuple[float, float]:
-    """Return the lowest and the highest value; waits for the device."""
+    """Return the lowest and the highest value; synchronizes with the device."""
     low, high = torch.stack(images.detach().aminmax()).tolist()
     return low, high
 
 
 def input_channels(model: Any) -> int:
-    """Return the channels of the images that a model takes: those of its first convolution."""
+    """Return the number of image channels that a model takes: those of its first convolution."""
     return getattr(model, 'in_chans', None) or next(
         (module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3
     )
 
 
 def for_channels(values: Sequence[float], channels: int) -> list[float]:
-    """Return numbers of R, G, B for grey or many-band images: of other channels the mean over the three."""
+    """Convert numbers for R, G, B to grey or many-band images: the mean of the three for each channel."""
     return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
 
 
 def normalization_of(backbone: nn.Module) -> Optional[tuple[list[float], list[float]]]:
-    """Return the mean and standard deviation, of [0, 1], that a bare backbone of mmpretrain was made for.
+    """Return the mean and standard deviation, for [0, 1], that a bare backbone of mmpretrain expects.
 
     They are those of the timm model in a ``TIMMBackbone``, and ImageNet's otherwise. None for backbones that are not
     mmpretrain's (they get RGB in [0, 1]), or that normalize by themselves (they say ``takes_unit_range = True``).

@@ -1,4 +1,4 @@
-"""Heads: what an embedding is trained for, and what is read from it."""
+"""Heads, which define the training loss and the predictions of an embedding."""
 
 from .adaface_head import AdaFaceHead
 from .arcface_head import ArcFaceHead

@@ -1,4 +1,4 @@
-"""AdaFace."""
+"""The AdaFace head."""
 
 from typing import Any, Optional
 
@@ -9,7 +9,7 @@ from .margin_head import MarginHead
 
 @MODELS.register_module()
 class AdaFaceHead(MarginHead):
-    r"""`AdaFace <https://arxiv.org/abs/2204.00964>`_: a margin that follows the norm of the embedding.
+    r"""`AdaFace <https://arxiv.org/abs/2204.00964>`_: a margin that depends on the norm of the embedding.
 
     The margin is described at :func:`hybridcls.functional.adaptive_margin_on_target`, its running statistics at
     :class:`hybridcls.models.margins.AdaFaceMargin`, everything else at :class:`MarginHead`. With ``cosine_clip=1e-3``

@@ -1,4 +1,4 @@
-"""ArcFace."""
+"""The ArcFace head."""
 
 from typing import Any, Optional
 

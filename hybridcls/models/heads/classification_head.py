@@ -56,11 +56,11 @@ class ClassificationHead(EmbeddingHead):
 
     @property
     def needs_class_counts(self) -> bool:
-        """Whether ``ClassCountsHook`` shall count the training images of each class for this head."""
+        """Whether ``ClassCountsHook`` counts the training images of each class for this head."""
         return bool(self.class_balance.setting)
 
     def set_class_counts(self, counts: Union[Sequence[int], Tensor], num_images: int) -> str:
-        """Take the number of training images of each class, and say what follows from it."""
+        """Set the number of training images of each class, and return a description of the effect."""
         return self.class_balance.set_counts(counts, num_images)
 
     def outputs(self, feats: Features) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ class ClassificationHead(EmbeddingHead):
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
     ) -> list[DataSample]:
-        """Write ``pred_score`` (C,), ``pred_label`` (1,) and ``embedding`` (D,) onto each sample.
+        """Write ``pred_score`` (C,), ``pred_label`` (1,) and ``embedding`` (D,) to each sample.
 
         Scores are probabilities, float32. Scores and embeddings of several views of an image are averaged.
         """
@@ -80,7 +80,7 @@ class ClassificationHead(EmbeddingHead):
 
     @staticmethod
     def accuracy(predicted: Tensor, labels: Tensor) -> Tensor:
-        """Percent of rows whose label is among the predicted, shape (N,) or (N, k); a scalar, like mmpretrain's."""
+        """Return the percentage of rows whose label is among the predicted, shape (N,) or (N, k); a scalar."""
         if predicted.dim() == 1:
             predicted = predicted.unsqueeze(1)
         return (predicted == labels.unsqueeze(1)).any(1).float().mean() * 100

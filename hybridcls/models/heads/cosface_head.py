@@ -1,4 +1,4 @@
-"""CosFace."""
+"""The CosFace head."""
 
 from typing import Any, Optional
 

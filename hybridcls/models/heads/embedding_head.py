@@ -1,4 +1,4 @@
-"""The base of all heads: it checks the embedding that comes in, and writes it onto predictions."""
+"""The base of all heads: it checks the incoming embedding, and writes it to predictions."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .head import Features
 
 
 class EmbeddingHead(BaseModule):
-    """The base of heads: knows the width of its embedding, and predicts the embedding itself.
+    """The base of heads, which knows the width of its embedding and predicts the embedding itself.
 
     A head gets what the neck returned, a tuple whose last entry is the embedding, shape (V * B, D), for B images in V
     views: all of the first view, then all of the second. It tells V from the number of data samples.
@@ -47,7 +47,7 @@ class EmbeddingHead(BaseModule):
         return type(self).__name__
 
     def pre_logits(self, feats: Features) -> Tensor:
-        """Return the embedding, shape (V * B, D), from what the neck returned.
+        """Return the embedding, shape (V * B, D), from the neck's output.
 
         Raises:
             ValueError: If it is not a matrix of width ``in_channels``.
@@ -62,11 +62,11 @@ class EmbeddingHead(BaseModule):
         return embedding
 
     def count_views(self, embedding: Tensor, data_samples: Sequence[DataSample]) -> int:
-        """Return V, the rows of ``embedding`` that each sample has."""
+        """Return V, the number of rows of ``embedding`` per sample."""
         return count_views(self._name, len(embedding), len(data_samples))
 
     def warn_of_bad_embeddings(self, embedding: Tensor, data_samples: Sequence[DataSample]) -> None:
-        """Name the images whose embedding is NaN or infinite, on a CPU; on a GPU a look would wait for it.
+        """Warn of images whose embedding is NaN or infinite, on a CPU alone: on a GPU the check would wait for it.
 
         A warning, not an error: the optimizer wrapper's ``nonfinite_loss`` decides whether a non-finite loss ends the
         training.
@@ -84,11 +84,11 @@ class EmbeddingHead(BaseModule):
         )
 
     def outputs(self, feats: Features) -> dict[str, Tensor]:
-        """Return what the head says of each row, by the names that an exported model has; see :class:`Head`."""
+        """Return the head's outputs for each row, under the names of an exported model; see :class:`Head`."""
         return dict(embedding=self.pre_logits(feats))
 
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
     ) -> list[DataSample]:
-        """Write ``embedding`` (D,), float32, onto each sample; views of an image are averaged."""
+        """Write ``embedding`` (D,), float32, to each sample; views of an image are averaged."""
         return write_predictions(self._name, data_samples, self.pre_logits(feats))

@@ -1,4 +1,4 @@
-"""A classifier that knows how much it has seen."""
+"""Evidential classification: a head that predicts how much evidence it has."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -85,7 +85,7 @@ class EvidentialHead(ClassificationHead):
         self.fc = nn.Linear(self.in_channels, num_classes)
 
     def evidence(self, feats: Features) -> Tensor:
-        """Return the evidence for each class, >= 0, shape (N, K), float32 whatever autocast is in force."""
+        """Return the evidence for each class, >= 0, shape (N, K), float32 also under autocast."""
         return self.loss_module.evidence(self.fc(self.pre_logits(feats)))
 
     def forward(self, feats: Features) -> Tensor:
@@ -110,7 +110,7 @@ class EvidentialHead(ClassificationHead):
 
     @torch.no_grad()
     def fit(self, embeddings: Tensor, labels: Tensor) -> str:
-        """Set the layer to the minimum of the loss, with the full weight of the KL, from a logistic regression on.
+        """Set the layer to the minimum of the loss, with the full KL weight, starting from a logistic regression.
 
         Arguments and result are those of :meth:`LinearHead.fit`.
         """
@@ -124,7 +124,7 @@ class EvidentialHead(ClassificationHead):
         return f'minimum of {type(self.loss_module).__name__} (C={fit.inverse_penalty:g})'
 
     def outputs(self, feats: Features) -> dict[str, Tensor]:
-        r"""Return what other heads with classes do, and the uncertainties, ``(N,)``.
+        r"""Return the outputs of other heads with classes, and the uncertainties, ``(N,)``.
 
         ``logits`` are :math:`\log \alpha`, ``probabilities`` are :math:`\alpha / S`.
         """

@@ -24,13 +24,13 @@ class Head(Protocol):
     """
 
     def __call__(self, feats: Features) -> Any:
-        """Return logits ``(N, C)``, or what else the head computes."""
+        """Return logits ``(N, C)``, or another output of the head."""
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Any]:
-        """Return values by name: entries with ``loss`` in their names are added up and trained on, all are logged."""
+        """Return values by name: all are logged, and those with ``loss`` in their names are summed and trained on."""
 
     def predict(self, feats: Features, data_samples: Any = None) -> list[DataSample]:
-        """Write ``pred_score``, ``pred_label`` and the like onto the samples, and return them."""
+        """Write ``pred_score``, ``pred_label`` and the like to the samples, and return them."""
 
 
 def check_head(caller: str, head: Any, method: str = 'loss') -> None:
@@ -43,7 +43,7 @@ def check_head(caller: str, head: Any, method: str = 'loss') -> None:
 
 
 def outputs_of(head: Any, feats: Features) -> dict[str, Tensor]:
-    """Return what any head says of each row; see :class:`Head`."""
+    """Return the outputs of any head for each row; see :class:`Head`."""
     if hasattr(head, 'outputs'):
         return head.outputs(feats)
     logits = head(feats).float()
@@ -56,10 +56,10 @@ def outputs_of(head: Any, feats: Features) -> dict[str, Tensor]:
 
 
 def takes_views(head: Any) -> bool:
-    """Whether a head tells views from images itself (``count_views``); another one takes each row for an image."""
+    """Return whether a head distinguishes views from images (``count_views``); others take each row as an image."""
     return hasattr(head, 'count_views')
 
 
 def samples_of_rows(head: Any, num_rows: int, data_samples: Sequence[DataSample]) -> Sequence[DataSample]:
-    """Return the samples as a head takes them with ``num_rows`` features: once an image, or once a row."""
+    """Return the samples for a head with ``num_rows`` features: once per image, or once per row."""
     return data_samples if takes_views(head) else [*data_samples] * (num_rows // max(1, len(data_samples)))

@@ -1,4 +1,4 @@
-"""A linear classifier."""
+"""A linear classification head."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -21,7 +21,7 @@ from .head import Features
 
 @MODELS.register_module()
 class LinearHead(ClassificationHead):
-    """A linear layer and cross entropy, or another loss of logits.
+    """A linear layer with cross entropy, or another loss of logits.
 
     Each view of an image is one more sample with the image's label. Soft labels (mixup, cutmix) are taken where the
     samples have them.
@@ -112,7 +112,7 @@ class LinearHead(ClassificationHead):
 
     @torch.no_grad()
     def fit(self, embeddings: Tensor, labels: Tensor) -> str:
-        """Set the layer to a logistic regression, with the weights and adjustments of classes, without smoothing.
+        """Set the layer to a logistic regression with the class weights and logit adjustment, without label smoothing.
 
         By :func:`hybridcls.functional.fit_logistic_regression`.
 

@@ -175,12 +175,12 @@ class MarginHead(ClassificationHead):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw new class weights: the same ones for any number of processes that start from the same random state."""
+        """Draw new class weights, the same for any number of processes with the same random state."""
         draw_rows(self.weight, self.class_shard, std=0.01)
 
     @property
     def margin(self) -> float:
-        """The number of the margin function."""
+        """The margin value of the margin function."""
         return self.margin_function.margin
 
     @margin.setter
@@ -200,7 +200,7 @@ class MarginHead(ClassificationHead):
         return self.weight if self.num_subcenters == 1 else self.weight.flatten(0, 1)
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
-        """Return ``loss``, ``accuracy_top-1`` in percent (without margin), and what the margin logs."""
+        """Return ``loss``, ``accuracy_top-1`` in percent (without margin), and the values that the margin logs."""
         embedding = self.pre_logits(feats)
         self.warn_of_bad_embeddings(embedding, data_samples)
         labels = read_hard_labels(self._name, data_samples, embedding.device, self.num_classes)
@@ -211,7 +211,7 @@ class MarginHead(ClassificationHead):
 
     @torch.no_grad()
     def fit(self, embeddings: Tensor, labels: Tensor) -> str:
-        """Set the class weights to prototypes: the direction of the mean of a class's L2-normalized embeddings.
+        """Set the class weights to prototypes: the mean directions of each class's L2-normalized embeddings.
 
         The first of several subcenters is set; a class without an image keeps its weight. A margin that follows the
         norms of embeddings (AdaFace) begins with their statistics. Arguments and result are those of
@@ -270,7 +270,7 @@ class MarginHead(ClassificationHead):
 
 
 def _build_margin(caller: str, cfg: Any, num_classes: int) -> Any:
-    """Build a margin; one for each class needs to know how many there are."""
+    """Build a margin; a class-wise one gets the number of classes."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(f"{caller}: expected margin=dict(type='ArcFace', ...) with a type, got margin={cfg!r}.")
     margin = MODELS.build_filled(cfg, num_classes=num_classes)

@@ -1,4 +1,4 @@
-"""Several heads that learn from one embedding."""
+"""Several heads that train one embedding."""
 
 from collections.abc import Mapping, Sequence
 from typing import Optional
@@ -18,7 +18,7 @@ from .head import Features, check_head, outputs_of, samples_of_rows, takes_views
 
 @MODELS.register_module()
 class MultiHead(EmbeddingHead):
-    """Train one embedding for several tasks, and give the predictions of each head.
+    """Train one embedding for several tasks, and return the predictions of each head.
 
     ::
 
@@ -106,15 +106,15 @@ class MultiHead(EmbeddingHead):
 
     @property
     def multi_label(self) -> bool:
-        """Whether the sigmoid of what ``forward`` returns is the score, as the main head says."""
+        """Whether the score is the sigmoid of the output of ``forward``, as the main head defines."""
         return getattr(self.heads[self.main], 'multi_label', False)
 
     def forward(self, feats: Features) -> Tensor:
-        """Return what the main head's ``forward`` does."""
+        """Return the output of the main head's ``forward``."""
         return self.heads[self.main](feats)
 
     def loss(self, feats: Features, data_samples: Sequence[DataSample]) -> dict[str, Tensor]:
-        """Return ``<head>.<name>`` of all that the heads return; the losses are weighted."""
+        """Return all values of all heads as ``<head>.<name>``; the losses are weighted."""
         losses = {}
         embedding = self.pre_logits(feats)
         self.count_views(embedding, data_samples)  # raises unless each sample has as many rows
@@ -124,7 +124,7 @@ class MultiHead(EmbeddingHead):
         return losses
 
     def outputs(self, feats: Features) -> dict[str, Tensor]:
-        """Return what the main head says, and of each head ``NAME.logits``, ``NAME.probabilities`` ..."""
+        """Return the main head's outputs, and those of each head as ``NAME.logits``, ``NAME.probabilities`` ..."""
         by_head = {name: outputs_of(head, feats) for name, head in self.heads.items()}
         named = {
             f'{name}.{key}': value
@@ -137,7 +137,7 @@ class MultiHead(EmbeddingHead):
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
     ) -> list[DataSample]:
-        """Write ``embedding``, what the main head predicts, and all predictions below ``heads`` onto each sample."""
+        """Write ``embedding``, the main head's predictions, and all predictions below ``heads`` to each sample."""
         embedding = self.pre_logits(feats)
         samples = write_predictions(self._name, data_samples, embedding)
         mean = embedding.unflatten(0, (-1, len(samples))).mean(0)

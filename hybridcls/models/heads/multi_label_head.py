@@ -1,4 +1,4 @@
-"""Several labels an image, or none."""
+"""A head for multi-label classification."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
@@ -23,7 +23,7 @@ from .head import Features
 
 @MODELS.register_module()
 class MultiLabelHead(EmbeddingHead):
-    """A linear layer whose outputs are classes of their own: each is there or not, whatever the others are.
+    """A linear layer with an independent sigmoid output for each class, for several labels an image or none.
 
     Labels are vectors of class numbers, of any length: an empty one is an image without any of the classes. Soft labels
     (mixup, cutmix) are taken. Each view of an image is one more sample with the image's labels.
@@ -92,11 +92,11 @@ class MultiLabelHead(EmbeddingHead):
 
     @property
     def needs_class_counts(self) -> bool:
-        """Whether ``ClassCountsHook`` shall count the training images of each class for this head."""
+        """Whether ``ClassCountsHook`` counts the training images of each class for this head."""
         return bool(self.positive_weight.setting)
 
     def set_class_counts(self, counts: Union[Sequence[int], Tensor], num_images: int) -> str:
-        """Take the number of training images of each class and of all, and say what follows from them."""
+        """Set the numbers of training images per class and in total, and return a description of the effect."""
         return self.positive_weight.set_counts(counts, num_images)
 
     def forward(self, feats: Features) -> Tensor:
@@ -142,7 +142,7 @@ class MultiLabelHead(EmbeddingHead):
     def predict(
         self, feats: Features, data_samples: Optional[Sequence[Optional[DataSample]]] = None
     ) -> list[DataSample]:
-        """Write ``pred_score`` (C,), ``pred_label`` (n,), ``thresholds`` (C,) and ``embedding`` (D,) onto each sample.
+        """Write ``pred_score`` (C,), ``pred_label`` (n,), ``thresholds`` (C,) and ``embedding`` (D,) to each sample.
 
         Scores are probabilities, one for each class, and ``pred_label`` are the classes at or above their
         thresholds. Scores and embeddings of several views of an image are averaged.

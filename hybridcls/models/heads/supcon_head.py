@@ -1,4 +1,4 @@
-"""The head of the representation-learning phase."""
+"""The head for supervised contrastive learning."""
 
 import warnings
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ class SupConHead(EmbeddingHead):
 
 
 def _with_dim(loss: Optional[dict], dim: Optional[int]) -> dict:
-    """The loss's config, with the width of its queue where it has one."""
+    """Return the config of the loss, with the width of its queue if it has one."""
     loss = dict(type='SupConLoss') if loss is None else dict(loss)
     if isinstance(loss.get('queue'), dict) and loss['queue'].get('dim') is None and dim is not None:
         loss['queue'] = {**loss['queue'], 'dim': dim}

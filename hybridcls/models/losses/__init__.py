@@ -1,4 +1,4 @@
-"""Losses: settings around the formulas of ``hybridcls.functional``."""
+"""Losses: modules with settings around the formulas of ``hybridcls.functional``."""
 
 from .asymmetric_loss import AsymmetricLoss
 from .backward_compat_loss import BackwardCompatLoss

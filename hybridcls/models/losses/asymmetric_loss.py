@@ -13,7 +13,7 @@ from hybridcls.registry import MODELS
 
 @MODELS.register_module()
 class AsymmetricLoss(_AsymmetricLoss):
-    r"""mmpretrain's ``AsymmetricLoss`` from logits, in float32 under mixed precision, with weights of positives.
+    r"""mmpretrain's ``AsymmetricLoss`` on logits, in float32 under mixed precision, with weights for positives.
 
     The formula is that of :func:`hybridcls.functional.multilabel.asymmetric_loss` (`Ridnik et al.
     <https://arxiv.org/abs/2009.14119>`_). mmpretrain's own takes logarithms of probabilities that are clamped at
@@ -71,7 +71,7 @@ class AsymmetricLoss(_AsymmetricLoss):
         reduction_override: Optional[str] = None,
         pos_weight: Optional[Tensor] = None,
     ) -> Tensor:
-        """Return the loss; ``weight`` (N,) multiplies that of samples, ``pos_weight`` (C,) that of positives."""
+        """Return the loss; ``weight`` (N,) multiplies samples, ``pos_weight`` (C,) the positives of each class."""
         if not self.use_sigmoid:
             return super().forward(pred, target, weight, avg_factor, reduction_override)
         if target.dim() == 1:

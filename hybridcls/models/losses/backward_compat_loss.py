@@ -1,4 +1,4 @@
-"""The loss by which a new model's embeddings can be compared with those of an old one."""
+"""The loss that keeps embeddings of a new model comparable with those of an old one."""
 
 from collections.abc import Callable
 from typing import Optional
@@ -12,7 +12,7 @@ from hybridcls.registry import MODELS
 
 @MODELS.register_module()
 class BackwardCompatLoss(nn.Module):
-    r"""Let the classifier of an old model work on new embeddings, so that these can search an index of the old ones.
+    r"""Make an old model's classifier work on new embeddings, so that these can search an index of the old ones.
 
     .. math::
         \lambda \, L_{CE}(c_{old}(z), y) + \alpha \, (1 - \cos(z, z_{old}))
@@ -68,7 +68,7 @@ class BackwardCompatLoss(nn.Module):
         width: int,
         old_embeddings: Optional[Tensor] = None,
     ) -> dict[str, Tensor]:
-        """Return the weighted terms by name; ``width`` is D, that of the old embeddings."""
+        """Return the weighted losses by name; ``width`` is D of the old embeddings."""
         embeddings = embeddings[:, :width]
         losses = {}
         if self.influence_weight and targets is not None and classifier is not None and old_classes is not None:

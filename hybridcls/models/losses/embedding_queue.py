@@ -1,4 +1,4 @@
-"""Embeddings of past batches."""
+"""A queue of embeddings of past batches."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ __all__ = ['EmbeddingQueue']
 
 
 class EmbeddingQueue(nn.Module):
-    """The latest embeddings with their labels, first in, first out: a memory of negatives and positives.
+    """A first-in, first-out queue of the latest embeddings and labels, as additional negatives and positives.
 
     It is `MoCo <https://arxiv.org/abs/1911.05722>`_'s queue without its second encoder: what comes in are embeddings of
     the model itself, as old as their place in the queue says. So a queue of many batches wants a small learning rate.
@@ -57,7 +57,7 @@ class EmbeddingQueue(nn.Module):
 
     @torch.no_grad()
     def add(self, embeddings: Tensor, labels: Tensor) -> None:
-        """Take in embeddings, shape (M, D), without their gradient; what is older than ``size`` falls out.
+        """Add embeddings, shape (M, D), without their gradient; the oldest beyond ``size`` are dropped.
 
         Rows that are not finite come in as zeros, which have no direction: a non-finite batch would else reach all that
         follow.
@@ -82,5 +82,5 @@ class EmbeddingQueue(nn.Module):
         self._is_full = False  # look again
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         return f'size={self.size}, dim={self.embeddings.shape[1]}'

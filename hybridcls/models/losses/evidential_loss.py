@@ -22,7 +22,7 @@ from hybridcls.registry import MODELS
 
 
 class EvidentialTerms(NamedTuple):
-    """The parts of the loss, each a scalar in float32 (or float64): ``data + kl_weight * kl`` is the whole."""
+    """The terms of the loss, each a scalar in float32 (or float64): ``data + kl_weight * kl`` is the total."""
 
     data: Tensor
     kl: Tensor
@@ -31,7 +31,7 @@ class EvidentialTerms(NamedTuple):
 
 @MODELS.register_module()
 class EvidentialLoss(nn.Module):
-    r"""Learn evidence for the target class, and none for the others.
+    r"""Train evidence for the target class, and penalize evidence for other classes.
 
     .. math::
         L = L_{data}(y, \alpha) + \lambda_t \min(1, K_0 / K)\; KL(Dir(\tilde\alpha) \,\|\, Dir(1, ..., 1)),
@@ -116,11 +116,11 @@ class EvidentialLoss(nn.Module):
         self._warned = False
 
     def evidence(self, logits: Tensor) -> Tensor:
-        """Return the evidence that the loss sees, >= 0, same shape, float32 (or float64)."""
+        """Return the evidence used by the loss, >= 0, same shape, float32 (or float64)."""
         return evidence_from_logits(logits, self.evidence_kind, self.clamp)
 
     def forward(self, logits: Tensor, targets: Tensor, position: Optional[float] = None) -> Tensor:
-        """Return the loss; ``position``, epochs or iterations done so far, is asked of the Runner where it is None."""
+        """Return the loss; ``position``, the finished epochs or iterations, is the Runner's if None."""
         data, kl, kl_weight = self.terms(self.evidence(logits), targets, position)
         return self.total(data, kl, kl_weight)
 
@@ -132,7 +132,7 @@ class EvidentialLoss(nn.Module):
         sample_weights: Optional[Tensor] = None,
         adjustment: Optional[Tensor] = None,
     ) -> EvidentialTerms:
-        r"""Return the means of the data term and of the KL, and the KL's weight now.
+        r"""Return the means of the data term and of the KL, and the present KL weight.
 
         Args:
             evidence (Tensor): e >= 0, shape (N, K).
@@ -156,11 +156,11 @@ class EvidentialLoss(nn.Module):
         return EvidentialTerms(data, kl, torch.full_like(kl, self.kl_weight_now(evidence.shape[1], position)).detach())
 
     def total(self, data: Tensor, kl: Tensor, kl_weight: Tensor) -> Tensor:
-        """Put the terms together."""
+        """Return the total loss of the terms."""
         return (data + kl_weight * kl) * self.loss_weight
 
     def kl_weight_now(self, num_classes: int, position: Optional[float] = None) -> float:
-        """Return the weight of the KL at a position (the Runner's, for None) with so many classes."""
+        """Return the KL weight at a position (None: the Runner's) with so many classes."""
         if position is None:
             position = self._position_of_runner()
         annealed = 1.0 if position is None or self.annealing == 0 else min(1.0, position / self.annealing)
@@ -180,7 +180,7 @@ class EvidentialLoss(nn.Module):
         return hub.get_info(self.annealing_by)
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         return (
             f'form={self.form!r}, evidence={self.evidence_kind!r}, clamp={self.clamp}, kl_weight={self.kl_weight}, '
             f'annealing={self.annealing}, annealing_by={self.annealing_by!r}, '

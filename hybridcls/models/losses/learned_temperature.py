@@ -1,4 +1,4 @@
-"""A temperature that is trained with everything else."""
+"""A learned temperature."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ['LearnedTemperature']
 
 
 class LearnedTemperature(nn.Module):
-    r""":math:`\tau = e^p` with a parameter p, within bounds.
+    r"""A temperature :math:`\tau = e^p` with a trained parameter p, within bounds.
 
     The logarithm keeps it positive and makes equal steps equal factors, as in `CLIP <https://arxiv.org/abs/2103.00020>`_
     (which learns :math:`-p` and cuts the parameter itself after each step). Here the value is cut and the parameter
@@ -56,12 +56,12 @@ class LearnedTemperature(nn.Module):
         return _Cut.apply(self.log_temperature, math.log(self.low), math.log(self.high)).exp()
 
     def extra_repr(self) -> str:
-        """The bounds and where it stands, for ``print(model)``."""
+        """Return the bounds and the present value, for ``print(model)``."""
         return f'low={self.low}, high={self.high}, now={float(self.log_temperature.detach().exp()):.4g}'
 
 
 class _Cut(torch.autograd.Function):
-    """Clamp; at a bound, a gradient that leads back passes."""
+    """Clamp whose gradient at a bound passes if it leads back inside."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, low: float, high: float) -> Tensor:

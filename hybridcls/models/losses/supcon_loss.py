@@ -106,7 +106,7 @@ class SupConLoss(nn.Module):
 
     @property
     def temperature(self) -> Any:
-        """The temperature: a number, or a tensor that is trained."""
+        """The temperature: a number, or a tensor if it is learned."""
         return self.start_temperature if self.learned_temperature is None else self.learned_temperature()
 
     def forward(self, embeddings: Tensor, labels: Optional[Tensor] = None) -> Tensor:
@@ -135,7 +135,7 @@ class SupConLoss(nn.Module):
     def _gathered(
         self, embeddings: Tensor, labels: Optional[Tensor], world_size: int
     ) -> tuple[Tensor, Tensor, Optional[Tensor]]:
-        """The loss over all processes, and their embeddings and labels."""
+        """Return the loss over all processes, and their embeddings and labels."""
         embeddings = l2_normalize(embeddings)[0]  # float32 before it travels
         labels_everywhere = None
         if labels is None:
@@ -156,7 +156,7 @@ class SupConLoss(nn.Module):
         return whole + world_size * (share - share.detach()), everywhere, labels_everywhere
 
     def _past(self, labels: Optional[Tensor]) -> dict[str, Optional[Tensor]]:
-        """The queue, as arguments of the formula."""
+        """Return the queue as arguments of the formula."""
         if self.queue is None:
             return {}
         embeddings, queue_labels = self.queue.contents()
@@ -177,7 +177,7 @@ class SupConLoss(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         start = 'temperature' if self.learned_temperature is None else 'start_temperature'
         return (
             f'{start}={self.start_temperature}, contrast_mode={self.contrast_mode!r}, form={self.form!r}, '

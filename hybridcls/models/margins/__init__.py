@@ -1,4 +1,4 @@
-"""Margins on the cosine of the target class: the modules that a margin head takes."""
+"""Margins on the cosine of the target class, as modules for a margin head."""
 
 from .adaface_margin import AdaFaceMargin
 from .arcface_margin import ArcFaceMargin

@@ -15,7 +15,7 @@ from .norm_statistics import update_norm_statistics
 
 @MODELS.register_module('AdaFace')
 class AdaFaceMargin(Margin):
-    r"""A margin that follows the quality of the image, measured by the norm of its embedding.
+    r"""A margin that adapts to image quality, measured by the norm of the embedding.
 
     `AdaFace <https://arxiv.org/abs/2204.00964>`_, section 3.3; the formulas and switches are described at
     :func:`hybridcls.functional.adaptive_margin_on_target`. The embedding must reach the head unnormalized: behind a
@@ -77,7 +77,7 @@ class AdaFaceMargin(Margin):
         return dict(norm_mean=self.norm_mean.clone(), norm_std=self.norm_std.clone())
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         return (
             f'margin={self.margin}, h={self.h}, t_alpha={self.t_alpha}, gradient={self.gradient!r}, '
             f'clip_angle={self.clip_angle}'

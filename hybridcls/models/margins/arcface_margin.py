@@ -37,5 +37,5 @@ class ArcFaceMargin(Margin):
         return angular_margin_on_target(target_cosine, margin, self.beyond_pi, self.gradient)
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         return f'margin={self.margin}, beyond_pi={self.beyond_pi!r}, gradient={self.gradient!r}'

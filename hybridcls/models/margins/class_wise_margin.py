@@ -1,4 +1,4 @@
-"""A margin that differs from class to class."""
+"""A margin for each class."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -15,7 +15,7 @@ from .margin import Margin, log_scalars_of
 
 @MODELS.register_module('ClassWise')
 class ClassWiseMargin(Margin):
-    r"""Apply another margin with a number for each class: given, or the larger the fewer images the class has.
+    r"""Apply another margin with one number per class: given, or larger for classes with fewer images.
 
     The rules by counts are described at :func:`hybridcls.functional.margins_from_counts`. Counts come from the config,
     or from the training data through ``custom_hooks = [dict(type='ClassMarginsHook')]``; until then every class has
@@ -86,7 +86,7 @@ class ClassWiseMargin(Margin):
             self.set_counts(counts)
 
     def set_counts(self, counts: Union[Sequence[int], Tensor]) -> None:
-        """Take the margins from the number of images of each class, C numbers."""
+        """Set the margins from the number of images of each class, C numbers."""
         self._check_length('counts', counts)
         self.class_margins.copy_(
             margins_from_counts(torch.as_tensor(counts), self.low, self.high, self.power, self.rule)
@@ -102,7 +102,7 @@ class ClassWiseMargin(Margin):
         return self.base.with_margin(target_cosine, norms, margin)
 
     def log_scalars(self) -> dict[str, Tensor]:
-        """Return what the base logs."""
+        """Return the values that the base logs."""
         return log_scalars_of(self.base)
 
     def _check_length(self, name: str, values: Union[Sequence, Tensor]) -> None:
@@ -112,5 +112,5 @@ class ClassWiseMargin(Margin):
             )
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         return f'margin={self.margin}, low={self.low}, high={self.high}, power={self.power}, rule={self.rule!r}'

@@ -1,4 +1,4 @@
-"""The margins of SphereFace, ArcFace and CosFace in one."""
+"""The combined margins of SphereFace, ArcFace and CosFace."""
 
 from typing import Union
 
@@ -46,5 +46,5 @@ class CombinedMargin(Margin):
         return combined_margin_on_target(target_cosine, self.m1, margin, self.m3, self.beyond_pi, self.gradient)
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         return f'm1={self.m1}, m2={self.margin}, m3={self.m3}, beyond_pi={self.beyond_pi!r}, gradient={self.gradient!r}'

@@ -34,5 +34,5 @@ class CosFaceMargin(Margin):
         return additive_cosine_margin_on_target(target_cosine, margin)
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         return f'margin={self.margin}'

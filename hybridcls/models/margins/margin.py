@@ -1,4 +1,4 @@
-"""The protocol of a margin: the base class of ours, and what a margin head asks of any."""
+"""The protocol of a margin: our base class, and what a margin head requires of any margin."""
 
 from typing import Any, Union
 
@@ -51,21 +51,21 @@ class Margin(nn.Module):
         )
 
     def margin_of(self, labels: Tensor) -> Union[float, Tensor]:
-        """Return the margin of each label; here the same one for all."""
+        """Return the margin of each label; here the same for all."""
         return self.margin
 
     def log_scalars(self) -> dict[str, Tensor]:
-        """Return what is logged beside the loss; here nothing."""
+        """Return the values that are logged beside the loss; here none."""
         return {}
 
 
 def log_scalars_of(margin: Any) -> dict[str, Tensor]:
-    """Return what a margin logs beside the loss; one from elsewhere may have no ``log_scalars``."""
+    """Return the values that a margin logs; one from another package may have no ``log_scalars``."""
     return getattr(margin, 'log_scalars', dict)()
 
 
 def check_margin(caller: str, margin: Any) -> None:
-    """Raise unless a margin returns one target logit for each image; its state does not move.
+    """Raise unless a margin returns one target logit per image; its state is not changed.
 
     Args:
         caller (str): Name used as the error prefix.

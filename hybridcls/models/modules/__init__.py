@@ -1,4 +1,4 @@
-"""Modules that sit inside something: attention on maps, token summaries, projections."""
+"""Modules used inside other parts: attention on maps, token summaries, projections."""
 
 from hybridcls.old_modules import answer_old_names
 

@@ -1,4 +1,4 @@
-"""Convolutional Block Attention Module."""
+"""Convolutional Block Attention Module (CBAM)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _POOLS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class ChannelGate(nn.Module):
-    """The channel attention of CBAM: which channels matter, from the pooled map.
+    """The channel attention of CBAM: a weight per channel, from the pooled map.
 
     Equation 2 of `CBAM <https://arxiv.org/abs/1807.06521>`_: one MLP, shared by the average and the maximum over the
     positions (or what else ``pool_types`` names); the results are added *before* the sigmoid.
@@ -48,7 +48,7 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """The spatial attention of CBAM: where to look, from the maximum and the mean over the channels.
+    """The spatial attention of CBAM: a weight per position, from the maximum and the mean over the channels.
 
     Equation 3 of `CBAM <https://arxiv.org/abs/1807.06521>`_, with the authors' batch normalisation after the
     convolution (momentum 0.01, which the paper does not mention).
@@ -86,7 +86,7 @@ class SpatialGate(nn.Module):
 
 @MODELS.register_module()
 class CBAM(nn.Module):
-    r"""Weigh the channels of a map, then its positions.
+    r"""Weight the channels of a map, then its positions.
 
     .. math::
         F' = g(M_c(F)) \odot F, \qquad F'' = g(M_s(F')) \odot F'
@@ -164,7 +164,7 @@ class CBAM(nn.Module):
             nn.init.zeros_(self.spatial_gate.bn.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the weighed map."""
+        """Return the weighted map."""
         for gate in (self.channel_gate, self.spatial_gate):
             if gate is not None:
                 x = x * (self.gain * torch.sigmoid(gate(x)))

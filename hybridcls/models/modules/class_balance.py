@@ -1,4 +1,4 @@
-"""What a classifying head does about classes with few images."""
+"""Class balancing in a classification head: class weights, or logit adjustment."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
@@ -60,7 +60,7 @@ class ClassBalance(ClassCounts):
         self.register_buffer('_adjustment', torch.zeros(num_classes) if tau else None, persistent=False)
 
     def follow(self, counts: Tensor, num_images: int) -> str:
-        """Take the weights or the adjustment from the counts."""
+        """Compute the weights or the adjustment from the counts."""
         if self.rule:
             if self.rule == 'balanced':
                 weight = balanced_class_weights(counts)
@@ -76,19 +76,19 @@ class ClassBalance(ClassCounts):
 
     @property
     def weight(self) -> Optional[Tensor]:
-        """Return the weight of each class in the loss, float32 (C,); None: all are 1."""
+        """The weight of each class in the loss, float32 (C,); None: all are 1."""
         if self.rule:
             self.check_known()
         return self._weight
 
     @property
     def loss_adjustment(self) -> Optional[Tensor]:
-        """Return what is added to the logits in the loss, float32 (C,); None: nothing."""
+        """The term added to the logits in the loss, float32 (C,); None: nothing."""
         return self._known_adjustment() if self.tau and not self.post_hoc else None
 
     @property
     def score_adjustment(self) -> Optional[Tensor]:
-        """Return what is taken away from the logits of a model in eval mode, float32 (C,); None: nothing."""
+        """The term subtracted from the logits in eval mode, float32 (C,); None: nothing."""
         return self._known_adjustment() if self.post_hoc and not self.training else None
 
     def scored(self, logits: Tensor) -> Tensor:
@@ -108,12 +108,12 @@ class ClassBalance(ClassCounts):
         return self._adjustment
 
     def extra_repr(self) -> str:
-        """The settings, for ``print(model)``."""
+        """Return the settings, for ``print(model)``."""
         return f'class_weight={self.rule or self._weight is not None}, logit_adjustment={self.tau}'
 
 
 def _read_rule(caller: str, class_weight: ClassWeight) -> tuple[str, float]:
-    """Return the rule by which weights follow from counts, '' for none, and its beta."""
+    """Return the rule that derives weights from counts ('' for none), and its beta."""
     beta = 0.9999
     if isinstance(class_weight, Mapping):
         check_known_keys(f'{caller}: class_weight', class_weight, ('type', 'beta'))
@@ -140,7 +140,7 @@ def _read_weights(caller: str, class_weight: Any, num_classes: int) -> Optional[
 
 
 def _read_adjustment(caller: str, logit_adjustment: LogitAdjustment) -> tuple[float, bool]:
-    """Return tau, 0 for none, and whether it is applied to scores instead of the loss."""
+    """Return tau (0 for none), and whether the adjustment applies to scores instead of the loss."""
     if logit_adjustment is None:
         return 0.0, False
     chosen = logit_adjustment if isinstance(logit_adjustment, Mapping) else dict(tau=logit_adjustment)

@@ -1,4 +1,4 @@
-"""From which probability on a class is predicted."""
+"""Per-class probability thresholds of a multi-label prediction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
@@ -60,7 +60,7 @@ class ClassThresholds(OptionalBuffers):
         self.keep('values', one_for_each(caller, 'thresholds', start, num_classes, 1.0), in_checkpoint=not is_given)
 
     def fit(self, scores: Tensor, targets: Tensor, names: Sequence[str]) -> str:
-        """Choose the thresholds from scores (N, C) and targets (N, C) of a validation; and say what they give there."""
+        """Choose thresholds by scores (N, C) and targets (N, C) of a validation; return a description of them."""
         if self.rule == 'f1':
             choice = f1_thresholds(scores, targets)
         else:

@@ -1,4 +1,4 @@
-"""Buffers that a checkpoint may lack, or have in vain."""
+"""Buffers that a checkpoint may lack, or have although the model does not."""
 
 from collections.abc import Sequence
 from typing import Any, Union
@@ -10,7 +10,7 @@ __all__ = ['ClassCounts', 'OptionalBuffers']
 
 
 class OptionalBuffers(nn.Module):
-    """Load checkpoints that lack the buffers of this module, or have them where this module keeps none.
+    """Mixin to load checkpoints that lack the buffers of this module, or have ones that this module does not keep.
 
     So a setting that a buffer belongs to can be changed between a training and what follows. A subclass registers the
     buffers by :meth:`keep`, and takes what follows from them in :meth:`loaded`.
@@ -26,16 +26,16 @@ class OptionalBuffers(nn.Module):
         self.register_load_state_dict_post_hook(_call_loaded)
 
     def keep(self, name: str, value: Tensor, in_checkpoint: bool) -> None:
-        """Register a buffer; ``in_checkpoint``: it is saved, and loaded where a checkpoint has it."""
+        """Register a buffer; with ``in_checkpoint`` it is saved, and loaded if a checkpoint has it."""
         self.register_buffer(name, value, persistent=in_checkpoint)
         self.optional[name] = in_checkpoint
 
     def loaded(self) -> None:
-        """Called when a checkpoint, which may have had no such buffers, was loaded."""
+        """Do nothing; called after a checkpoint, which may have lacked these buffers, was loaded."""
 
 
 def _fit_state(module: Any, state_dict: dict, prefix: str, *_: Any) -> None:
-    """Add what a state dict lacks of the optional buffers, and take out what is not kept."""
+    """Add missing optional buffers to a state dict, and remove those that are not kept."""
     for name, is_kept in module.optional.items():
         if is_kept:
             state_dict.setdefault(prefix + name, getattr(module, name))
@@ -48,7 +48,7 @@ def _call_loaded(module: Any, _: Any) -> None:  # no lambda: a model can be pick
 
 
 class ClassCounts(OptionalBuffers):
-    """Training images of each class, where something follows from them.
+    """The number of training images of each class, for modules that depend on it.
 
     ``ClassCountsHook`` (in every run) sets them before a training begins: counted by each process, from the data of
     this run, in a resume and in each phase too. The checkpoint has them.
@@ -74,7 +74,7 @@ class ClassCounts(OptionalBuffers):
         self.keep('counts', torch.zeros(size, dtype=torch.int64), in_checkpoint=bool(setting))
 
     def set_counts(self, counts: Union[Sequence[int], Tensor], num_images: int) -> str:
-        """Take the number of training images of each class, C numbers, and of all; return what follows as a text."""
+        """Set the training images of each class, C numbers, and in total; return a description of the effect."""
         if len(counts) != len(self.counts) - 1:
             raise ValueError(
                 f'{self.caller}: expected counts of num_classes={len(self.counts) - 1} classes, got {len(counts)}.'
@@ -84,11 +84,11 @@ class ClassCounts(OptionalBuffers):
         return self.follow(self.counts[:-1].cpu(), int(num_images))
 
     def follow(self, counts: Tensor, num_images: int) -> str:
-        """Take what follows from the counts, int64 (C,), on the CPU; and say it."""
+        """Compute what depends on the counts, int64 (C,), on the CPU, and return a description of it."""
         raise NotImplementedError
 
     def check_known(self) -> None:
-        """Raise a RuntimeError if the counts are needed, and nothing has set them."""
+        """Raise a RuntimeError if the counts are needed but have not been set."""
         if self.setting and not self._is_known:
             raise RuntimeError(
                 f'{self.caller}: expected the number of training images of each class for {self.setting}, got none. '
@@ -97,7 +97,7 @@ class ClassCounts(OptionalBuffers):
             )
 
     def loaded(self) -> None:
-        """Follow the counts of a checkpoint that has some."""
+        """Use the counts of a checkpoint that has them."""
         if self.setting and not self.counts.is_meta and bool(self.counts.any()):
             self._is_known = True
             self.follow(self.counts[:-1].cpu(), int(self.counts[-1]))

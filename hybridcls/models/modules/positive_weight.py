@@ -1,4 +1,4 @@
-"""A factor for the loss of positives, for classes that few images have."""
+"""A weight for the loss of positives, for rare classes."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -46,12 +46,12 @@ class PositiveWeight(ClassCounts):
 
     @property
     def weight(self) -> Optional[Tensor]:
-        """Return the weights, float32 (C,); None: all are 1."""
+        """The weights, float32 (C,); None: all are 1."""
         self.check_known()
         return self._weight
 
     def follow(self, counts: Tensor, num_images: int) -> str:
-        """Take the weights from the counts."""
+        """Compute the weights from the counts."""
         counts = to_float64(counts)
         weight = torch.where(counts > 0, (num_images - counts) / counts, 1.0)
         self._weight.copy_(weight)
@@ -61,7 +61,7 @@ class PositiveWeight(ClassCounts):
 def one_for_each(
     caller: str, name: str, value: Union[float, Sequence[float]], num_classes: int, high: float = float('inf')
 ) -> Tensor:
-    """Return a number for each class, float32 (C,), of one for all or of C numbers in [0, high].
+    """Return one number per class, float32 (C,), from one for all or from C numbers in [0, high].
 
     Raises:
         ValueError, TypeError: If there are not C, or one is out of range.

@@ -1,4 +1,4 @@
-"""The projection that stands between an embedding and a contrastive loss."""
+"""The projection between an embedding and a contrastive loss."""
 
 import itertools
 from typing import Optional

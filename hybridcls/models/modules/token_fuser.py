@@ -1,4 +1,4 @@
-"""TokenFuser: a few processed summaries, given back to every position."""
+"""TokenFuser: map a few summary tokens back to every position."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from hybridcls.registry import MODELS
 
 @MODELS.register_module()
 class TokenFuser(nn.Module):
-    r"""Give each of N positions its share of K summary tokens.
+    r"""Give each of N positions its weighted sum of K summary tokens.
 
     .. math::
         y_n = \sum_k b_{nk}\, Y_k, \qquad Y = LN(W\, LN(t)), \qquad b = \sigma(MLP(LN(x)))
@@ -65,7 +65,7 @@ class TokenFuser(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, x: Tensor) -> Tensor:
-        """Return what the summaries say of each position."""
+        """Return the fused feature of each position."""
         mixed = self.norm_after(self.mix(self.norm_before(tokens).transpose(1, 2)).transpose(1, 2))
         positions = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
         shares = self.attention(self.norm(positions))

@@ -1,4 +1,4 @@
-"""TokenLearner: a few learned summaries in the place of many tokens."""
+"""TokenLearner: a few learned summaries in place of many tokens."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from hybridcls.registry import MODELS
 
 @MODELS.register_module()
 class TokenLearner(nn.Module):
-    r"""Summarise N positions in K tokens, each a learned weighted combination of the positions.
+    r"""Summarize N positions in K tokens, each a learned weighted combination of the positions.
 
     .. math::
         t_k = \sum_n a_{nk} x_n
@@ -94,7 +94,7 @@ class TokenLearner(nn.Module):
         self.output_norm = nn.LayerNorm(channels, eps=1e-6) if output_norm else nn.Identity()
 
     def weights(self, x: Tensor) -> Tensor:
-        """Return what each summary takes of each position: ``(B, N, C)`` or ``(B, C, H, W)`` -> ``(B, K, N)``."""
+        """Return each summary's weight on each position: ``(B, N, C)`` or ``(B, C, H, W)`` -> ``(B, K, N)``."""
         grid: tuple[int, ...] | None = x.shape[2:] if x.dim() == 4 else None
         tokens = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
         normed = self.norm(tokens)

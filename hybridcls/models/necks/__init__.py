@@ -1,4 +1,4 @@
-"""Necks: what makes one embedding of the streams' features."""
+"""Necks, which fuse the streams' features into one embedding."""
 
 from .concat_fusion import ConcatFusion
 from .dha_fusion import DHAFusion

@@ -1,4 +1,4 @@
-"""The plainest fusion: the streams' vectors side by side."""
+"""Fusion by concatenation of the streams' vectors."""
 
 from collections.abc import Sequence
 from typing import Optional, Union

@@ -1,4 +1,4 @@
-"""Dynamic hybrid attention: a gate that decides, channel by channel, which stream to believe."""
+"""Dynamic hybrid attention: a gate that weighs the streams channel by channel."""
 
 from collections.abc import Sequence
 from typing import Optional, Union
@@ -66,7 +66,7 @@ class DHAFusion(FusionNeck):
         self.out_channels = fusion_dim
 
     def gates(self, features: Union[Tensor, Sequence[Tensor]]) -> tuple[Tensor, ...]:
-        """Return the gate's values of each stream, ``(B, C_i)`` in (0, 1): how much of each channel passes."""
+        """Return the gate's values for each stream, ``(B, C_i)`` in (0, 1): the share of each channel that passes."""
         return self.gate(torch.cat(self.pool(features), dim=1)).split(self.in_channels, dim=1)
 
     def forward(self, features: Union[Tensor, Sequence[Tensor]]) -> tuple[Tensor]:

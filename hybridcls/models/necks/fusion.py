@@ -11,7 +11,7 @@ from hybridcls.functional import pool_feature
 
 
 class FusionNeck(BaseModule):
-    """Base of the necks that make one embedding of the features of the streams.
+    """Base of the necks that fuse the features of the streams into one embedding.
 
     A neck need not derive from it. The protocol of a neck: it is called with the tuple of the backbone's features and
     returns the embedding ``(V * B, D)``, or a tuple whose last entry it is; ``in_channels`` is filled in if its

@@ -1,4 +1,4 @@
-"""Fusion by addition: each stream in a space of its own width, then their sum."""
+"""Fusion by addition: project each stream to the embedding's width, then sum."""
 
 from collections.abc import Sequence
 from typing import Optional, Union

@@ -1,1 +1,1 @@
-"""Weights of a checkpoint and the model that they are for: resized where timm knows how, compared after loading."""
+"""Load weights into the models they belong to: resized where timm can, compared after loading."""

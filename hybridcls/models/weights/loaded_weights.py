@@ -13,7 +13,7 @@ __all__ = ['differing_weights']
 
 
 def differing_weights(model: nn.Module, weights: Mapping[str, Any], names: Optional[Iterable[str]] = None) -> list[str]:
-    """Return the names of weights that the model does not have, or has with other values.
+    """Return the names of weights that the model lacks or that have other values there.
 
     Args:
         model (nn.Module): After loading.

@@ -1,4 +1,4 @@
-"""The pretrained weights of a timm model: from the local cache, or from a network that answers."""
+"""Find the pretrained weights of a timm model, in the local cache or on a reachable server."""
 
 import os
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _SAFE = 'model.safetensors'
 def pretrained_weights(
     caller: str, model_name: str, config: Mapping[str, Any], cache_dir: Union[str, Path, None] = None
 ) -> str:
-    """Return the file, or the address, of the weights that timm's config of a model names.
+    """Return the file or the URL of the weights that timm's config of a model names.
 
     What is in the local cache of the Hugging Face Hub is used without a network. What is not is fetched, if the Hub
     (``HF_ENDPOINT``; proxies as its library takes them) answers in little more than a second.
@@ -58,7 +58,7 @@ def pretrained_weights(
 
 
 def check_pretrained(caller: str, model_name: str, cache_dir: Union[str, Path, None] = None) -> None:
-    """Raise unless the weights that timm lists for a model are in the local cache, or the Hub answers.
+    """Raise unless the weights that timm lists for a model are cached, or the Hub responds.
 
     Raises:
         FileNotFoundError: If they are neither here nor to be had.
@@ -71,7 +71,7 @@ def check_pretrained(caller: str, model_name: str, cache_dir: Union[str, Path, N
 
 
 def hub_config(caller: str, model_name: str, cache_dir: Union[str, Path, None] = None) -> Optional[str]:
-    """Return the folder with the cached config of a model ``hf-hub:OWNER/NAME``; None for other names, and to fetch it.
+    """Return the folder with the cached config of a model ``hf-hub:OWNER/NAME``; None for other names, or to fetch it.
 
     Raises:
         FileNotFoundError: If it is neither here nor to be had.
@@ -111,7 +111,7 @@ def _from_hub(
 
 
 def _names(name: Optional[str]) -> list[str]:
-    """The names of a file of weights on the Hub, the safe format first, as timm looks for them."""
+    """Return the names of a weights file on the Hub, the safe format first, in timm's order."""
     if name is None:
         return [_SAFE, 'pytorch_model.bin']
     safe = {'pytorch_model.bin': _SAFE, 'open_clip_pytorch_model.bin': 'open_clip_model.safetensors'}

@@ -1,4 +1,4 @@
-"""Load a file of weights, from wherever it comes, into a timm model: all of the model's weights, or a sentence."""
+"""Load a file of weights of any origin into a timm model, completely, or fail with one sentence."""
 
 import re
 from collections import Counter, OrderedDict
@@ -25,7 +25,7 @@ _AUXILIARY = ('AuxLogits.',)
 
 
 class _Part(NamedTuple):
-    """The weights of a file that are for one model.
+    """The weights in a file that belong to one model.
 
     Args:
         prefix (str): Before their names in the file.
@@ -45,7 +45,7 @@ def load_timm_weights(
     source: Union[str, Mapping[str, Tensor]],
     cut_off: Iterable[str] = (),
 ) -> str:
-    """Read a file and give a timm model without a classifier its weights.
+    """Load a file of weights into a timm model without a classifier.
 
     The weights may stand behind a prefix, as in the checkpoints of our runs (``backbone.vit.model.``, in those of two
     streams too); be those of another project that timm converts, or of torchvision's model of the same layers; have
@@ -78,14 +78,14 @@ def check_timm_weights(
     source: Union[str, Mapping[str, Tensor]],
     cut_off: Iterable[str] = (),
 ) -> None:
-    """Raise where :func:`load_timm_weights` would; the model stays as it is, and may lie on the meta device."""
+    """Raise if :func:`load_timm_weights` would; the model is not changed, and may be on the meta device."""
     _fitted(caller, model, model_name, source, cut_off)
 
 
 def _fitted(
     caller: str, model: nn.Module, model_name: str, source: Union[str, Mapping[str, Tensor]], cut_off: Iterable[str]
 ) -> tuple[Mapping[str, Tensor], str]:
-    """Return the weights of a file as a model takes them, and the sentence about them."""
+    """Return the weights of a file in the form that a model takes, and a sentence about them."""
     path = source if isinstance(source, str) else 'the given state dict'
     try:
         content = read_checkpoint(path) if isinstance(source, str) else source
@@ -121,7 +121,7 @@ def _fitted(
 
 
 def _part_of(caller: str, path: str, target: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> _Part:
-    """Find the prefix behind which most of a model's weights stand; none, if half of them stand behind none."""
+    """Find the prefix of most of a model's weights in a file; no prefix if half of them have none."""
     names: Counter[str] = Counter()
     shapes: Counter[str] = Counter()
     for name, value in weights.items():
@@ -150,7 +150,7 @@ def _is_left(name: str, heads: set[str], cut_off: Iterable[str]) -> bool:
 
 
 def _differences(target: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Say of a file in which layers it differs from a model; empty if in none."""
+    """Describe the layers in which a file differs from a model; empty if there are none."""
     shapes = [name for name in target if name in state and _shape(state[name]) != _shape(target[name])]
     missing = [name for name in target if name not in state and not name.endswith(_OPTIONAL)]
     strange = [name for name in state if name not in target]

@@ -1,4 +1,4 @@
-"""Weights for the timm models inside a model: resized to its image size and channels where timm knows how."""
+"""Resize weights of timm models inside a model to its image size and channels, as far as timm can."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ __all__ = ['Resized', 'converted_weights', 'fit_timm_weights', 'names_in_config'
 
 
 class Resized(NamedTuple):
-    """A weight that was resized: its name, its shape in the checkpoint, and that in the model."""
+    """A resized weight: its name, its shape in the checkpoint, and its shape in the model."""
 
     name: str
     old: tuple[int, ...]
@@ -23,7 +23,7 @@ class Resized(NamedTuple):
 
 
 def fit_timm_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[Resized]]:
-    """Resize what timm can resize, by timm's own functions: position tables, Swin's tables, patches, input channels.
+    """Resize weights by timm's own functions: position tables, Swin's tables, patches, input channels.
 
     Only weights that are in ``model`` with another shape change; the others are the same objects.
 
@@ -56,7 +56,7 @@ def fit_timm_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> tuple[M
 
 
 def converted_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Let timm convert the weights of other projects, sizes and input channels for one of its models.
+    """Convert weights of other projects, sizes and input channels for a timm model, by timm's functions.
 
     Args:
         model (nn.Module): A timm model; it stays as it is.
@@ -85,12 +85,12 @@ def _timm_models(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _input_channels(model: Any) -> dict[str, int]:
-    """Channels of the images that a model takes, by the name of the weight that sees them."""
+    """Return the number of image channels that a model takes, by the name of the first weight."""
     return {f'{name}.weight': input_channels(model) for name in names_in_config(model, 'first_conv')}
 
 
 def _with_channels(weight: Tensor, channels: int, shape: tuple[int, ...]) -> Tensor:
-    """Adapt a first convolution to images of ``channels`` channels, where its weight has ``shape``."""
+    """Adapt a first convolution to ``channels`` image channels, if its weight has ``shape``."""
     if weight.dim() != 4 or weight.shape[1] * channels % shape[1]:
         return weight  # none that timm can adapt; it stays one of another shape
     try:

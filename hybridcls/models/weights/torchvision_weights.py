@@ -1,4 +1,4 @@
-"""Weights of torchvision's models for the timm models of the same architecture, which name their layers otherwise."""
+"""Convert torchvision's weights for timm models of the same architecture, whose layers have other names."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -69,7 +69,7 @@ def _convnext(weights: Mapping[str, Tensor], architecture: str) -> Weights:
 
 
 def _efficient(weights: Mapping[str, Tensor], architecture: str) -> Weights:
-    """Pair the layers by their order, which is the same: torchvision numbers what timm gives names by kind of block."""
+    """Pair the layers by their common order: torchvision numbers the blocks that timm names by kind."""
     target = _shapes(architecture)
     layers = dict.fromkeys(name.rpartition('.')[0] for name in target)
     layers.pop('classifier')
@@ -99,7 +99,7 @@ _MARKS: dict[Callable[..., Weights], str] = {
 
 
 class Twin(NamedTuple):
-    """A model of torchvision that is one of timm's, layer by layer.
+    """A torchvision model that equals a timm model layer by layer.
 
     Args:
         name (str): Its name in torchvision.
@@ -130,20 +130,20 @@ TWINS = {
 
 
 def twin_of(model: Any, weights: Mapping[str, Any]) -> Optional[Twin]:
-    """Return the model of torchvision that a timm model equals, if ``weights`` have torchvision's names."""
+    """Return the torchvision counterpart of a timm model, if ``weights`` have torchvision's names."""
     name = str((getattr(model, 'pretrained_cfg', None) or {}).get('architecture'))
     twin = TWINS.get(re.sub(r'^(vit_\w+_patch\d+)_\d+$', r'\1_224', name))  # of other sizes, too
     return twin if twin is not None and _MARKS[twin.convert] in weights else None
 
 
 def from_torchvision(model: Any, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return weights by their names in a timm model, if they are of its twin in torchvision; else as they are."""
+    """Return weights under the names of a timm model if they are torchvision's for it, else unchanged."""
     twin = twin_of(model, weights)
     return weights if twin is None else twin.convert(weights, model.pretrained_cfg['architecture'])
 
 
 def differing_eps(model: nn.Module, weights: Mapping[str, Any]) -> Optional[float]:
-    """Return the ``eps`` that torchvision's weights need in each BatchNorm of a model, unless it has it."""
+    """Return the ``eps`` that torchvision's weights need in each BatchNorm of a model; nothing if it has them."""
     twin = twin_of(model, weights)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     needs = None if twin is None else twin.bn_eps or 1e-5
@@ -151,7 +151,7 @@ def differing_eps(model: nn.Module, weights: Mapping[str, Any]) -> Optional[floa
 
 
 def twin_of_weights(weights: Mapping[str, Tensor]) -> Optional[str]:
-    """Return the name of the timm model that torchvision's weights are for, or None."""
+    """Return the name of the timm model that torchvision's weights belong to, or None."""
     for architecture, twin in TWINS.items():
         if _MARKS[twin.convert] in weights:
             found = {name: tuple(value.shape) for name, value in twin.convert(weights, architecture).items()}
@@ -161,13 +161,13 @@ def twin_of_weights(weights: Mapping[str, Tensor]) -> Optional[str]:
 
 
 def _body(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Without what depends on the number of classes and on the size of the images."""
+    """Return the entries that do not depend on the number of classes or the image size."""
     return {name: shape for name, shape in shapes.items() if not name.startswith(('head.', 'classifier.', 'pos_embed'))}
 
 
 @cache
 def _shapes(architecture: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights of a timm model with its classifier, in their order."""
+    """Return names and shapes of the weights of a timm model with its classifier, in order."""
     with torch.device('meta'):
         model: Any = timm.create_model(architecture)
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""A guess at the model that a file of weights comes from, for messages."""
+"""Guess the model that a file of weights comes from, for messages."""
 
 import json
 import re
@@ -27,7 +27,7 @@ _FAMILIES = (
 
 
 def guess_model(path: str, content: Any, weights: Mapping[str, Any]) -> str:
-    """Return a sentence with the model that a file seems to hold, or an empty string.
+    """Return a sentence with the model that a file seems to contain, or an empty string.
 
     Args:
         path (str): The file: its name may be that of a timm model, or a ``config.json`` may lie beside it.

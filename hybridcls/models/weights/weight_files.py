@@ -1,4 +1,4 @@
-"""A path that stands for weights becomes a file: a file itself, or a folder in the layout of the Hugging Face Hub."""
+"""Find the file of weights that a path denotes: a file, or a folder in the layout of the Hugging Face Hub."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ _SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
 
 
 def weights_file(caller: str, path: Union[str, Path]) -> str:
-    """Return the file of weights that a path stands for.
+    """Return the file of weights that a path denotes.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -49,7 +49,7 @@ def weights_file(caller: str, path: Union[str, Path]) -> str:
 
 
 def _snapshot(folder: Path) -> Path:
-    """The folder of files below a model in the Hub's local cache; any other folder itself."""
+    """Return the folder of files below a model in the Hub's local cache; any other folder itself."""
     snapshots = folder / 'snapshots'
     if not snapshots.is_dir():
         return folder

@@ -54,8 +54,8 @@ def test_a_temperature_is_fitted_on_other_images():
     assert found['ece']['after']['value'] < found['ece']['before']['value']
     section = calibration_section(effect, 'a b.pth', 'data')
     assert any("hybridcls calibrate 'a b.pth' --data data" in text for text in section.says)
-    assert 'the interval says so' in ' '.join(section.says)
-    assert 'no better' in ' '.join(calibration_section(calibration_effect(images_of(1.0)), 'a', 'b').says)
+    assert '(the interval excludes 0)' in ' '.join(section.says)
+    assert 'no clear gain' in ' '.join(calibration_section(calibration_effect(images_of(1.0)), 'a', 'b').says)
 
 
 def test_no_image_is_calibrated_by_a_fit_on_itself():
@@ -101,6 +101,8 @@ def test_a_calibration_that_was_applied(tmp_path):
     unrecorded = Calibration('a', 'b', list('abcd'), scaling)
     says = ' '.join(calibration_section(calibration_effect(images, unrecorded), 'a', 'd', unrecorded).says)
     assert 'is not recorded' in says
+    thresholds = Calibration('a', 'b', list('abcd'), dict(kind='none'))
+    assert calibration_effect(images, thresholds).why.endswith('only thresholds; it does not change the probabilities.')
 
 
 def test_where_no_temperature_can_be_fitted_it_is_said():

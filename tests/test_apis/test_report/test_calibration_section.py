@@ -15,7 +15,7 @@ def test_both_diagrams_and_the_difference_are_shown():
     assert len(section.charts) == 2
     assert section.tables[0].rows == [['NLL, nats (lower is better)', '1.000 [0.500, 2.000]', '1.000 [0.500, 2.000]',
                                        '-0.500 [-0.900, -0.100]']]  # fmt: skip
-    assert section.says[-1].endswith('To have it: hybridcls calibrate a.pth --data d')
+    assert section.says[-1].endswith('To apply it: hybridcls calibrate a.pth --data d')
     (_, _, command, why) = calibration_section(effect, 'a.pth', None).says
     assert command.endswith('--data OTHER_IMAGES')
     assert 'keep some out of it' in why

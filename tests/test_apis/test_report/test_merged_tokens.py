@@ -43,7 +43,7 @@ def test_what_merged_in_the_training_alone(tmp_path, items):
     model = load(tmp_path, VIT, custom_hooks=[hook])
     found = read_merging(model, items)
     assert found.in_training
-    assert 'training alone' in tokens_section(found).says[0]
+    assert 'merged only in training' in tokens_section(found).says[0]
     assert not hasattr(model.model.backbone.vit.model, 'token_merging')
 
 

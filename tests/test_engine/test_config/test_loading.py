@@ -26,6 +26,12 @@ def test_a_folder_is_not_a_config(toy_configs):
         load_config(toy_configs)
 
 
+def test_a_file_of_another_kind_is_not_a_config(tmp_path):
+    (tmp_path / 'notes.txt').write_text('model = 1\n')
+    with pytest.raises(ConfigError, match=r"load_config: expected a config \(\.py, \.yml, .*\), got '.*notes\.txt'\."):
+        load_config(tmp_path / 'notes.txt')
+
+
 BASE = "_base_ = 'middle.py'\n"
 PLUGIN = "_base_='toy.py'\ncustom_imports = dict(imports=['no_such_plugin'])\n"
 

@@ -1,4 +1,4 @@
-"""Notice that a stream of images is no longer like the held-out images of the artifact. Needs numpy alone.
+"""Detect that a stream of images differs from the held-out images of the artifact. Needs numpy alone.
 
     alarm = Alarm('DIR')                             # or Model('DIR').alarm()
     report = alarm.update(model.run(batch), batch)   # images in the order in which they came
@@ -36,13 +36,13 @@ _STATE = 'hybridcls alarm state'
 
 
 def bins_of(scores: np.ndarray) -> np.ndarray:
-    """Round scores >= 0 to one of ``BINS`` values, 64 an octave from 2^-24 on; a fixed rule, whatever the images."""
+    """Quantize scores >= 0 to ``BINS`` logarithmic bins, 64 per octave from 2^-24 on, independently of the data."""
     rounded = np.floor(np.log2(np.maximum(scores, _LOWEST) / _LOWEST) * _PER_OCTAVE)
     return np.minimum(rounded, BINS - 1).astype(np.int64)
 
 
 def pixel_scores(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what cameras and light change in images, uint8 (N, h, w, 3) RGB, each (N,) float64 > 0.
+    """Return image statistics that cameras and light change, of uint8 (N, h, w, 3) RGB: each (N,) float64 > 0.
 
     ``brightness`` is the mean, ``color`` the mean red over the mean blue, ``detail`` the mean difference of a pixel
     from its four neighbours, ``grain`` the difference that a fifth of all pixels stays below, which noise raises.
@@ -63,7 +63,7 @@ def pixel_scores(images: np.ndarray) -> dict[str, np.ndarray]:
 def scores_of(
     outputs: Mapping[str, np.ndarray], means: Optional[np.ndarray] = None, multi_label: bool = False
 ) -> dict[str, np.ndarray]:
-    """Return what the alarm looks at, each (N,) float64 >= 0.
+    """Return the scores that the alarm monitors, each (N,) float64 >= 0.
 
     Args:
         outputs: Of the model: ``probabilities`` (N, C), ``embedding`` (N, D), where it has them; and anything that is
@@ -104,7 +104,7 @@ _A, _B, _C = np.array([*_BETS, (2, -2, 1), (1.5, -1, 1)]).T
 
 
 def bets_on(p_values: np.ndarray) -> np.ndarray:
-    """Return what each of K bets makes of a stake of 1, (..., K); each pays 1 on average if the p-value is uniform."""
+    """Return the payoff of each of K bets per stake, (..., K); its mean is 1 if the p-value is uniform."""
     sides = np.maximum(np.stack([p_values, 1 - p_values], -1), 1e-12)
     small_or_large = (_A + _B * sides[..., None] ** _C).reshape(*p_values.shape, -1)
     both = sides.prod(-1)[..., None]  # bets on the two ends, and on the middle
@@ -112,7 +112,7 @@ def bets_on(p_values: np.ndarray) -> np.ndarray:
 
 
 class Martingales:
-    """Test martingales, a row each: of the scores of one stream (or, in a test, of one score of many streams).
+    """Test martingales, one a row: of the scores of one stream (or, in a test, of one score of many streams).
 
     Args:
         counts: How often each rounded score has been seen, (S, BINS).
@@ -142,7 +142,7 @@ class Martingales:
         return self.wealth.sum(1) + self._waiting()
 
     def p_values(self, bins: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
-        """Return the share of all images so far, and of the next one, with a higher score; equal ones by chance."""
+        """Return p-values: the share of all images so far and the next one with a higher score; ties are randomized."""
         rows, (block, place) = np.arange(len(bins)), np.divmod(bins[:, None], _BLOCK)
         own = self._blocks()[rows, block[:, 0]]
         higher = np.where(np.arange(_BLOCK) > place, own, 0).sum(1)
@@ -214,7 +214,7 @@ class Alarm:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the stream, and begin again with the held-out images alone."""
+        """Forget the stream, and start again from the held-out images alone."""
         self._martingales = Martingales(self._reference)
         self.alarm_at: Optional[int] = None
         self._highest = 1.0
@@ -222,11 +222,11 @@ class Alarm:
 
     @property
     def images(self) -> int:
-        """How many images the stream had."""
+        """Number of images of the stream so far."""
         return self._martingales.images
 
     def update(self, outputs: Mapping[str, np.ndarray], images: Optional[np.ndarray] = None) -> dict[str, Any]:
-        """Take the next images, in the order in which they came.
+        """Process the next images, in the order of the stream.
 
         Args:
             outputs: Of ``Model.run`` for a batch.
@@ -258,7 +258,7 @@ class Alarm:
         return self.report()
 
     def report(self) -> dict[str, Any]:
-        """Return ``alarm``, ``alarm_at``, ``images``, ``p_value`` and the ``evidence`` of each score now.
+        """Return ``alarm``, ``alarm_at``, ``images``, ``p_value`` and the present ``evidence`` of each score.
 
         The p-value holds whenever it is looked at; an alarm is one at or below alpha. Evidence is a multiple of the
         stake: 1 says nothing, and ``len(names) / alpha`` of any score is an alarm.
@@ -272,7 +272,7 @@ class Alarm:
         }
 
     def __str__(self) -> str:
-        """Say in a sentence what was noticed."""
+        """Describe the state of the alarm in a sentence."""
         if self.alarm_at is None:
             return f'{self.images} images, no alarm (p = {1 / self._highest:.3g}, alpha = {self.alpha:g}).'
         moved = ', '.join(name for name, value in zip(self.names, self._evidence) if value > 1 / self.alpha)
@@ -282,7 +282,7 @@ class Alarm:
         )
 
     def save(self, path: Union[str, Path]) -> None:
-        """Write all that is needed to go on to a JSON file, in one step."""
+        """Write the state to a JSON file, atomically."""
         kept = self._martingales
         state = {
             'format': _STATE, 'version': 1, 'reference': self._digest, 'names': self.names, 'images': kept.images,
@@ -295,7 +295,7 @@ class Alarm:
         os.replace(unfinished, path)
 
     def restore(self, path: Union[str, Path]) -> None:
-        """Go on where a state was saved.
+        """Continue from a saved state.
 
         Raises:
             ValueError: If the file is no state, or that of an artifact with other held-out images.

@@ -34,7 +34,7 @@ _SURE = 0.9
 
 
 class EnrolledClasses:
-    """The classes that were added to an artifact, and what they take.
+    """The classes that were added to an artifact: their prototypes and thresholds.
 
     Args:
         folder: Of the artifact.
@@ -52,17 +52,17 @@ class EnrolledClasses:
         self._unchecked = {} if about['held_out'] else {'unchecked': True}
 
     def scores(self, directions: np.ndarray) -> np.ndarray:
-        """Return what is compared with the thresholds, (N, E), of L2-normalized embeddings (N, D)."""
+        """Return the scores that are compared with the thresholds, (N, E), of L2-normalized embeddings (N, D)."""
         return scores_of(directions, self.prototypes, self.means)
 
     def taken_by(self, directions: np.ndarray) -> np.ndarray:
-        """Return the number of the class that takes each embedding, (N,); -1 for none."""
+        """Return the number of the added class that takes each embedding, (N,); -1 for none."""
         scores = self.scores(directions)
         best = np.where(scores >= self._thresholds, scores, -np.inf).argmax(axis=1)
         return np.where((scores >= self._thresholds).any(axis=1), best, -1)
 
     def decide(self, answers: list[Json], outputs: Mapping[str, np.ndarray]) -> list[Json]:
-        """Return the answers with those of the added classes."""
+        """Replace the answers for images that an added class takes."""
         directions = normalized(outputs['embedding'])
         cosines, scores, taken = directions @ self.prototypes.T, self.scores(directions), self.taken_by(directions)
         for row, answer in enumerate(answers):
@@ -102,7 +102,7 @@ def normalized(rows: np.ndarray) -> np.ndarray:
 
 
 def scores_of(directions: np.ndarray, prototypes: np.ndarray, means: Optional[np.ndarray]) -> np.ndarray:
-    """Return cosines to the prototypes, (N, E), less the largest cosine to a class mean where there are some."""
+    """Return the cosines to the prototypes, (N, E), minus the largest cosine to a class mean, if any."""
     cosines = directions @ prototypes.T
     return cosines if means is None or not len(means) else cosines - (directions @ means.T).max(axis=1, keepdims=True)
 
@@ -119,7 +119,7 @@ def read_arrays(path: str) -> Arrays:
 def held_out(
     outputs: Mapping[str, np.ndarray], labels: Sequence[int], answers: Sequence[Json], classes: Sequence[str]
 ) -> Arrays:
-    """Return what enrolling has to know of held-out images.
+    """Return the statistics of held-out images that enrolling needs.
 
     Args:
         outputs: Of the graph, with ``embedding`` (N, D).
@@ -150,7 +150,7 @@ def held_out(
 
 
 def class_means(held: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the L2-normalized mean of the directions of each class that has held-out images, (C, D)."""
+    """Return the mean direction of each class with held-out images, L2-normalized, (C, D)."""
     labels = held['held_labels']
     return normalized(np.stack([held['held_directions'][labels == own].mean(axis=0, dtype=np.float64)
                                 for own in np.unique(labels)]))  # fmt: skip
@@ -175,7 +175,7 @@ def held_scores(held: Mapping[str, np.ndarray], prototypes: np.ndarray, means: O
 
 
 def threshold_of(scores: np.ndarray, steal: float) -> float:
-    """Return the threshold that a later image like these M reaches with a probability of at most ``steal``.
+    """Return the threshold that a new image like these M reaches with a probability of at most ``steal``.
 
     Its conformal p-value, (1 + the number of scores that are as large) / (M + 1), must be at most ``steal`` for an
     image to be taken. With fewer than 1 / steal - 1 images none of them may be, and the probability is 1 / (M + 1).
@@ -185,7 +185,7 @@ def threshold_of(scores: np.ndarray, steal: float) -> float:
 
 
 def risk_holds(errors: int, answered: int, risk: float, confidence: float) -> bool:
-    """Return whether so few errors prove a risk: P(Bin(answered, risk) <= errors) <= 1 - confidence."""
+    """Return whether so few errors prove the risk: P(Bin(answered, risk) <= errors) <= 1 - confidence."""
     if not 0 < risk < 1:
         return risk >= 1
     terms = [
@@ -207,7 +207,7 @@ def enroll(
     steal: Optional[float] = None,
     replace: bool = False,
 ) -> tuple[list[Json], Json]:
-    """Add classes to the artifact of a model; all or nothing is written.
+    """Add classes to an artifact; nothing is written unless all of them are valid.
 
     Args:
         model: A ``Model`` of ``runtime.py``.
@@ -260,7 +260,7 @@ def enroll(
 
 
 def remove(model: Any, names: Sequence[str]) -> None:
-    """Take added classes out of the artifact of a model; the threshold is chosen again for those that are left.
+    """Remove added classes from an artifact; the threshold is chosen again for the remaining ones.
 
     Raises:
         ValueError: If one is not there; nothing is removed then.
@@ -283,7 +283,7 @@ def remove(model: Any, names: Sequence[str]) -> None:
 
 
 def _of_export(model: Any) -> Arrays:
-    """Return the held-out images that the export has left."""
+    """Return the held-out images that the export has stored."""
     if 'reference.npz' not in model.sidecar['files']:
         return {}
     arrays = read_arrays(os.path.join(model.folder, 'reference.npz'))
@@ -291,7 +291,7 @@ def _of_export(model: Any) -> Arrays:
 
 
 def _with_old_images(known: Arrays, data: Optional[Arrays], train: Optional[Arrays], has_classes: bool) -> Arrays:
-    """Return held-out images and class means: those that are given, else those that are known."""
+    """Return held-out images and class means: the given ones, else the stored ones."""
     if data is not None:
         known = {**{name: values for name, values in known.items() if 'means_of_others' in known}, **data}
     if train is not None:
@@ -302,7 +302,7 @@ def _with_old_images(known: Arrays, data: Optional[Arrays], train: Optional[Arra
 
 
 def _with_threshold(classes: list[Json], arrays: Arrays, steal: float, calibration: Optional[Json]) -> Json:
-    """Return what the sidecar says of the classes: with held-out images, one threshold for all that keeps the risk."""
+    """Return the sidecar's entry of the classes; with held-out images, one threshold for all that keeps the risk."""
     about: Json = dict(classes=classes, steal=steal, score='margin' if 'means' in arrays else 'cosine', held_out=0)
     asked = (calibration or {}).get('risk')
     if 'held_labels' not in arrays:
@@ -324,13 +324,13 @@ def _with_threshold(classes: list[Json], arrays: Arrays, steal: float, calibrati
 
 
 def _errors(held: Arrays, taken: np.ndarray) -> tuple[int, int]:
-    """Return the wrong answers and all answers, where new classes take some images of the old ones."""
+    """Return the numbers of wrong and of all answers on old images, of which the new classes take some."""
     answered = held['held_answered'] | taken
     return int((answered & (taken | ~held['held_right'])).sum()), int(answered.sum())
 
 
 def write_enrolled(model: Any, about: Optional[Json], arrays: Arrays) -> None:
-    """Write the arrays under a new name, then the sidecar that names them: a reader sees the old state or the new."""
+    """Write the arrays under a new name, then the sidecar that names them: readers see the old state or the new one."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     digest = hashlib.sha256(content.getvalue()).hexdigest()
@@ -380,7 +380,7 @@ def _check_names(names: list[str], sidecar: Json, enrolled: list[str], replace: 
 
 
 def _embedded(model: Any, images: Sequence[Any]) -> tuple[np.ndarray, list[Json], list[Json]]:
-    """Return the L2-normalized embeddings of the images, the model's answers, and which cannot be read."""
+    """Return L2-normalized embeddings, the model's answers, and the images that cannot be read."""
     rows, answers, unreadable = [], [], []
     for first in range(0, len(images), 32):
         batch = []
@@ -397,7 +397,7 @@ def _embedded(model: Any, images: Sequence[Any]) -> tuple[np.ndarray, list[Json]
 
 
 def _without_held_out(model: Any, directions: np.ndarray, prototype: np.ndarray) -> Optional[float]:
-    """Return a cosine that says nothing about old classes: the lowest among the class's own images, each left out.
+    """Return a cosine threshold that ignores old classes: the lowest leave-one-out cosine among the class's own images.
 
     Of fewer than three images: half way from the golden images, which are of no class, to the prototype.
     """
@@ -411,12 +411,12 @@ def _without_held_out(model: Any, directions: np.ndarray, prototype: np.ndarray)
 
 
 def _left_out(directions: np.ndarray) -> np.ndarray:
-    """Return the cosine of each image to the prototype of the others, (N,)."""
+    """Return the cosine of each image to the prototype of the other ones (leave-one-out), (N,)."""
     return (directions * normalized(directions.sum(axis=0, dtype=np.float64) - directions)).sum(axis=1)
 
 
 def _found_again(directions: np.ndarray, threshold: float, means: Optional[np.ndarray]) -> Optional[int]:
-    """Return how many images the class would take by a prototype of the others; None for a single image."""
+    """Return how many images the class recognizes by the prototype of the other ones; None for a single image."""
     if len(directions) < 2:
         return None
     nearest = 0.0 if means is None else (directions @ means.T).max(axis=1)
@@ -424,7 +424,7 @@ def _found_again(directions: np.ndarray, threshold: float, means: Optional[np.nd
 
 
 def _warnings(name: str, answers: list[Json]) -> list[str]:
-    """Say which images the model already knows as another class."""
+    """Return a warning about images that the model already recognizes as another class."""
     known: dict[str, int] = {}
     for answer in answers:
         is_sure = answer.get('probability') is None or answer['probability'] >= _SURE
@@ -440,7 +440,7 @@ def _warnings(name: str, answers: list[Json]) -> list[str]:
 
 
 def read_assignments(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Read NAME=IMAGES: a folder, a pattern, a file, or several with commas; a name may occur again.
+    """Read arguments NAME=IMAGES: a folder, a pattern, a file, or several with commas; a name may be repeated.
 
     Raises:
         ValueError: For a text without a name or without images, or for a file under two names.
@@ -483,7 +483,7 @@ def _files_of(place: str, text: str) -> list[str]:
 
 
 def read_old_images(model: Any, folder: str, option: str = '--data') -> tuple[Arrays, str]:
-    """Read images in a folder for each old class, by class or folder name; and say in a line what was read.
+    """Read a folder of images for each old class, by class or folder name; return a line about what was read, too.
 
     Args:
         model: A ``Model`` of ``runtime.py``. Without classes each folder is one.
@@ -545,7 +545,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def said_of(report: Json) -> list[str]:
-    """Return lines about a class that was enrolled."""
+    """Return lines about an enrolled class."""
     count = f'{report["images"]} image{"s" if report["images"] > 1 else ""}'
     more = ''
     if report['images'] < FEW:
@@ -560,7 +560,7 @@ def said_of(report: Json) -> list[str]:
 
 
 def said_of_all(about: Json) -> list[str]:
-    """Return lines about what the new classes take from the old ones."""
+    """Return lines about the images that new classes take from old ones."""
     if not about['held_out']:
         lines = ['How many images of the old classes they take is not known without held-out images (--data FOLDER): '
                  'their answers are marked "unchecked".']  # fmt: skip
@@ -584,7 +584,7 @@ def said_of_all(about: Json) -> list[str]:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Enroll; the exit code is 1 if an image cannot be read."""
+    """Run the command line; the exit code is 1 if an image cannot be read."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     args = parser.parse_args(arguments)
@@ -617,7 +617,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def perform(args: argparse.Namespace, model_class: Any) -> Json:
-    """Do what the arguments say, and return what was done; lines go to stderr, but for ``--list``.
+    """Execute the parsed arguments and return the result; messages go to stderr, except those of ``--list``.
 
     Args:
         args: Of :func:`add_arguments`.

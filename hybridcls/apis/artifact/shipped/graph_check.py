@@ -1,4 +1,4 @@
-"""Compare a graph with the stored outputs of the golden images, and name what is wrong with it."""
+"""Compare a graph with the stored outputs of the golden images, and name the cause of a difference."""
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import itertools
@@ -24,7 +24,7 @@ _STAGES = ('names', 'input')
 
 
 class Graph(NamedTuple):
-    """The graph of an artifact: from uint8 (N, h, w, C) to its outputs; and its file."""
+    """The graph of an artifact, from uint8 (N, h, w, C) to its outputs, and the file that it was read from."""
 
     run: Callable[[Array], Outputs]
     path: str
@@ -32,7 +32,7 @@ class Graph(NamedTuple):
     tolerance: float
 
     def floats(self) -> Optional[Callable[[Array], Outputs]]:
-        """Return the same graph for float32 pixels, to see what other means and scales do; None if that cannot be had.
+        """Return the same graph for float32 pixels, to try other means and scales; None if that is not possible.
 
         The graph begins with a conversion of uint8 to floats, which may as well be one of floats to floats: only the
         type of its input is another one.
@@ -54,7 +54,7 @@ class Graph(NamedTuple):
 
 
 class OnnxFile(NamedTuple):
-    """What an ONNX file says of itself.
+    """The metadata of an ONNX file.
 
     Args:
         opset: The version of the operators of ONNX; 0 if it has none.
@@ -85,12 +85,12 @@ def open_artifact(folder: str, sidecar: Json, tolerance: Optional[float] = None)
 
 
 def stored_outputs(stages: dict[str, Array], sidecar: Json) -> Outputs:
-    """Return the outputs of the golden images by name."""
+    """Return the stored outputs of the golden images by name."""
     return {name: stages[name] for name in sidecar['model']['outputs'] if name in stages}
 
 
 def check_outputs(graph: Graph, stages: dict[str, Array], sidecar: Json) -> Iterator[Finding]:
-    """Compare the artifact's graph with what model.json says and with the stored outputs."""
+    """Compare the artifact's graph with model.json and with the stored outputs."""
     about = sidecar['model']
     if about['format'] == 'onnx':
         file = read_onnx(graph.path)
@@ -109,7 +109,7 @@ def check_outputs(graph: Graph, stages: dict[str, Array], sidecar: Json) -> Iter
 
 
 def apart(got: Array, wanted: Array) -> float:
-    """Return the largest absolute difference, relative to the largest value if that is above 1."""
+    """Return the largest absolute difference, relative to the largest value if that exceeds 1."""
     if got.shape != wanted.shape:
         return np.inf
     return float(np.abs(got.astype(np.float64) - wanted).max(initial=0) / max(1.0, np.abs(wanted).max(initial=0)))
@@ -118,7 +118,7 @@ def apart(got: Array, wanted: Array) -> float:
 def _compare(
     got: Outputs, wanted: Outputs, stages: dict[str, Array], sidecar: Json, tolerance: float, name: str
 ) -> Iterator[Finding]:
-    """Name why outputs differ from the stored ones."""
+    """Name the cause of a difference between outputs and the stored ones."""
     missing = [one for one in wanted if one not in got]
     if missing:
         yield Finding(
@@ -165,7 +165,7 @@ def _changed(got: Outputs, wanted: Outputs) -> str:
 def check_other(
     path: str, stages: dict[str, Array], sidecar: Json, tolerance: Optional[float], notes: list[str]
 ) -> Iterator[Finding]:
-    """Compare an ONNX file, which may take another input, with the stored outputs."""
+    """Compare another ONNX file, whose input may differ, with the stored outputs."""
     import onnxruntime
 
     try:
@@ -226,7 +226,7 @@ def check_other(
 
 
 def _feeds(images: Array, kind: str, sidecar: Json) -> Iterator[tuple[str, str, Array]]:
-    """Yield (order of colours, what the values are, values) that a graph may take."""
+    """Yield (order of colours, meaning of the values, values) of each input that the graph may expect."""
     orders = {'RGB': images, 'BGR': images[..., ::-1]}
     if kind == 'tensor(uint8)':
         for order, values in orders.items():
@@ -255,7 +255,7 @@ def _run(session: Any, name: str, batch: Array, fixed: Optional[int]) -> Outputs
 
 
 def _renamed(got: Outputs, wanted: Outputs) -> Outputs:
-    """Give outputs of other names those of the artifact, by what they are nearest to."""
+    """Match outputs with other names to those of the artifact by their values."""
     found = {name: values for name, values in got.items() if name in wanted}
     rest = [values for name, values in got.items() if name not in wanted]
     for name, values in wanted.items():
@@ -271,7 +271,7 @@ def _renamed(got: Outputs, wanted: Outputs) -> Outputs:
 
 
 def read_onnx(path: str) -> OnnxFile:
-    """Read what an ONNX file says of itself, without the onnx package."""
+    """Read the metadata of an ONNX file, without the onnx package."""
     opset, producer, kinds = 0, '', set()
     with open(path, 'rb') as file:
         for field, value in _fields(file, os.path.getsize(path)):
@@ -291,7 +291,7 @@ def read_onnx(path: str) -> OnnxFile:
 
 
 def _bytes_places(file: BinaryIO, end: int) -> list[int]:
-    """Return where the file says of an input, or of a value inside the graph, that it is uint8."""
+    """Return the byte positions at which the file declares an input or an inner value as uint8."""
     places: list[int] = []
 
     def walk(stop: int, path: tuple[int, ...]) -> None:
@@ -327,7 +327,7 @@ def _bytes(file: BinaryIO, span: tuple[int, int]) -> bytes:
 
 
 def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, Any]]:
-    """Yield the number of each field, with its number or, of bytes, their (begin, end) in the file."""
+    """Yield the number of each protobuf field, with its integer or, for bytes, their (begin, end) in the file."""
     while file.tell() < end:
         key = _varint(file)
         field, wire = key >> 3, key & 7

@@ -1,4 +1,4 @@
-"""Find out which mistakes explain what a pipeline gives for the golden images."""
+"""Find the preprocessing mistakes that explain a pipeline's outputs for the golden images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
@@ -44,7 +44,7 @@ _PIXELS = 8000  # of an image, for the search
 
 
 class Explanation(NamedTuple):
-    """What explains the inputs of a pipeline."""
+    """The result of :meth:`Explainer.explain`: mismatches, notes, and the fitted scale of the values."""
 
     findings: list[Finding]
     notes: list[str]
@@ -52,7 +52,7 @@ class Explanation(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """How values follow from pixels: user's channel c = gain[c] * pixels[order[c]] + offset[c].
+    """A linear fit of values to pixels: the user's channel c = gain[c] * pixels[order[c]] + offset[c].
 
     Args:
         residual: What is left, root mean square in levels of 255.
@@ -66,7 +66,7 @@ class Fit(NamedTuple):
     offset: Array
 
     def pixels(self, values: Array) -> Array:
-        """Return the pixels (..., C) in 0..255 that values come from."""
+        """Return the pixels (..., C) in 0..255 that correspond to values."""
         gain = np.where(self.gain == 0, 1, self.gain)
         levels = (values - self.offset) / gain
         result = np.empty_like(levels)
@@ -75,7 +75,7 @@ class Fit(NamedTuple):
 
 
 def fit_values(values: Array, pixels: Array) -> Fit:
-    """Find order, gain and offset of channels, (N, C) float each; rows of pixels with NaN count for nothing."""
+    """Fit order, gain and offset of channels, (N, C) float each; rows whose pixels are NaN are ignored."""
     known = ~np.isnan(pixels).any(axis=1) & np.isfinite(values).all(axis=1)
     inner = known & (pixels > 0).all(axis=1) & (pixels < 255).all(axis=1)
     if inner.sum() > 0.3 * known.sum():  # floats may go beyond 0 and 255 where a filter overshoots
@@ -109,7 +109,7 @@ def fit_values(values: Array, pixels: Array) -> Fit:
 
 
 def as_images(values: Array, channels: int) -> tuple[Array, str]:
-    """Bring the output of a pipeline for an image into (h, w, C); return its layout too.
+    """Convert the pipeline's output for an image to (h, w, C); return its layout too.
 
     Raises:
         ValueError: If no axis has the size of the channels.
@@ -128,7 +128,7 @@ def as_images(values: Array, channels: int) -> tuple[Array, str]:
 
 
 class Explainer(Simulator):
-    """Find out which mistakes explain the inputs that a pipeline gives for the golden images.
+    """Search for the mistakes that explain the inputs that a pipeline returns for the golden images.
 
     Args:
         goldens: The golden images.
@@ -145,7 +145,7 @@ class Explainer(Simulator):
         self.stage, self.layout = stage, layout
 
     def explain(self, given: dict[str, Any]) -> Explanation:
-        """Explain what a pipeline gives: by name of a golden image an array, or the error that it raised."""
+        """Explain the outputs of a pipeline: an array for each golden image by name, or the error that it raised."""
         findings: list[Finding] = []
         notes: list[str] = []
         images, layout, dtype = self._arranged(given, findings)
@@ -179,7 +179,7 @@ class Explainer(Simulator):
     # Shape
 
     def _arranged(self, given: dict[str, Any], findings: list[Finding]) -> tuple[dict[str, Array], str, Any]:
-        """Bring all into (h, w, C)."""
+        """Convert all outputs to (h, w, C)."""
         images: dict[str, Array] = {}
         layouts: dict[str, list[str]] = {}
         wrong: dict[str, list[str]] = {}
@@ -215,7 +215,7 @@ class Explainer(Simulator):
         return images, layout, dtype
 
     def _sized(self, images: dict[str, Array], findings: list[Finding]) -> dict[str, Array]:
-        """See that all have the network's size; go on with another size if all have that."""
+        """Check that all images have the network's size; continue with another size if all images share it."""
         sizes = {image.shape[:2] for image in images.values()}
         wanted = (self.height, self.width)
         if sizes == {wanted}:
@@ -235,7 +235,7 @@ class Explainer(Simulator):
         return right
 
     def _cast(self, images: dict[str, Array], dtype: Any) -> Optional[Finding]:
-        """Find values that hold nothing any more."""
+        """Detect values that carry no information: not finite, constant, or integers cast from [0, 1]."""
         values = np.stack(list(images.values()))
         if not np.isfinite(values.astype(np.float64)).all():
             return Finding('not finite', 'The pipeline gives NaN or infinity.')
@@ -265,7 +265,7 @@ class Explainer(Simulator):
         return None
 
     def _turned(self, images: dict[str, Array]) -> tuple[dict[str, Array], list[Finding]]:
-        """Undo flips and the like, if that comes nearer to the right images."""
+        """Undo flips, rotations and transpositions if that brings the images closer to the right ones."""
         names = self.plain(images)
         right = _rows([self.simulate(name, self.right_pipeline) for name in names])
 
@@ -285,7 +285,7 @@ class Explainer(Simulator):
     # Search
 
     def _search(self, images: dict[str, Array]) -> tuple[Pipeline, Fit]:
-        """Return the pipeline that explains the plain images best, with the fewest mistakes.
+        """Return the simulated pipeline with the fewest mistakes that explains the plain images best.
 
         JPEGs decide between those that explain others alike: of those that are left, they may be the only ones that are
         larger than the network's size.
@@ -341,7 +341,7 @@ class Explainer(Simulator):
         return pipeline, fit
 
     def _search_edges(self, images: dict[str, Array], attempt: Callable[..., float]) -> None:
-        """Try all sizes that an image can be resized to before it is cropped: on one image first, which is quick."""
+        """Try all sizes to which an image may be resized before cropping; first on one image, for speed."""
         ways = [
             covering_geometry((edge, round(self.width * edge / self.height)), self.height, self.width)
             for edge in range(self.height, self.height + max(2, 3 * self.height // 4))
@@ -361,7 +361,7 @@ class Explainer(Simulator):
     # Names
 
     def _name_scale(self, fit: Fit, dtype: Any, layout: str, notes: list[str]) -> Iterator[Finding]:
-        """Name the scale of values, and with it the layout that belongs to it."""
+        """Name the scale of the values, and with it the matching layout."""
         forms = {'uint8': [(np.ones(self.channels), np.zeros(self.channels))],
                  'unit': [(np.full(self.channels, 1 / 255), np.zeros(self.channels))],
                  'normalized': [affine(mean, std) for mean, std in self.normalization]}  # fmt: skip
@@ -422,7 +422,7 @@ class Explainer(Simulator):
     # Images that something is special about
 
     def _specials(self, images: dict[str, Array], pipeline: Pipeline, fit: Fit) -> Iterator[Finding]:
-        """Compare each image with the pipeline that was found, and name what is wrong with single kinds."""
+        """Compare each image with the fitted pipeline, and name the kinds of images that are decoded wrongly."""
         explained: dict[tuple[str, str], list[str]] = {}
         left: dict[str, float] = {}
         for name in images:
@@ -483,7 +483,7 @@ _SLACK = {'JPEG': 0.15, 'CMYK': 1.6, 'transparency': 1.0, '16 bits': 1.0, 'else'
 
 
 def _near(fit: Fit, gain: Array, offset: Array) -> bool:
-    """Return whether values differ by about a level of 255 at most, at 0 and at 255.
+    """Return whether values differ by at most about one level of 255, at 0 and at 255.
 
     Where the channels are in another order, gain and offset may have come before or after that.
     """
@@ -497,7 +497,7 @@ def _near(fit: Fit, gain: Array, offset: Array) -> bool:
 
 
 def _by_256(fit: Fit, gain: Array) -> bool:
-    """Return whether levels were divided by 256 where 255 is right: within a level, but exact values show it."""
+    """Return whether levels were divided by 256 instead of 255, which only exact values can show."""
     return fit.residual < 0.1 and bool(np.allclose(fit.gain / gain, 255 / 256, rtol=0, atol=5e-4))
 
 
@@ -507,7 +507,7 @@ def _numbers(values: Array) -> str:
 
 
 def _rows(images: Sequence[Array]) -> Array:
-    """Return the pixels of images as rows (N, C), of large ones a part."""
+    """Return the pixels of images as rows (N, C); large images are subsampled."""
     rows = []
     for image in images:
         flat = image.reshape(-1, image.shape[-1])
@@ -522,7 +522,7 @@ def _distance(first: Array, second: Array) -> float:
 
 
 def _is_grey(values: Array) -> bool:
-    """Return whether the channels of rows say the same, up to their scale."""
+    """Return whether all channels are equal up to a scale and an offset."""
     if values.std(axis=0).min() == 0:
         return False
     return bool(np.corrcoef(values.T).min() > 0.9999)

@@ -1,4 +1,4 @@
-"""Simulate the mistakes of image pipelines, and find out which of them explain what a pipeline gives.
+"""Simulate common mistakes of image pipelines, to find those that explain a pipeline's outputs.
 
 :func:`explain` compares network inputs with those of the artifact and with simulated ones: other filters, crops, orders
 of colours, scales, decoders. What fits best is named. Needs numpy, Pillow and runtime.py.
@@ -42,7 +42,7 @@ STATISTICS = {
 
 
 class Finding(NamedTuple):
-    """A mismatch.
+    """A mismatch between a user's code and the artifact.
 
     Args:
         name: What it is, in a word or two.
@@ -58,7 +58,7 @@ class Finding(NamedTuple):
 
 
 class Golden(NamedTuple):
-    """A golden image: its path, what is special about it, and the network's input, uint8 (h, w, C)."""
+    """A golden image: its path, its special properties, and the network's input, uint8 (h, w, C)."""
 
     path: str
     traits: tuple[str, ...]
@@ -66,12 +66,12 @@ class Golden(NamedTuple):
 
     @property
     def name(self) -> str:
-        """That of the file."""
+        """The name of the file."""
         return os.path.basename(self.path)
 
 
 def traits(path: str) -> tuple[str, ...]:
-    """Return what is special about an image file, as a wrong pipeline sees it."""
+    """Return the properties of an image file (EXIF orientation, alpha, ...) that wrong pipelines mishandle."""
     with Image.open(path) as image:
         found = ['JPEG' if image.format in ('JPEG', 'MPO') else str(image.format)]
         if image.getexif().get(0x0112, 1) not in (0, 1):
@@ -95,7 +95,7 @@ def traits(path: str) -> tuple[str, ...]:
 
 
 class Filter(NamedTuple):
-    """A way of resizing: the filter, and whether it averages where it shrinks."""
+    """A resizing method: the filter, and whether it is antialiased."""
 
     filter: str
     library: str
@@ -105,7 +105,7 @@ class Filter(NamedTuple):
     def apply(
         self, image: Array, height: int, width: int, box: Optional[tuple[float, float, float, float]] = None
     ) -> Array:
-        """Resize an image, uint8 (H, W, 3), or the part of it in a box (left, top, right, bottom)."""
+        """Resize an image, uint8 (H, W, 3), or a box of it (left, top, right, bottom)."""
         if box is not None and self.library == 'pillow':
             code = getattr(Image.Resampling, self.filter.upper())
             return np.asarray(Image.fromarray(image).resize((width, height), code, box=box))
@@ -134,7 +134,7 @@ FILTERS = (
 
 
 def _align_corners(image: Array, height: int, width: int) -> Array:
-    """Resize bilinearly with the corners of both images in the same place."""
+    """Resize bilinearly with aligned corners."""
     for axis, size in enumerate((height, width)):
         has = image.shape[axis]
         place = np.linspace(0, has - 1, size) if size > 1 else np.zeros(1)
@@ -150,7 +150,7 @@ Resize = Callable[..., Array]
 
 
 class Geometry(NamedTuple):
-    """A way from a decoded image to the network's size.
+    """A sequence of resizing and cropping from a decoded image to the network's size.
 
     Args:
         name: Of the mistake; empty if it is none (another way of rounding, say).
@@ -164,7 +164,7 @@ class Geometry(NamedTuple):
 
 
 def _right(steps: Sequence[Json], image: Array, resize: Resize) -> Array:
-    """Do the steps of a sidecar with another way of resizing."""
+    """Apply the sidecar's steps with another resizing method."""
     for step in steps:
         height, width = image.shape[:2]
         if step['op'] == 'center_crop':
@@ -190,7 +190,7 @@ def _edge_size(step: Json, height: int, width: int, round_: Callable) -> tuple[i
 def _crop(
     image: Array, height: int, width: int, place: Callable[[float], float] = round, aside: tuple[int, int] = (0, 0)
 ) -> Array:
-    """Crop the middle; what the image lacks is NaN."""
+    """Crop the middle; pixels outside of the image are NaN."""
     has_height, has_width = image.shape[:2]
     if has_height < height or has_width < width:
         canvas = np.full((max(height, has_height), max(width, has_width), image.shape[2]), np.nan)
@@ -212,7 +212,7 @@ def _covering(
     place: Callable = round,
     aside: tuple[int, int] = (0, 0),
 ) -> Callable[[Array, Resize], Array]:
-    """Resize to cover (height, width), keeping the aspect ratio, and crop the middle, or (down, right) of it."""
+    """Resize to cover (height, width), keeping the aspect ratio, and crop the middle, moved by ``aside``."""
 
     def run(image: Array, resize: Resize) -> Array:
         size = _edge_size({'edge': 'cover', 'size': resized}, image.shape[0], image.shape[1], round_)
@@ -224,7 +224,7 @@ def _covering(
 def _cropped_first(
     share: tuple[float, float], height: int, width: int, round_: Callable
 ) -> Callable[[Array, Resize], Array]:
-    """Crop a share of what has the aspect ratio of the network, and resize it then."""
+    """Crop a share of the image at the network's aspect ratio, then resize it."""
 
     def run(image: Array, resize: Resize) -> Array:
         has = image.shape[:2]
@@ -245,7 +245,7 @@ def _cropped(height: int, width: int, place: Callable) -> Callable[[Array, Resiz
 def _letterbox(
     height: int, width: int, round_: Callable, place: Optional[Callable]
 ) -> Callable[[Array, Resize], Array]:
-    """Keep the aspect ratio and pad; ``place`` rounds where the image lies in the middle, None: in the upper left."""
+    """Resize keeping the aspect ratio, and pad; ``place`` rounds the offset of a centred image, None: upper left."""
 
     def run(image: Array, resize: Resize) -> Array:
         has = image.shape[:2]
@@ -260,7 +260,7 @@ def _letterbox(
 
 
 def geometries(steps: Sequence[Json], height: int, width: int) -> list[Geometry]:
-    """Return ways to come to the network's size; the first one is right, and so are those without a name."""
+    """Return geometries that lead to the network's size; the first one, and those without a name, are right."""
 
     def whole(image: Array, resize: Resize) -> Array:
         return resize(image, height, width)
@@ -302,7 +302,7 @@ def geometries(steps: Sequence[Json], height: int, width: int) -> list[Geometry]
 
 
 def covered_size(steps: Sequence[Json]) -> Optional[tuple[int, int]]:
-    """Return (height, width) that a sidecar resizes to before it crops, keeping the aspect ratio; else None."""
+    """Return (height, width) to which a sidecar resizes before cropping, keeping the aspect ratio; else None."""
     for step in steps:
         if step['op'] == 'resize_edge' and step['edge'] in ('cover', 'short'):
             size = step['size']
@@ -311,7 +311,7 @@ def covered_size(steps: Sequence[Json]) -> Optional[tuple[int, int]]:
 
 
 def covering_geometry(resized: tuple[int, int], height: int, width: int) -> Geometry:
-    """Return the way over another size, of which the middle is cropped."""
+    """Return the geometry that resizes to another size and crops the middle."""
     text = f'resizes the shorter edge to {resized[0]} and crops {height} (crop ratio {height / resized[0]:.3f})'
     return Geometry('crop ratio', text, _covering(resized, height, width))
 
@@ -320,7 +320,7 @@ def covering_geometry(resized: tuple[int, int], height: int, width: int) -> Geom
 
 
 def decodings(path: str, background: Optional[Sequence[int]]) -> Iterator[tuple[str, str, Array]]:
-    """Yield (name of a mistake, what it does, uint8 (H, W, 3)) for those that can be made with a file."""
+    """Yield (name, description, uint8 (H, W, 3)) of each decoding mistake that is possible with a file."""
     special = traits(path)
     with Image.open(path) as opened:
         opened.load()
@@ -385,7 +385,7 @@ def _grey(values: Array) -> Array:
 
 
 def _flattened(image: Image.Image, background: Optional[Sequence[int]]) -> Array:
-    """Return three channels of 8 bits, on a background (None: the stored colours)."""
+    """Return three channels of 8 bits on a background (None: transparent pixels keep their stored colours)."""
     if image.mode.startswith('I'):
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
     if image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info:
@@ -402,7 +402,7 @@ def _flattened(image: Image.Image, background: Optional[Sequence[int]]) -> Array
 
 
 class Pipeline(NamedTuple):
-    """A simulated way from a decoded image to the network's input.
+    """A simulated pipeline from a decoded image to the network's input.
 
     Args:
         geometry: To the network's size.
@@ -421,7 +421,7 @@ class Pipeline(NamedTuple):
     turn: Optional[Callable[[Array], Array]] = None
 
     def run(self, image: Array, steps: Sequence[Json]) -> Array:
-        """Return (h, w, C); NaN where it pads, unless there is a ``fill``."""
+        """Return the output (h, w, C); padding is NaN unless there is a ``fill``."""
         if self.grey:
             image = _grey(np.asarray(Image.fromarray(image).convert('L')))
         own = next((step for step in steps if 'filter' in step), None)
@@ -441,18 +441,18 @@ class Pipeline(NamedTuple):
         return self.finished(pixels)
 
     def finished(self, pixels: Array) -> Array:
-        """Reorder and turn what has the network's size."""
+        """Reorder the channels and flip or rotate an image that has the network's size."""
         if self.order is not None:
             pixels = pixels[..., list(self.order)]
         return pixels if self.turn is None else self.turn(pixels)
 
     @property
     def mistakes(self) -> int:
-        """How many there are."""
+        """The number of mistakes."""
         return bool(self.geometry.name) + (self.filter is not None)
 
     def joined(self, other: 'Pipeline') -> Optional['Pipeline']:
-        """Return a pipeline with the mistakes of both, if they are of different kinds."""
+        """Return a pipeline with the mistakes of both, if they are of different kinds; else None."""
         mine, theirs = self._asdict(), other._asdict()
         for key in Pipeline._fields[1:]:
             if mine[key] and theirs[key]:
@@ -495,24 +495,24 @@ class Simulator:
         self.geometries = geometries(self.steps, self.height, self.width)
 
     def resized(self, height: int, width: int) -> None:
-        """Simulate pipelines to another size from now on."""
+        """Simulate pipelines with another output size from now on."""
         self.steps = [_scaled(step, height / self.height, width / self.width) for step in self.steps]
         self.height, self.width, self.right_size = height, width, False
         self.geometries = geometries(self.steps, height, width)
 
     @property
     def right_pipeline(self) -> Pipeline:
-        """That of model.json."""
+        """The pipeline of model.json."""
         return Pipeline(self.geometries[0])
 
     @property
     def own_step(self) -> Json:
-        """The step of model.json that resizes; empty if none does."""
+        """The resizing step of model.json; empty if there is none."""
         return next((step for step in self.steps if 'filter' in step), {})
 
     @property
     def other_filters(self) -> list[Filter]:
-        """The filters that are not that of model.json."""
+        """All resizing methods except that of model.json."""
         own = (self.own_step.get('filter'), self.own_step.get('library'))
         return [one for one in FILTERS if (one.filter, one.library) != own]
 
@@ -527,7 +527,7 @@ class Simulator:
         return next(golden for golden in self.goldens if golden.name == name)
 
     def simulate(self, name: str, pipeline: Pipeline) -> Array:
-        """Return what a pipeline makes of a golden image, (h, w, C)."""
+        """Return the output of a pipeline for a golden image, (h, w, C)."""
         golden = self.golden(name)
         if pipeline[1:] == (None, None, False, None, None) and pipeline.geometry.text == AS_TOLD and self.right_size:
             return golden.input
@@ -540,12 +540,12 @@ class Simulator:
         return pipeline.finished(self._seen[key][1])
 
     def batch(self, names: Sequence[str], pipeline: Pipeline) -> Array:
-        """Return what a pipeline makes of golden images as a graph takes it, uint8 (N, h, w, C)."""
+        """Return the output of a pipeline for golden images as the graph takes it, uint8 (N, h, w, C)."""
         images = [self.simulate(name, pipeline) for name in names]
         return np.stack([np.nan_to_num(image).astype(np.uint8) for image in images])
 
     def decoded(self, name: str, pipeline: Pipeline) -> Iterator[tuple[str, str, Array]]:
-        """Yield (name, what it does, (h, w, C)) of mistakes in decoding that a golden image shows."""
+        """Yield (name, description, (h, w, C)) of each decoding mistake that a golden image can reveal."""
         for mistake, what, decoded in decodings(self.golden(name).path, self.decode['background']):
             if not (pipeline.grey and mistake == 'grey'):
                 try:
@@ -554,11 +554,11 @@ class Simulator:
                     continue
 
     def decoding_finding(self, mistake: str, what: str, names: Sequence[str]) -> Finding:
-        """Name a mistake of :meth:`decoded`."""
+        """Return the finding for a mistake of :meth:`decoded`."""
         return Finding(mistake, f'The pipeline {what}: {self.listed(names)}. {ADVICE[mistake]}.', tuple(names))
 
     def simulations(self, names: Sequence[str]) -> Iterator[tuple[list[Finding], Pipeline]]:
-        """Yield pipelines with one mistake, and what they are called."""
+        """Yield pipelines with one mistake, and the name of each."""
         images = tuple(names)
         yield [], self.right_pipeline
         if self.channels == 3:  # first, since of what explains classes alike the more usual mistake is named
@@ -577,11 +577,11 @@ class Simulator:
             yield [Finding(name, f'The images are {what}. Undo that.', images)], Pipeline(self.geometries[0], turn=turn)
 
     def geometry_finding(self, geometry: Geometry, images: tuple[str, ...]) -> Finding:
-        """Name a wrong way to the network's size."""
+        """Return the finding for a wrong geometry."""
         return Finding(geometry.name, f'The pipeline {geometry.text}. {_steps_text(self.steps)}.', images)
 
     def filter_finding(self, used: Filter, images: tuple[str, ...]) -> Finding:
-        """Name a wrong filter."""
+        """Return the finding for a wrong filter."""
         right = _filter_of(self.own_step)
         name = 'antialias' if used.filter == right.filter and used.antialias != right.antialias else 'filter'
         switch = ''
@@ -594,7 +594,7 @@ class Simulator:
                        f'{right.library} {right.filter}.', images)  # fmt: skip
 
     def scales(self) -> Iterator[tuple[str, str, Array, Array, str]]:
-        """Yield (name, what it is, gain, offset, advice) of mistakes with the scale of values."""
+        """Yield (name, description, gain, offset, advice) of each mistake with the scale of values."""
         one = np.ones(self.channels)
         take = 'Take mean and std of model.json, or leave the normalization to the graph'
         yield 'range', 'The values are 0..255', one, 0 * one, 'Normalize them'
@@ -635,8 +635,7 @@ class Simulator:
             yield 'mean and std', f'Mean and std are those {whose}, in the order of BGR', gain[::-1], offset[::-1], take
 
     def plain(self, images: Iterable[str], loose: bool = False) -> list[str]:
-        """Return the images that nothing is special about: PNG if there are (decoders differ for JPEG), unless "
-        "``loose``."""
+        """Return images without special properties: PNG if there are any (JPEG decoders differ), unless ``loose``."""
         names = [(one.name, one.traits) for one in self.goldens if one.name in images]
         png = [name for name, special in names if special == ('PNG',)]
         return (
@@ -646,7 +645,7 @@ class Simulator:
         )
 
     def describe(self, names: Sequence[str]) -> str:
-        """Say what images have in common that no others have."""
+        """Describe what these images have in common and no others have."""
         if len(names) == len(self.goldens):
             return 'all golden images'
         inside = [set(self.golden(name).traits) for name in names]
@@ -659,12 +658,12 @@ class Simulator:
 
     @staticmethod
     def listed(names: Sequence[str]) -> str:
-        """Name a few of some images."""
+        """Name the first few of some images."""
         return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '')
 
 
 def order_finding(order: tuple[int, ...], images: tuple[str, ...]) -> Finding:
-    """Name a wrong order of channels."""
+    """Return the finding for a wrong order of channels."""
     name, advice = 'channel order', 'Reorder them'
     if ORDERS[order] == 'BGR':
         name, advice = 'BGR', 'cv2 reads BGR: add image[..., ::-1] or cv2.cvtColor(image, cv2.COLOR_BGR2RGB)'
@@ -672,7 +671,7 @@ def order_finding(order: tuple[int, ...], images: tuple[str, ...]) -> Finding:
 
 
 def grey_finding(images: tuple[str, ...]) -> Finding:
-    """Name lost colours."""
+    """Return the finding for lost colours."""
     return Finding('grey', 'Coloured images are made grey. Read them in colour (RGB).', images)
 
 
@@ -680,7 +679,7 @@ Turn = Callable[[Array], Array]
 
 
 def turns(square: bool) -> list[tuple[str, str, Turn, Turn]]:
-    """Return (name, what the images are, how to undo it, how it is done) of ways to turn images (h, w, C)."""
+    """Return (name, description, function that undoes it, how it arises) of each flip, rotation or transposition."""
     found: list[tuple[str, str, Turn, Turn]] = [
         ('flip', 'mirrored left to right', lambda image: image[:, ::-1], lambda image: image[:, ::-1]),
         ('flip', 'upside down', lambda image: image[::-1], lambda image: image[::-1]),
@@ -746,7 +745,7 @@ def _filter_of(step: Json) -> Filter:
 
 
 def _steps_text(steps: Sequence[Json]) -> str:
-    """Say what the sidecar does."""
+    """Describe the sidecar's steps in words."""
     said = []
     for step in steps:
         size = step['size']

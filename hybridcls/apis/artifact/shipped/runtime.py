@@ -66,15 +66,15 @@ class Model:
         return with_digests(sidecar)
 
     def read(self, image: Any) -> np.ndarray:
-        """Return an image as uint8 (H, W, 3) RGB: of a path, bytes, an image of Pillow, or an array that is RGB."""
+        """Return an image as uint8 (H, W, 3) RGB, from a path, bytes, a Pillow image, or an RGB array."""
         return read_image(image, self.sidecar['preprocessing']['decode'])
 
     def prepare(self, image: Any) -> np.ndarray:
-        """Return an image of any kind, or one that was read, as the graph takes it: uint8 (h, w, 3) RGB."""
+        """Preprocess an image of any kind, read or not, for the graph: uint8 (h, w, 3) RGB."""
         return prepare_image(self.read(image), self.sidecar['preprocessing']['steps'])
 
     def run(self, batch: np.ndarray) -> Outputs:
-        """Return the outputs of the graph by name for images as :meth:`prepare` gives them, uint8 (N, h, w, 3)."""
+        """Run the graph on images from :meth:`prepare`, uint8 (N, h, w, 3); return its outputs by name."""
         fixed = self.sidecar['model']['input']['shape'][0]
         if not isinstance(fixed, int):
             return self._run(batch)
@@ -85,7 +85,7 @@ class Model:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def decide(self, outputs: Outputs, top_k: int = 5) -> list[Json]:
-        """Return what the outputs say of each image, after the calibration and thresholds of the sidecar."""
+        """Return the answer for each image from the graph's outputs, by the sidecar's calibration and thresholds."""
         images = len(next(iter(outputs.values())))
         answers = _decide(images, outputs, self.sidecar, self.sidecar.get('calibration'), top_k)
         for name, head in (self.sidecar.get('heads') or {}).items():
@@ -96,11 +96,11 @@ class Model:
         return self.enrolled.decide(answers, outputs) if self.enrolled else answers
 
     def predict(self, images: Any, batch_size: int = 32, top_k: int = 5) -> list[Json]:
-        """Return an answer for each image of a list or any iterable; a single path or image is a list of one."""
+        """Return an answer for each image of an iterable; a single path or image counts as a list of one."""
         return list(self.answers(images, batch_size, top_k))
 
     def alarm(self, **options: Any) -> Any:
-        """Return an ``Alarm`` that notices when images are no longer like the held-out ones; see ``alarm.py``."""
+        """Return an ``Alarm`` for images that differ from the held-out ones; see ``alarm.py``."""
         return _beside('alarm').Alarm(self.folder, **options)
 
     def answers(
@@ -111,7 +111,7 @@ class Model:
         on_error: Optional[Callable] = None,
         alarm: Optional[Any] = None,
     ) -> Iterator[Json]:
-        """Yield an answer for each image, batch by batch, however many there are.
+        """Yield an answer for each image, batch by batch.
 
         Args:
             images: As for :meth:`predict`.
@@ -164,7 +164,7 @@ def _is_one(images: Any) -> bool:
 
 
 def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = True) -> Json:
-    """Read ``model.json`` and see that it fits this file, itself and, if asked to, all files that it lists."""
+    """Read ``model.json``, and check its format, its own digest and, if asked to, those of all files that it lists."""
     path = os.path.join(folder, 'model.json')
     try:
         with open(path, encoding='utf8') as file:
@@ -203,14 +203,14 @@ def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = Tru
 
 
 def check_digests(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> None:
-    """Raise a ValueError that names each file that is missing, or is not the one that was exported."""
+    """Raise a ValueError that names each missing or changed file."""
     wrong = changed_files(folder, sidecar)
     if wrong:
         raise ValueError(f'The artifact {folder} is not as it was exported: {"; ".join(wrong)}.')
 
 
 def changed_files(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> list[str]:
-    """Say of each file that is missing, or is not the one that was exported, what it is."""
+    """Return a description of each missing or changed file."""
     wrong = edits_of(sidecar)
     for name, known in sidecar['files'].items():
         path = os.path.join(folder, name)
@@ -226,14 +226,14 @@ def changed_files(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> list
 
 
 def edits_of(sidecar: Json) -> list[str]:
-    """Say of each key of a sidecar that does not hold what its digest says; artifacts of before have none."""
+    """Return a description of each edited key of a sidecar; older artifacts have no digests of keys."""
     known, now = sidecar.get('digests') or {}, with_digests(sidecar)['digests']
     wrong = [f'model.json was edited in {key!r}' for key in now if known and known.get(key) != now[key]]
     return wrong + [f'model.json has lost {key!r}' for key in known if key not in now]
 
 
 def with_digests(sidecar: Json) -> Json:
-    """Return a sidecar with the SHA-256 of what each of its keys holds, however it is written down."""
+    """Return a sidecar with the SHA-256 of the content of each key, independent of formatting."""
     own = {key: value for key, value in sidecar.items() if key != 'digests'}
     texts = {key: json.dumps(json.loads(json.dumps(own[key]), parse_int=float), sort_keys=True) for key in own}
     return {**own, 'digests': {key: hashlib.sha256(text.encode()).hexdigest() for key, text in texts.items()}}
@@ -319,7 +319,7 @@ def open_graph(folder: str, model: Json, threads: Optional[int] = None) -> Calla
 
 
 def _decide(images: int, outputs: Outputs, of: Json, calibration: Optional[Json], top_k: int) -> list[Json]:
-    """Return the answers of one head; ``of`` has its ``classes``, ``multi_label`` and ``class_thresholds``."""
+    """Return the answers of one head; ``of`` holds its ``classes``, ``multi_label`` and ``class_thresholds``."""
     known = ('logits', 'probabilities', 'embedding')
     uncertainties = {name: values for name, values in outputs.items() if name not in known and '.' not in name}
     scores, classes = outputs.get('probabilities'), of['classes']
@@ -350,7 +350,7 @@ def _decide(images: int, outputs: Outputs, of: Json, calibration: Optional[Json]
 
 
 def calibrated(scores: np.ndarray, scaling: Json) -> np.ndarray:
-    """Return calibrated probabilities, float32 (N, C), of those of the graph; computed in float64."""
+    """Calibrate the graph's probabilities, float32 (N, C); computed in float64."""
     own, kind = scores.astype(np.float64), scaling['kind']
     if kind == 'none':
         return scores
@@ -403,7 +403,7 @@ def read_image(image: Any, decode: Json) -> np.ndarray:
 
 
 def _decoded(content: bytes, decode: Json) -> np.ndarray:
-    """Decode a file."""
+    """Decode an image file."""
     image = Image.open(io.BytesIO(content))
     if content[:2] == b'\xff\xd8' or image.mode == 'CMYK':
         pixels = _mixed(image) if image.mode == 'CMYK' and decode['cmyk'] == 'cv2' else image.convert('RGB')
@@ -429,7 +429,7 @@ def _bits(image: Image.Image, content: bytes) -> int:
 
 
 def _upright(image: Image.Image, source: Image.Image, decode: Json) -> Image.Image:
-    """Turn pixels as the orientation in the EXIF data of their file says."""
+    """Apply the EXIF orientation of the file to pixels."""
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -439,7 +439,7 @@ def _upright(image: Image.Image, source: Image.Image, decode: Json) -> Image.Ima
 
 
 def _mixed(image: Image.Image) -> Image.Image:
-    """Mix inks as OpenCV does: rounded up in JPEG, down in TIFF."""
+    """Convert CMYK as OpenCV does: rounded up in JPEG, down in TIFF."""
     inks = np.asarray(image).astype(np.int32)
     white = 255 - inks[..., 3:]
     colors = white - (inks[..., :3] * white >> 8) if image.format == 'JPEG' else white * (255 - inks[..., :3]) // 255
@@ -447,7 +447,7 @@ def _mixed(image: Image.Image) -> Image.Image:
 
 
 def _flat(image: Image.Image, decode: Json) -> np.ndarray:
-    """Turn an image upright, put it on the background and give it three channels of 8 bits."""
+    """Apply the orientation, put the image on the background, and convert it to three channels of 8 bits."""
     if decode['exif'] and getattr(image, 'format', None) is not None:
         image = ImageOps.exif_transpose(image)
     if image.mode[0] in 'IF':
@@ -478,7 +478,7 @@ def to_eight_bits(values: np.ndarray, depth: Union[str, int]) -> np.ndarray:
 
 
 def _deep(content: bytes, image: Image.Image, decode: Json) -> np.ndarray:
-    """Decode PNG or TIFF of 16 bits a channel, of which Pillow keeps 8 where they have colours."""
+    """Decode PNG or TIFF of 16 bits a channel; Pillow keeps only 8 of those of colour images."""
     if image.format == 'PNG':
         if image.info.get('interlace') or 'transparency' in image.info:
             raise ValueError('PNG of 16 bits that are interlaced or have a transparent colour are not supported')
@@ -525,7 +525,7 @@ def _png_values(content: bytes) -> np.ndarray:
 
 
 def prepare_image(image: np.ndarray, steps: list[Json]) -> np.ndarray:
-    """Do the steps of a sidecar on an image, uint8 (H, W, 3)."""
+    """Apply a sidecar's steps to an image, uint8 (H, W, 3)."""
     for step in steps:
         height, width = image.shape[:2]
         if step['op'] == 'center_crop':
@@ -568,7 +568,7 @@ Taps = tuple[np.ndarray, np.ndarray]  # for each new pixel the old ones, (new,) 
 
 
 def _starts(new: int, old: int) -> Taps:
-    """Return the old pixel left of each new one, and the distance to it."""
+    """Return the source pixel left of each target pixel, and the distance to it."""
     position = ((np.arange(new) + 0.5) * (1 / (new / old)) - 0.5).astype(np.float32)
     first = np.floor(position)
     return first.astype(np.int64), position - first
@@ -589,7 +589,7 @@ def _linear(image: np.ndarray, height: int, width: int, step: Json) -> np.ndarra
 
 
 def _blend(image: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
-    """Mix the two neighbours of each place in both directions, in integers."""
+    """Interpolate linearly between two neighbours in both directions, in integers."""
     old_height, old_width = image.shape[:2]
     (top, down), (left, across) = rows, columns
     across = np.where((left < 0) | (left >= old_width - 1), np.float32(0), across)
@@ -610,7 +610,7 @@ def _bytes(values: np.ndarray) -> np.ndarray:
 
 
 def _across(image: np.ndarray, columns: Taps) -> np.ndarray:
-    """Return the weighted sums along the rows, added up in the order of OpenCV and the dtype of the weights."""
+    """Return the weighted sums along the rows, added in OpenCV's order and in the dtype of the weights."""
     places, weights = columns
     parts = (image[:, places[:, k]].astype(weights.dtype) for k in range(places.shape[1]))
     return _added(part * weights[:, k, None] for k, part in enumerate(parts))
@@ -681,7 +681,7 @@ def _area_starts(new: int, old: int) -> Taps:
 
 
 def _area_taps(new: int, old: int) -> Taps:
-    """Return the old pixels below each new one, and what part of it each covers."""
+    """Return the source pixels below each target pixel, and the part of it that each covers."""
     scale = 1 / (new / old)
     taps = []
     for place in range(new):
@@ -708,7 +708,7 @@ EXTENSIONS = (
 
 
 def image_files(path: str, seed: Optional[int] = None) -> list[str]:
-    """Return the images below a folder, sorted, or with a seed in random order; of anything else, the path.
+    """Return the images below a folder, sorted or, with a seed, in random order; any other path itself.
 
     Hidden files and folders are left out, and files without an extension of :data:`EXTENSIONS`, as in a training.
     """
@@ -731,7 +731,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def main() -> int:
-    """Print one JSON object an image; the exit code is 1 if one cannot be read, or the alarm is raised."""
+    """Print one JSON object an image; the exit code is 1 if an image cannot be read or the alarm is raised."""
     parser = argparse.ArgumentParser(description='Predict with the exported model in the folder of this file.')
     parser.add_argument('images', nargs='+', help='image files, or folders: all images below')
     parser.add_argument('--batch-size', type=int, default=32, help='images at once; default: 32')

@@ -1,5 +1,4 @@
-"""Name what is wrong with the answers of a user's whole code: its scores, its classes, its thresholds, or its "
-"input."""
+"""Name the cause where a user's code gives other answers: scores, classes, thresholds or input."""
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import itertools
@@ -36,7 +35,7 @@ ALTERNATIVES = {
 
 
 class Answer(NamedTuple):
-    """What a user's code says of an image; None where it says nothing.
+    """The answer of a user's code for an image; None for what it does not return.
 
     Args:
         scores: Of all classes, (C,).
@@ -54,7 +53,7 @@ class Answer(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A way of making scores of a graph's outputs; without a name it is right."""
+    """A way to turn a graph's outputs into scores; one without a name is right."""
 
     name: str
     message: str
@@ -63,7 +62,7 @@ class Form(NamedTuple):
 
 
 def read_answer(value: Any, classes: Sequence[str], multi_label: bool = False) -> Answer:
-    """Read what a user's function returns.
+    """Read the return value of a user's function.
 
     Raises:
         ValueError: If it is no answer.
@@ -129,7 +128,7 @@ def _named(name: Optional[str], classes: Sequence[str], multi_label: bool) -> An
 
 
 def _top(value: Sequence[Any], classes: Sequence[str]) -> Answer:
-    """Read a list of classes with their scores, as of a pipeline of Hugging Face."""
+    """Read a list of classes with scores, as a pipeline of Hugging Face returns it."""
     each = [read_answer(one, classes) for one in value]
     if all(one.name in classes and one.score is not None for one in each) and len(each) == len(classes):
         scores = np.zeros(len(classes))
@@ -153,7 +152,7 @@ def _sigmoid(logits: Array) -> Array:
 
 
 def forms(outputs: dict[str, Array], sidecar: Json) -> list[Form]:
-    """Return ways of making scores of outputs; the first one is right."""
+    """Return ways to turn outputs into scores; the first one is right."""
     raw = outputs['probabilities'].astype(np.float64)
     logits = outputs['logits'].astype(np.float64) if 'logits' in outputs else np.log(np.maximum(raw, 1e-30))
     calibration, multi = sidecar.get('calibration'), bool(sidecar.get('multi_label'))
@@ -206,7 +205,7 @@ def forms(outputs: dict[str, Array], sidecar: Json) -> list[Form]:
 
 
 def permutation(given: Array, right: Array, tolerance: float) -> Optional[list[int]]:
-    """Return for each column of one the column of the other that it equals, if there is such an order.
+    """Return, for each column of one array, the equal column of the other, if there is such a permutation.
 
     Columns that look the same may be anywhere: they stay in place where they can.
     """
@@ -232,7 +231,7 @@ def permutation(given: Array, right: Array, tolerance: float) -> Optional[list[i
 
 
 def class_order(order: Sequence[int], classes: Sequence[str]) -> Finding:
-    """Say in which order the classes are."""
+    """Return a finding that describes in which order the classes are."""
     count = len(classes)
     moved = [(place, number) for place, number in enumerate(order) if place != number]
     kinds = {
@@ -254,7 +253,7 @@ def class_order(order: Sequence[int], classes: Sequence[str]) -> Finding:
 def name_scores(
     given: Array, outputs: dict[str, Array], sidecar: Json, tolerance: float, kind: str = 'probabilities'
 ) -> Optional[Finding]:
-    """Name what scores of the golden images are, if they are not those of the stored outputs."""
+    """Name the kind of scores (logits, another softmax, ...) if they differ from the stored outputs."""
     if kind == 'logits':
         if given.shape == outputs['logits'].shape:
             scale = max(1.0, float(np.abs(outputs['logits']).max()))
@@ -282,7 +281,7 @@ def name_scores(
 
 
 class _Comparison:
-    """Answers of a user's code beside those of the artifact.
+    """The answers of a user's code beside those of the artifact.
 
     Args:
         answers: By name of a golden image.
@@ -301,16 +300,14 @@ class _Comparison:
         self._noisy = self._noise()
 
     def _noise(self) -> list[list[Form]]:
-        """Return the scores of images whose pixels are rounded otherwise, by a level; at first of the images "
-        "themselves."""
+        """Return scores of images whose pixels are rounded differently by one level; first those of the originals."""
         rng = np.random.default_rng(0)
         changes: list[Any] = [0, 1, -1, *(rng.integers(-1, 2, self.right.shape) for _ in range(3))]
         inputs = (np.clip(self.right.astype(np.int16) + change, 0, 255).astype(np.uint8) for change in changes)
         return [self.forms_of(one) for one in inputs]
 
     def limits(self, names: Sequence[str], form: Form) -> Array:
-        """Return how far scores may differ for each image: what roundings of pixels do, and the tolerance of the "
-        "graph."""
+        """Return how far the scores of each image may differ: by pixel rounding, plus the tolerance of the graph."""
         first, *others = (noisy[form.number].scores for noisy in self._noisy)
         moved = np.max([np.abs(other - first).max(1) for other in others], axis=0)
         rows = [self.names.index(name) for name in names]
@@ -318,7 +315,7 @@ class _Comparison:
         return factor * moved[rows] + self.graph.tolerance * max(1.0, float(np.abs(form.scores).max()))
 
     def distance(self, name: str, scores: Array) -> float:
-        """Return how far an answer is from scores (C,)."""
+        """Return the distance of an answer from scores (C,)."""
         answer = self.answers[name]
         if answer.scores is not None:
             return float(np.abs(answer.scores - scores).max()) if len(answer.scores) == len(scores) else np.inf
@@ -333,7 +330,7 @@ class _Comparison:
         return apart
 
     def fits(self, names: Sequence[str], form: Form) -> Array:
-        """Return which of the images have answers that equal the scores of a form, (N, C)."""
+        """Return which images have answers equal to the scores of a form, (N, C)."""
         limits = self.limits(names, form)
         return np.array([self.distance(name, row) <= limit for name, row, limit in zip(names, form.scores, limits)])
 
@@ -349,7 +346,7 @@ def explain(
     sidecar: Json,
     graph: Any,
 ) -> Iterator[Finding]:
-    """Name what is wrong with the answers that a user's code gives for the golden images."""
+    """Name the mistakes that explain the answers of a user's code for the golden images."""
     if 'probabilities' not in stages:
         raise ValueError('--predict: the model has no classes, only embeddings: there is nothing to compare.')
     classes, multi = list(sidecar['classes']), bool(sidecar.get('multi_label'))
@@ -446,7 +443,7 @@ def _capital(text: str) -> str:
 
 
 def _order_of(comparison: _Comparison, names: Sequence[str], right: Sequence[Form]) -> Optional[Finding]:
-    """Find another order of classes, and take it off the answers."""
+    """Find another order of classes, and undo it in the answers."""
     answers = [comparison.answers[name] for name in names]
     plain = [name in comparison.simulator.plain(names, loose=True) for name in names]
     for form in right[:2]:
@@ -489,7 +486,7 @@ def _order_of(comparison: _Comparison, names: Sequence[str], right: Sequence[For
 
 
 class _Cause(NamedTuple):
-    """What explains the scores of the plain images."""
+    """A combination of mistakes that explains the scores of the plain images."""
 
     findings: list[Finding]
     pipeline: Pipeline
@@ -498,7 +495,7 @@ class _Cause(NamedTuple):
 
 
 def _search(comparison: _Comparison, plain: Sequence[str]) -> Iterator[_Cause]:
-    """Simulate mistakes of the input, alone and in pairs; yield what explains the answers for the plain images."""
+    """Simulate mistakes of the input, alone and in pairs; yield those that explain the answers for the plain images."""
     simulator = comparison.simulator
     found: list[tuple[int, float, _Cause]] = []
     scored = any(
@@ -529,7 +526,7 @@ def _search(comparison: _Comparison, plain: Sequence[str]) -> Iterator[_Cause]:
     run_floats = comparison.graph.floats() if len(simulator.normalization) == 1 else None
 
     def attempt_scales(causes: Sequence[_Cause], scales: Sequence[Any]) -> list[Any]:
-        """Return the scales that come nearest."""
+        """Return the closest scales."""
         if run_floats is None:
             return []
         mean, std = simulator.normalization[0]
@@ -560,7 +557,7 @@ def _search(comparison: _Comparison, plain: Sequence[str]) -> Iterator[_Cause]:
 
 
 def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Cause) -> Iterator[Finding]:
-    """Name what is wrong with single kinds of images."""
+    """Name the kinds of images that are handled wrongly."""
     simulator = comparison.simulator
     run = comparison.graph.run
     if cause.scale is not None:
@@ -572,7 +569,7 @@ def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Caus
             return floats((255 * (mean + std * (gain * inputs.astype(np.float64) + offset))).astype(np.float32))
 
     def lack(name: str, pixels: Array) -> float:
-        """Return how far an answer is from that for pixels, in units of what it may be."""
+        """Return the distance of an answer from the answer for pixels, in units of its tolerance."""
         form = forms(run(np.nan_to_num(pixels)[None].astype(np.uint8)), comparison.sidecar)[cause.form.number]
         return comparison.distance(name, form.scores[0]) / float(comparison.limits([name], form)[0])
 
@@ -641,7 +638,7 @@ def _explain_decisions(
 def _explain_threshold(
     comparison: _Comparison, predict: Callable[[str], Any], goldens: Sequence[Golden], threshold: float
 ) -> Iterator[Finding]:
-    """Find out from which probability on a user's code answers, with images that are made for it."""
+    """Estimate the probability threshold of a user's code, with images that are made for it."""
     said: list[tuple[float, float, bool]] = []  # calibrated and uncalibrated probability, answered
     outputs = comparison.graph.run(comparison.right)
     calibrated, raw = forms(outputs, comparison.sidecar)[0].scores.max(1), outputs['probabilities'].max(1)
@@ -682,7 +679,7 @@ def _explain_threshold(
 
 
 def _mixtures(comparison: _Comparison, folder: str, threshold: float) -> Iterator[tuple[str, float, float]]:
-    """Yield images whose probabilities lie around a threshold and elsewhere: golden inputs, mixed and enlarged."""
+    """Yield mixtures of golden inputs whose probabilities lie around a threshold and elsewhere."""
     rng = np.random.default_rng(0)
     steps = comparison.sidecar['preprocessing']['steps']
     decode = comparison.sidecar['preprocessing']['decode']
@@ -707,7 +704,7 @@ def _mixtures(comparison: _Comparison, folder: str, threshold: float) -> Iterato
 
 
 def _explain_labels(comparison: _Comparison, thresholds: Sequence[float]) -> Iterator[Finding]:
-    """Compare the labels of images with several."""
+    """Compare the labels of multi-label images."""
     scores = comparison.forms_of(comparison.right)[0].scores
     limits = np.asarray(thresholds, np.float32)
     wrong: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Find out what is wrong where an exported model answers otherwise, and name it.
+"""Find the cause where an exported model gives other answers, and name it.
 
 ::
 
@@ -41,7 +41,7 @@ Array = np.ndarray
 
 
 class Report(NamedTuple):
-    """What was compared.
+    """The result of :func:`verify`.
 
     Args:
         folder: The artifact.
@@ -57,11 +57,11 @@ class Report(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no mismatches."""
         return not self.findings
 
     def to_json(self) -> Json:
-        """Return it in the types of JSON."""
+        """Return the report in the types of JSON."""
         return {
             'folder': self.folder,
             'ok': self.ok,
@@ -90,7 +90,7 @@ def verify(
     tolerance: Optional[float] = None,
     allow: Sequence[str] = (),
 ) -> Report:
-    """Compare an artifact, and what surrounds it, with its golden images.
+    """Compare an artifact, and the user's code around it, with its golden images.
 
     Args:
         folder: The artifact.
@@ -172,7 +172,7 @@ def _verify(
 
 
 def _foreign_calibration(folder: str) -> Optional[Finding]:
-    """Find a threshold for other classes or weights, which runtime.py refuses."""
+    """Return a finding if a threshold belongs to other classes or weights, which runtime.py refuses."""
     try:
         with open(os.path.join(folder, 'model.json'), encoding='utf8') as file:
             sidecar = json.load(file)
@@ -191,7 +191,7 @@ def _foreign_calibration(folder: str) -> Optional[Finding]:
 
 
 def read_golden(folder: str, sidecar: Json) -> tuple[list[Golden], dict[str, Array]]:
-    """Return the golden images and their stages by name.
+    """Return the golden images, and their values at each stage, by name.
 
     Raises:
         ValueError: If they cannot be read.
@@ -209,7 +209,7 @@ def read_golden(folder: str, sidecar: Json) -> tuple[list[Golden], dict[str, Arr
 
 
 def _own_preprocessing(goldens: Sequence[Golden], sidecar: Json) -> list[Finding]:
-    """Compare what model.json says with the golden inputs, as this machine computes it."""
+    """Compare the golden inputs with what this machine computes by model.json."""
     own, steps = {}, sidecar['preprocessing']['steps']
     for golden in goldens:
         try:
@@ -236,7 +236,7 @@ def _own_preprocessing(goldens: Sequence[Golden], sidecar: Json) -> list[Finding
 
 
 def collect(function: Callable[[str], Any], goldens: Sequence[Golden], as_array: bool = True) -> Json:
-    """Call a user's function with the path of each golden image; return what it gives, or raises, by name.
+    """Call a user's function with the path of each golden image; return its result, or its error, by name.
 
     Raises:
         ValueError: If it fails for all of them.
@@ -258,7 +258,7 @@ def collect(function: Callable[[str], Any], goldens: Sequence[Golden], as_array:
 
 
 def to_array(value: Any) -> Array:
-    """Return an array, a tensor, an image of Pillow, or the only array in a dict or list, as an array."""
+    """Convert an array, a tensor, a Pillow image, or the only array in a dict or list, to an array."""
     if hasattr(value, 'keys') and not hasattr(value, 'dtype'):
         arrays = [value[key] for key in value if np.ndim(to_array(value[key])) >= 2]
         if len(arrays) != 1:
@@ -306,7 +306,7 @@ def load_function(text: str, option: str) -> Callable[[str], Any]:
 
 
 def functions_of(args: argparse.Namespace) -> Json:
-    """Return ``pipeline``, ``predict`` and ``model`` of the options, loaded.
+    """Load the functions of the options ``pipeline``, ``predict`` and ``model``.
 
     Raises:
         ValueError: If one is not there.

@@ -1,4 +1,4 @@
-"""Which learning rate and which weight decay each parameter gets."""
+"""Parameter groups: the learning rate and weight decay of each parameter."""
 
 from .decay_rules import DecayRules
 from .depth_reader import DepthReader

@@ -1,4 +1,4 @@
-"""Which parameters weight decay leaves alone."""
+"""Rules for parameters that are exempt from weight decay."""
 
 import fnmatch
 import re
@@ -21,7 +21,7 @@ _SCALES = re.compile(r'^gamma(_?\d)?$|layer_?scale')
 
 
 class DecayRules:
-    """Sorts parameters into kinds, each with a factor to weight decay; the first kind that fits decides.
+    """Assign parameters to kinds, each with a weight decay factor; the first matching kind decides.
 
     ``special``: tables of positions and relative positions, class, distillation, register and mask tokens, and what a
     module lists in ``no_weight_decay()``, as timm's models do. ``norm``: parameters of norms. ``bias``. ``dwconv``:
@@ -48,7 +48,7 @@ class DecayRules:
         self._patterns = [name for name in self._listed if set(name) & set('*?[')]
 
     def factor(self, name: str, owner: nn.Module, param: Tensor) -> float:
-        """The factor to the weight decay of the parameter ``name`` of the model, which ``owner`` holds."""
+        """Return the weight decay factor of the parameter ``name`` of the model, which ``owner`` holds."""
         for kind in self._kinds_of(name, owner, param):
             if kind in self._factors:
                 return self._factors[kind]
@@ -77,7 +77,7 @@ class DecayRules:
 
     @staticmethod
     def is_norm(module: nn.Module) -> bool:
-        """Whether a module is a norm, by its class or the name of one of its classes."""
+        """Return whether a module is a normalization layer, by its class or the name of one of its classes."""
         return isinstance(module, (AnyBatchNorm, nn.GroupNorm, nn.LayerNorm)) or any(
             _NORM_CLASS.search(base.__name__) for base in type(module).__mro__
         )

@@ -1,4 +1,4 @@
-"""How deep a parameter lies in any model, for layer-wise learning rates."""
+"""Determine how deep a parameter lies in any model, for layer-wise learning rates."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ['DepthReader']
 
 
 class DepthReader:
-    """Finds depths by the model, or else by a module in it: its ``get_layer_depth``, or timm's group matcher.
+    """Read depths from the model or a submodule: its ``get_layer_depth``, or timm's group matcher.
 
     Args:
         caller (str): Name that errors start with.
@@ -29,7 +29,7 @@ class DepthReader:
         self._inner: list[tuple[str, Callable[[str], tuple[int, int]]]] = []
 
     def scale(self, param_name: str, rate: float) -> float:
-        """What a learning rate is multiplied by: ``rate`` to the number of depths that follow this one.
+        """Return the learning rate factor: ``rate`` to the power of the number of deeper depths.
 
         Raises:
             ValueError: If neither the model nor a part of it tells the depth.
@@ -57,7 +57,7 @@ class DepthReader:
         return 0, 1  # beside what has an order: a neck, a head
 
     def _readers(self) -> list[tuple[str, Callable[[str], tuple[int, int]]]]:
-        """The outermost modules that know an order, by what their parameters' names start with."""
+        """Return the outermost modules that define an order, by the prefix of their parameters' names."""
         if not self._inner:
             for path, module in self._model.named_modules():
                 prefix = f'{path}.' if path else ''

@@ -1,4 +1,4 @@
-"""What each group of parameters got, as a table to log."""
+"""Format the parameter groups as a table for the log."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ __all__ = ['group_table']
 def group_table(
     groups: Sequence[dict], names: dict[int, str], part_of: Callable[[str], str], frozen: Sequence[nn.Parameter] = ()
 ) -> str:
-    """Draw the table.
+    """Format the table.
 
     Args:
         groups (Sequence[dict]): Groups as an optimizer takes them.
@@ -52,7 +52,7 @@ def group_table(
 
 
 def _patterns(names: Sequence[str], part_of: Callable[[str], str]) -> list[str]:
-    """One pattern for the names in each part of the model: what they start with, and end with, in common."""
+    """Return one pattern per part of the model for parameter names: their common prefix and suffix."""
     by_part: dict[str, list[str]] = {}
     for name in names:
         by_part.setdefault(part_of(name), []).append(name)

@@ -1,4 +1,4 @@
-"""Groups of parameters: a learning rate by depth and part, a weight decay by kind."""
+"""Parameter groups: a learning rate by depth and part, a weight decay by kind."""
 
 import copy
 import logging
@@ -30,7 +30,7 @@ _KEYS = ['layer_decay_rate', 'lr_mult', 'bias_lr_mult', *_DECAY_MULTS, 'custom_k
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Layer-wise learning rates in both streams, factors for parts, no weight decay where it does harm.
+    """Layer-wise learning rates in both streams, factors for parts, and no weight decay where it is harmful.
 
     For any model that mmengine trains, with any optimizer wrapper. What is put together for one parameter::
 
@@ -162,7 +162,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     check_number(_WHO, f'custom_keys[{key!r}].{name}', value[name], 0)
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any) -> None:
-        """Add all groups of a model to ``params``, and log what they are.
+        """Add all parameter groups of a model to ``params``, and log them.
 
         Args:
             params (list[dict]): Groups so far; added to in place.
@@ -216,7 +216,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         )
 
     def _named(self, model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
-        """Name, owner and parameter, each parameter once."""
+        """Yield name, owner and parameter, each parameter once."""
         seen: dict[int, str] = {}
         for path, module in model.named_modules():
             for leaf, param in module.named_parameters(recurse=False):

@@ -1,4 +1,4 @@
-"""The parts of a model that a config can give numbers to, by name."""
+"""The parts of a model that a config can refer to by name."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +10,7 @@ __all__ = ['ModelParts']
 
 
 class ModelParts:
-    """Finds parts by their names: streams of a hybrid backbone, and submodules by their paths.
+    """Find parts by their names: streams of a hybrid backbone, and submodules by their paths.
 
     A stream holds what sits on it: ``'cnn'`` is ``backbone.cnn`` and ``backbone.cbam``.
 
@@ -36,7 +36,7 @@ class ModelParts:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parts that most people mean: those at the top of the model, and the streams."""
+        """The most common parts: the top-level submodules, and the streams."""
         return self._top
 
     def check(self, caller: str, key: str, names: Iterable[str]) -> None:
@@ -50,7 +50,7 @@ class ModelParts:
                 )
 
     def value_of(self, param_name: str, values: Mapping[str, float], default: float) -> float:
-        """What ``values`` (by part) say of a parameter; the innermost part decides."""
+        """Return the entry of ``values`` (by part) for a parameter; the innermost part decides."""
         found, longest = default, 0
         for part, value in values.items():
             for prefix in self._prefixes[part]:
@@ -59,7 +59,7 @@ class ModelParts:
         return found
 
     def part_of(self, param_name: str) -> str:
-        """The innermost of :attr:`names` that a parameter is in; ``''`` if it is the model's own."""
+        """Return the innermost of :attr:`names` that contains a parameter; ``''`` for one of the model itself."""
         inside = [
             (len(prefix), name)
             for name in self._top

@@ -1,4 +1,4 @@
-"""Stages: what may happen to an update between the loss and the next one."""
+"""Stages, which modify an update between the loss and the next update."""
 
 from ..update.update import Update
 from .friendly_sam import FriendlySAM

@@ -1,4 +1,4 @@
-"""Friendly-SAM: ascend along what a batch's gradient has beyond the mean of those before."""
+"""Friendly-SAM: ascend along the batch's gradient minus the moving average of earlier ones."""
 
 from typing import Union
 
@@ -19,7 +19,7 @@ __all__ = ['FriendlySAM']
 
 @OPTIM_STAGES.register_module()
 class FriendlySAM(UpdateStage):
-    r"""SAM that ascends by the noise of the batch: its gradient without the full one, which a moving average estimates.
+    r"""SAM that ascends along the gradient's noise: the batch gradient minus a moving average of the full gradient.
 
     .. math::
         \hat\epsilon = \rho \, \frac{d}{\lVert d \rVert_2}, \quad d = g - \sigma m, \qquad
@@ -84,15 +84,15 @@ class FriendlySAM(UpdateStage):
         self.sam.rho = rho
 
     def start(self, update: Update) -> None:
-        """See that there will be an ascent."""
+        """Check that there can be an ascent."""
         self.sam.start(update)
 
     def needs_second_pass(self, update: Update) -> bool:
-        """Whether this micro-batch ascends."""
+        """Return whether this micro-batch ascends."""
         return self.sam.needs_second_pass(update)
 
     def second_pass(self, update: Update) -> None:
-        """Ascend by the gradient without its mean; remember it for the mean."""
+        """Ascend along the gradient minus its mean, and keep the gradient for the mean."""
         if not self.needs_second_pass(update):
             return
         if update.is_first:  # what an update left that was dropped on its way
@@ -108,7 +108,7 @@ class FriendlySAM(UpdateStage):
         self.sam.second_pass(update)
 
     def after_step(self, update: Update) -> None:
-        """Take the first gradient into the mean."""
+        """Update the moving average with the first gradient."""
         first, self.first_gradient = self.first_gradient, {}
         for i, grad in first.items():
             (own,) = local_parts([grad])

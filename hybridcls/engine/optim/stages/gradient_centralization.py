@@ -1,4 +1,4 @@
-"""Gradient centralization: gradients of weight matrices without their mean."""
+"""Gradient centralization: subtract their mean from the gradients of weight matrices."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ _COUPLED_DECAY = ('SGD', 'Adam', 'RMSprop', 'Adagrad', 'NAdam', 'RAdam', 'Adadel
 
 @OPTIM_STAGES.register_module()
 class GradientCentralization(UpdateStage):
-    r"""Take from the gradient of each output unit its mean over the unit's inputs.
+    r"""Subtract from the gradient of each output unit its mean over the unit's inputs.
 
     .. math::
         \Phi(g_i) = g_i - \frac{1}{M} \sum_{j=1}^{M} g_{i,j}
@@ -132,7 +132,7 @@ class GradientCentralization(UpdateStage):
                 self._axes.append((position, axes))
 
     def _axes_of(self, name: str, param: Tensor, owner: Optional[nn.Module]) -> tuple[int, ...]:
-        """The axes to take the mean over; none for a parameter that is left alone."""
+        """Return the axes to average over; none for a parameter that is left unchanged."""
         if param.dim() < 2 or any(re.search(pattern, name) for pattern in self.exclude):
             return ()
         output = next((axis for pattern, axis in self.output_axis.items() if re.search(pattern, name)), None)
@@ -172,7 +172,7 @@ class GradientCentralization(UpdateStage):
         return name.endswith('weight') and param.shape[0] > 1
 
     def before_step(self, update: Update) -> None:
-        """Subtract the means, or remember those of the weights."""
+        """Subtract the means or, with ``on='update'``, store the means of the weights."""
         chosen = [(position, axes) for position, axes in self._axes if update.params[position].grad is not None]
         grads = update.gradients(position for position, _ in chosen)
         if self.on == 'update':
@@ -190,7 +190,7 @@ class GradientCentralization(UpdateStage):
                     grad.sub_(update.params[position].mean(axes, keepdim=True), alpha=decay[position])
 
     def after_step(self, update: Update) -> None:
-        """With ``on='update'`` give the weights of each unit the mean that they had."""
+        """With ``on='update'``, restore the mean of each unit's weights."""
         for position, axes in self._axes:
             if position in self._means:
                 param = update.params[position]

@@ -1,4 +1,4 @@
-"""LookSAM: the direction of the last ascent, kept for the updates in between."""
+"""LookSAM: reuse the direction of the last ascent in the updates between two ascents."""
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def orthogonal_direction(update: Update, first: dict[int, Tensor]) -> dict[int, 
 
 
 def add_direction(update: Update, direction: dict[int, Tensor], alpha: float) -> None:
-    """Add ``direction``, ``alpha`` times as long as the gradient, to the gradient."""
+    """Add ``direction``, a unit vector, scaled to ``alpha`` times the gradient's norm, to the gradient."""
     where = update.with_gradient()
     norm = update.shards.norm(update.gradients(where), [update.params[i] for i in where])
     both = [i for i in where if i in direction]

@@ -1,4 +1,4 @@
-"""Lookahead: slow weights that follow the fast ones, k steps at a time."""
+"""Lookahead: slow weights, which follow the fast ones every k steps."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ __all__ = ['Lookahead']
 
 @OPTIM_STAGES.register_module()
 class Lookahead(UpdateStage):
-    r"""After every k steps of the optimizer, a step of the slow weights; then the fast ones go on from there.
+    r"""After every k steps of the optimizer, move the slow weights, and continue the fast ones from there.
 
     .. math::
         \phi \leftarrow \phi + \alpha \, (\theta - \phi), \qquad \theta \leftarrow \phi
@@ -62,17 +62,17 @@ class Lookahead(UpdateStage):
         self.steps_since = 0
 
     def start(self, update: Update) -> None:
-        """Copy the weights that training starts from."""
+        """Copy the initial weights."""
         for position, param in enumerate(update.params):
             if param.requires_grad and position not in self.slow:
                 self.slow[position] = param.detach().clone()
 
     def before_step(self, update: Update) -> None:
-        """Copy what has been frozen until now, before its first step."""
+        """Copy newly unfrozen weights before their first step."""
         self.start(update)
 
     def after_step(self, update: Update) -> None:
-        """Count the step; after k of them, move the slow weights and put the fast ones there."""
+        """Count the step; after k of them, move the slow weights and copy them to the fast ones."""
         self.steps_since += 1
         if self.steps_since < self.k:
             return

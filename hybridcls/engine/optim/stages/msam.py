@@ -1,4 +1,4 @@
-"""Momentum-SAM: ascend along the optimizer's momentum, without a second pass."""
+"""Momentum-SAM: compute gradients at weights moved against the optimizer's momentum, without a second pass."""
 
 from typing import Optional
 
@@ -19,7 +19,7 @@ __all__ = ['MSAM']
 
 @OPTIM_STAGES.register_module()
 class MSAM(UpdateStage):
-    r"""Take each gradient at weights that are moved against the momentum: SAM's idea at the price of a plain step.
+    r"""Compute each gradient at weights moved against the momentum: SAM's idea at the cost of a plain step.
 
     .. math::
         \tilde w_t = w_t - \rho \, \frac{v_t}{\lVert v_t \rVert_2}, \qquad
@@ -66,7 +66,7 @@ class MSAM(UpdateStage):
         self._factor: Optional[Tensor] = None  # of the momentum, in the last move
 
     def start(self, update: Update) -> None:
-        """See that there will be a momentum, and a move along it."""
+        """Check that the optimizer has a momentum."""
         check_start_epoch('MSAM', self.start_epoch)
         if all(group.get('momentum') == 0 for group in update.optimizer.param_groups):
             raise self._without_momentum(update)
@@ -99,7 +99,7 @@ class MSAM(UpdateStage):
         self._moved = where
 
     def after_backward(self, update: Update) -> None:
-        """Restore the weights, to the same bits."""
+        """Restore the weights bit by bit."""
         where, self._moved = self._moved, []
         if update.shards.accumulates_alone:
             self._exchange(update, where)
@@ -107,13 +107,13 @@ class MSAM(UpdateStage):
             torch._foreach_copy_(local_parts(update.params[i] for i in where), [self._buffers[i] for i in where])
 
     def _exchange(self, update: Update, where: list[int]) -> None:
-        """Give the weights the storage of their buffers, and the other way round: no copy there and back."""
+        """Swap the storages of the weights and their buffers, without copies."""
         for i in where:
             param = update.params[i]
             param.data, self._buffers[i] = self._buffers[i], param.data
 
     def before_step(self, update: Update) -> None:
-        """Let torch's SGD, which will add the decay of the weights, decay those that the gradient is from."""
+        """Correct the weight decay of torch's SGD so that it decays the weights at which the gradient was taken."""
         factor, self._factor = self._factor, None
         if factor is None or not isinstance(update.optimizer, torch.optim.SGD):
             return

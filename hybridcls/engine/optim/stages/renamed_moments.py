@@ -1,4 +1,4 @@
-"""Moments of a stage under the names that they had in version 0.1."""
+"""Old names (version 0.1) of the methods of stages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ _RENAMED = dict(
 
 
 def adopt_renamed(cls: Any) -> None:
-    """Let what a class of stages defines be known under its old and its new name.
+    """Make the methods of a stage's class available under their old and new names.
 
     An old name in the class itself, or in a base that is no stage, is taken for the new one, with one warning. The
     old names of what it defines under a new name lead there, for a class that calls ``super().settle(update)``.
@@ -34,6 +34,6 @@ def adopt_renamed(cls: Any) -> None:
 
 
 def _leads_to(cls: type, old: str, new: str) -> bool:
-    """Whether the old name is free, or stands for the new one; a class may have a method of its own by that name."""
+    """Return whether the old name is free, or an alias of the new one; a class may use it for its own method."""
     owner = next((vars(base) for base in cls.__mro__ if old in vars(base)), None)
     return owner is None or owner[old] is owner.get(new)

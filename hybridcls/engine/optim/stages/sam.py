@@ -1,4 +1,4 @@
-"""Sharpness-aware minimization: step with the gradient of the worst point near by."""
+"""Sharpness-aware minimization: step with the gradient at the worst nearby point."""
 
 from typing import Optional, Union
 
@@ -19,7 +19,7 @@ __all__ = ['SAM']
 
 @OPTIM_STAGES.register_module()
 class SAM(UpdateStage):
-    r"""SAM and its adaptive form ASAM, on all updates or on every n-th.
+    r"""SAM and its adaptive form ASAM, at every update or every n-th.
 
     .. math::
         \hat\epsilon = \rho \, \frac{T_w^2 \, g}{\lVert T_w \, g \rVert_2}, \qquad
@@ -112,7 +112,7 @@ class SAM(UpdateStage):
         self._buffers: dict[int, Tensor] = {}
 
     def start(self, update: Update) -> None:
-        """See that there will be an ascent, and that this process can move its weights by itself if it has to."""
+        """Check that there can be an ascent, and that this process can move its weights alone if it must."""
         check_start_epoch('SAM', self.start_epoch)
         if not self.sync and not update.shards.can_ascend_alone:
             raise ValueError(
@@ -121,15 +121,15 @@ class SAM(UpdateStage):
             )
 
     def needs_second_pass(self, update: Update) -> bool:
-        """Whether this micro-batch ascends."""
+        """Return whether this micro-batch ascends."""
         return update.count % self.every == 0 and has_begun('SAM', self.start_epoch, update)
 
     def wants_sync(self) -> bool:
-        """Whether the ascent is by the gradient of all processes."""
+        """Return whether the ascent uses the gradient averaged over all processes."""
         return self.sync
 
     def second_pass(self, update: Update) -> None:
-        """Replace the gradient of a micro-batch by that at the worst point, or add the last direction to the whole."""
+        """Replace the gradient by that at the worst point, or (LookSAM) add the last direction to it."""
         if self.needs_second_pass(update):
             self.direction = {}  # an ascent that fails is followed by another one, and never by an update without
             self._ascend_and_restore(update)
@@ -175,7 +175,7 @@ class SAM(UpdateStage):
         return update.shards.norm(update.gradients(where), params)
 
     def _scale_gradient(self, update: Update, where: list[int], params: list[Tensor], buffers: list[Tensor]) -> Tensor:
-        """Turn each gradient g into T^2 g, in place; return the norm of all T g. ``buffers`` are overwritten by T."""
+        """Scale each gradient g to T^2 g, in place; return the norm of all T g. ``buffers`` are overwritten by T."""
         own = [j for j, i in enumerate(where) if self.adaptive is True or 'weight' in update.names[i]]
         grads, sizes = local_parts(update.gradients(where[j] for j in own)), [buffers[j] for j in own]
         if own:
@@ -190,7 +190,7 @@ class SAM(UpdateStage):
         return norm
 
     def _step_length(self, update: Update, norm: Tensor) -> Optional[Tensor]:
-        """What the gradient is multiplied by; None to leave the weights as they are.
+        """Return the factor from gradient to ascent step; None to leave the weights unchanged.
 
         After an overflow the weights must not become NaN, which some models answer with a crash: the second pass
         overflows again, and the loss scaler skips the update.

@@ -1,4 +1,4 @@
-"""From the ``stages`` of a config to a checked list of stages."""
+"""Build and check the list of stages from a config's ``stages``."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -81,7 +81,7 @@ def _build_stage(caller: str, name: str, stage: Any) -> UpdateStage:
 
 
 def _check_contract(caller: str, stage: UpdateStage) -> None:
-    """Raise for what would only be noticed at the first checkpoint, or never."""
+    """Raise for mistakes in a stage that would only appear at the first checkpoint, or never."""
     for key, kinds, what in (
         ('tensor_state', dict, 'a dict of tensors by position'),
         ('number_state', (int, float, type(None)), 'a plain number'),

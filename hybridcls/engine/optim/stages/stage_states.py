@@ -1,4 +1,4 @@
-"""The states of all stages, for a checkpoint and from one."""
+"""Save and load the states of all stages."""
 
 import logging
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def pack_stages(stages: Mapping[str, UpdateStage], update: Optional[Update]) -> 
 
 
 def load_stages(caller: str, stages: Mapping[str, UpdateStage], numbers: dict, tensors: dict, params: list) -> None:
-    """Load what :func:`pack_stages` gave, and say what of it is missing or left over."""
+    """Load a state from :func:`pack_stages`, and log what is missing or left over."""
     for name, stage in stages.items():
         if numbers.get(name, {}).get('type') == type(stage).__name__:
             stage.load_state_dict(dict(numbers=numbers[name]['numbers'], tensors=tensors.get(name, {})), params)
@@ -49,7 +49,7 @@ def load_stages(caller: str, stages: Mapping[str, UpdateStage], numbers: dict, t
 def restart_stages(
     caller: str, stages: Mapping[str, UpdateStage], initial: Mapping[str, dict[str, Any]], params: list
 ) -> None:
-    """Forget a loaded state that belongs to other weights, and say so."""
+    """Discard a loaded state that belongs to other weights, and log it."""
     for name, stage in stages.items():
         if any(getattr(stage, key) for key in stage.tensor_state):
             stage.load_state_dict(initial[name], params)

@@ -1,4 +1,4 @@
-"""What every stage of an update is: a small class with its own state, visited at six moments."""
+"""The base class of stages: a small class with its own state and six methods around an update."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ['UpdateStage']
 
 
 class UpdateStage:
-    """Base of all stages; does nothing at any moment.
+    """Base of all stages, whose methods do nothing.
 
     A stage of your own overrides the moments it needs, names what must survive a resume in ``tensor_state`` and
     ``number_state``, and is registered in ``OPTIM_STAGES``.
@@ -62,36 +62,36 @@ class UpdateStage:
             cls.moves_weights = True
 
     def start(self, update: Update) -> None:
-        """Look at the parameters, take copies. State that was loaded from a checkpoint is already there."""
+        """Inspect or copy the parameters. A state from a checkpoint has been loaded before."""
 
     def before_forward(self, update: Update) -> None:
-        """Move the weights, for the passes of this micro-batch alone; :meth:`after_backward` must restore them."""
+        """Move the weights for the passes of this micro-batch alone; :meth:`after_backward` must restore them."""
 
     def needs_second_pass(self, update: Update) -> bool:
-        """Say, before the forward pass, whether ``second_pass`` will call ``update.recompute_gradient``.
+        """Return, before the forward pass, whether ``second_pass`` will call ``update.recompute_gradient``.
 
         If so, ``.grad`` holds the gradient of this micro-batch alone when ``second_pass`` comes.
         """
         return False
 
     def wants_sync(self) -> bool:
-        """Say whether the first gradient is averaged over processes, where :meth:`needs_second_pass` is True."""
+        """Return whether the first gradient is averaged over processes, if :meth:`needs_second_pass` is True."""
         return True
 
     def second_pass(self, update: Update) -> None:
-        """Change the gradient, or look for another one."""
+        """Change the gradient, or compute another one."""
 
     def after_backward(self, update: Update) -> None:
-        """Restore the weights. Called after a forward or backward pass that failed too."""
+        """Restore the weights. Also called after a failed forward or backward pass."""
 
     def before_step(self, update: Update) -> None:
-        """Change the gradient that is stepped with."""
+        """Change the gradient of the step."""
 
     def after_step(self, update: Update) -> None:
         """Change the weights after the step."""
 
     def check_state(self, update: Update) -> None:
-        """See that what a checkpoint will hold can be loaded again.
+        """Raise if the state could not be loaded from a checkpoint again.
 
         Raises:
             ValueError: If a value is no tensor shaped like the parameter at its position.
@@ -118,7 +118,7 @@ class UpdateStage:
         )
 
     def load_state_dict(self, state: dict[str, dict], params: list[nn.Parameter]) -> None:
-        """Take over what :meth:`state_dict` gave, onto the devices and shards of ``params``.
+        """Load a state of :meth:`state_dict`, onto the devices and shards of ``params``.
 
         Raises:
             ValueError: If a tensor does not fit the parameter at its position.

@@ -1,1 +1,1 @@
-"""What one update is made of, below the optimizer wrapper and its stages."""
+"""The parts of an update, below the optimizer wrapper and its stages."""

@@ -1,4 +1,4 @@
-"""The gradients of an update that is half done, for a checkpoint and from one."""
+"""Save and load the gradients of a partially accumulated update."""
 
 import logging
 from typing import Any, Optional, Union
@@ -20,7 +20,7 @@ WHOLE = 'whole'  # in place of the number of a process: the rows of all, of a ma
 def accumulated_gradients(
     caller: str, params: list, accumulates_alone: bool, gathered: Optional[Gradients]
 ) -> Gradients:
-    """Return what has been accumulated for the update at hand, by process and position, as far as it is here.
+    """Return the gradients accumulated so far, by process and position, as far as this process has them.
 
     Args:
         caller (str): Name that warnings start with.
@@ -47,7 +47,7 @@ def accumulated_gradients(
 
 
 def gather_gradients(params: list) -> Gradients:
-    """Collect the half-accumulated gradients of all processes at the first; all must come here together.
+    """Gather the partial gradients of all processes on the first one; all must call this together.
 
     Returns:
         dict[int | str, dict[int, Tensor]]: By process and position, on the CPU, empty but on the first process; under
@@ -70,7 +70,7 @@ def gather_gradients(params: list) -> Gradients:
 
 
 def own_gradients(gradients: Gradients) -> dict[int, Any]:
-    """Those that this process left; of another number of processes, which will be averaged again, the mean.
+    """Return this process's saved gradients; if the number of processes has changed, the mean of all.
 
     Of a matrix that is spread over processes nothing is averaged: the whole is there for each of them.
     """

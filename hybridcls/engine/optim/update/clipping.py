@@ -1,4 +1,4 @@
-"""Clipping of the gradient that is stepped with."""
+"""Clip the gradient of a step."""
 
 from collections.abc import Sequence
 from typing import Optional
@@ -50,7 +50,7 @@ def clip_pieces(
     error_if_nonfinite: bool = False,
     foreach: Optional[bool] = None,
 ) -> Tensor:
-    """``torch.nn.utils.clip_grad_norm_`` for gradients of which each process holds a piece.
+    """Clip by norm, as ``torch.nn.utils.clip_grad_norm_``, gradients of which each process holds a piece.
 
     Args:
         params (Sequence[nn.Parameter]): Whose ``.grad`` is clipped in place; there may be none.

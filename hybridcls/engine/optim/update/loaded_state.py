@@ -1,4 +1,4 @@
-"""Whether a loaded state belongs to the weights that it is loaded beside."""
+"""Check whether a loaded state belongs to the weights beside it."""
 
 from typing import NamedTuple, Optional
 
@@ -13,7 +13,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # of n
 
 
 class LoadedState(NamedTuple):
-    """What a loaded state belongs to; asked once, before the first update that uses it.
+    """The weights and the progress that a loaded state belongs to; checked once, before the first update.
 
     mmengine's OptimWrapper passes on in its checkpoints what it does not know: slow weights, say, that are older than
     the weights beside them.
@@ -29,7 +29,7 @@ class LoadedState(NamedTuple):
     is_half_done: bool
 
     def is_stale(self, weights: Optional[list], done: Optional[int]) -> bool:
-        """Whether training went on without the stages since the state was saved.
+        """Return whether training continued without the stages after the state was saved.
 
         Args:
             weights (list | None): :func:`fingerprint` of the weights now, if they are whole here.
@@ -41,7 +41,7 @@ class LoadedState(NamedTuple):
 
 
 def fingerprint(params: list, shards: Shards) -> Optional[list[Optional[int]]]:
-    """Return for each parameter a number that is another one when a bit of it is; None where only a part of it is here.
+    """Return a number per parameter that changes with any of its bits; None if this process holds only a part of it.
 
     Sums of integers: the same on all devices, in whichever order they are taken. None for all where this process holds
     no whole parameter.
@@ -67,7 +67,7 @@ def fingerprint(params: list, shards: Shards) -> Optional[list[Optional[int]]]:
 
 
 def _differ(now: list, before: list) -> bool:
-    """Whether a parameter that was whole both times is another one."""
+    """Return whether a parameter has changed, if it was complete both times."""
     return len(now) != len(before) or any(
         a is not None and b is not None and a != b for a, b in zip(now, before, strict=True)
     )

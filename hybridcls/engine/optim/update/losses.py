@@ -1,4 +1,4 @@
-"""The losses in what a model returns, and the one loss that its training step would follow."""
+"""Read the losses from a model's output, and compute the total loss of its training step."""
 
 from typing import Any, cast
 
@@ -9,7 +9,7 @@ __all__ = ['check_same_loss', 'losses_of', 'total_loss']
 
 
 def losses_of(output: Any) -> dict[str, Tensor]:
-    """The named losses in what a model returned; each a scalar tensor."""
+    """Return the named losses in a model's output, each a scalar tensor."""
     if isinstance(output, Tensor):
         return {'loss': output}
     if not isinstance(output, dict):
@@ -23,7 +23,7 @@ def losses_of(output: Any) -> dict[str, Tensor]:
 
 
 def total_loss(model: nn.Module, output: Any) -> Tensor:
-    """The loss that the model's train step would pass on: by ``parse_losses`` of the model, or of the wrapped one.
+    """Return the total loss of the model's train step, by ``parse_losses`` of the model or of the wrapped one.
 
     Raises:
         TypeError: If there is no way to a loss from the output.
@@ -43,7 +43,7 @@ def total_loss(model: nn.Module, output: Any) -> Tensor:
 
 
 def check_same_loss(caller: str, model: nn.Module, output: Any, loss: Tensor) -> None:
-    """See that the loss of a second pass will mean what ``loss``, that of the first one, does.
+    """Raise unless the loss of a second pass will be the same function as ``loss``, that of the first pass.
 
     Args:
         caller (str): Name that errors start with.

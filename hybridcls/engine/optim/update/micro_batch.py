@@ -18,7 +18,7 @@ __all__ = ['MicroBatch']
 
 
 class MicroBatch:
-    """What lies between the forward call of a training step and its update; it lives no longer.
+    """The state between the forward call of a training step and its update.
 
     For a stage that needs a second pass (SAM), ``.grad`` holds the gradient of this micro-batch alone between the
     passes; what earlier micro-batches left is set aside, and the second gradient is added to it, as if the first pass
@@ -57,7 +57,7 @@ class MicroBatch:
         self._aside: list[Optional[Tensor]] = []
 
     def plan_second_pass(self, per_update: int, is_averaged: bool) -> None:
-        """Before the forward pass: record it for a second one.
+        """Record the coming forward pass for a second one.
 
         Args:
             per_update (int): Micro-batches of the update, which their losses are averaged over.
@@ -68,7 +68,7 @@ class MicroBatch:
 
     @contextmanager
     def forward_pass(self, is_averaged: bool) -> Iterator[None]:
-        """Let the model be called in here: mixed precision, no needless communication, the call recorded.
+        """Run the model in this context: mixed precision, no needless communication, the call recorded.
 
         Args:
             is_averaged (bool): The gradient of this pass is averaged over processes.
@@ -87,12 +87,12 @@ class MicroBatch:
         return losses_of(self.call.output)
 
     def undo_forward_pass(self) -> None:
-        """Undo what the first pass did to tensors that no optimizer owns, if non-finite losses are skipped."""
+        """Undo the first pass's changes to tensors outside of the optimizer, if non-finite losses are skipped."""
         if self._state is not None:
             self._state.restore()
 
     def set_gradients_aside(self, is_first: bool) -> None:
-        """Leave ``.grad`` empty for the gradient of this micro-batch alone.
+        """Set accumulated gradients aside, so that ``.grad`` receives this micro-batch's gradient alone.
 
         Args:
             is_first (bool): It is the first one of the update: what is there is zeros at most.
@@ -102,11 +102,11 @@ class MicroBatch:
             param.grad = None
 
     def rolled_back(self) -> AbstractContextManager:
-        """Let the second pass happen in here; it leaves no trace but its gradient."""
+        """Run the second pass in this context, which undoes all of its effects but the gradient."""
         return nullcontext() if self._state is None or not self.has_second_pass else self._state.rolled_back()
 
     def recompute_gradient(self, same_randomness: bool) -> tuple[Tensor, bool]:
-        """Replay the call at the weights as they are now, with ``.grad`` as if the first pass had not been.
+        """Replay the call at the present weights, with ``.grad`` as if the first pass had not happened.
 
         Args:
             same_randomness (bool): Draw the same random numbers.
@@ -139,5 +139,5 @@ class MicroBatch:
 
 
 def _averaging(model: Any, is_averaged: bool) -> AbstractContextManager:
-    """Average gradients over processes, where the model is one of several, or not."""
+    """Average gradients over processes in the block, or not, if the model is wrapped for several."""
     return nullcontext() if is_averaged or not hasattr(model, 'no_sync') else model.no_sync()

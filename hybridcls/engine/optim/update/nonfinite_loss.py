@@ -1,4 +1,4 @@
-"""What happens when a loss is not a number."""
+"""Handle losses that are NaN or infinite."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ class NonFiniteLossError(FloatingPointError):
 
 
 class NonFiniteLossGuard:
-    """Looks at each loss, before anything is done to the weights.
+    """Check each loss before anything happens to the weights.
 
     Looking and asking are two calls: a GPU is asked only after it has been given the backward pass, and then answers
     as soon as the forward pass is done, so that it never stands idle for the question.
@@ -47,11 +47,11 @@ class NonFiniteLossGuard:
 
     @property
     def skips(self) -> bool:
-        """Updates with a non-finite loss are dropped, and do not stop the run."""
+        """Whether updates with a non-finite loss are dropped without stopping the run."""
         return self.action == 'skip'
 
     def record(self, loss: Tensor) -> None:
-        """Note whether the loss of any process is not finite; all processes must come here together."""
+        """Note whether the loss of any process is not finite; all processes must call this together."""
         if self.action == 'ignore':
             return
         loss = loss.detach()
@@ -75,7 +75,7 @@ class NonFiniteLossGuard:
             self._seen = found
 
     def is_nonfinite(self) -> bool:
-        """Whether the loss that :meth:`record` saw last is not finite in any process; the same in all of them."""
+        """Return whether the last loss of :meth:`record` is not finite in any process; the same in all of them."""
         seen, self._seen = self._seen, None
         if seen is None:
             return False
@@ -87,7 +87,7 @@ class NonFiniteLossGuard:
         return bool(seen.item())
 
     def drop_update(self, losses: dict[str, Tensor], loss: Tensor, iteration: int, place: str = '') -> None:
-        """Raise, or drop the update at hand and say so.
+        """Raise, or drop the present update and log it.
 
         Args:
             losses (dict[str, Tensor]): The losses that the total is made of, by name, as far as they are known.
@@ -118,20 +118,20 @@ class NonFiniteLossGuard:
         print_log(f'{text} The update is dropped ({self.skipped_in_a_row} in a row).', 'current', level=logging.WARNING)
 
     def ends_dropped_update(self) -> bool:
-        """Whether the update that is due is dropped; what comes next belongs to another update."""
+        """Return whether the present update is dropped, and end the dropping."""
         was_dropping, self.is_dropping = self.is_dropping, False
         return was_dropping
 
     def reset(self) -> None:
-        """Count dropped updates from here again: an update was done."""
+        """Reset the count of dropped updates in a row after a successful one."""
         self.skipped_in_a_row = 0
 
     def state(self) -> dict[str, int]:
-        """What a checkpoint holds of it."""
+        """Return the state for a checkpoint."""
         return dict(skip_update=self.is_dropping, skipped_in_a_row=self.skipped_in_a_row)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`; what is not in there is 0."""
+        """Continue from :meth:`state`; missing entries are 0."""
         self.is_dropping = bool(state.get('skip_update'))
         self.skipped_in_a_row = int(state.get('skipped_in_a_row') or 0)
 

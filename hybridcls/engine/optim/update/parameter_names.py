@@ -1,4 +1,4 @@
-"""Which parameters the optimizers of a training have, and where in the model they are."""
+"""List the parameters of a training's optimizers, with their names in the model."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def wrappers_by_name(optim_wrapper: Any) -> dict[str, Any]:
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """All parameters by position: the order of the groups, which is that of torch's own state dicts."""
+    """Return all parameters by position: in the order of the groups, as in torch's state dicts."""
     return [param for group in optimizer.param_groups for param in group['params']]
 
 
@@ -34,7 +34,7 @@ def check_trainable(caller: str, params: Sequence[nn.Parameter]) -> None:
 def named_owners(
     params: Sequence[nn.Parameter], model: Optional[nn.Module]
 ) -> tuple[list[str], list[Optional[nn.Module]]]:
-    """Names and owners of parameters; of a shared one, the first.
+    """Return names and owners of parameters; the first ones of a shared parameter.
 
     Args:
         params (Sequence[nn.Parameter]): Parameters by position.

@@ -1,4 +1,4 @@
-"""The number types a model is run in: autocast, and the loss scaler that float16 needs."""
+"""The precision of a model's computation: autocast, and the loss scaler that float16 needs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ class Precision:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Run what is inside in this precision."""
+        """Run the block in this precision."""
         if self.dtype is None:
             yield
             return
@@ -54,20 +54,20 @@ class Precision:
             yield
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """The loss to go backward from."""
+        """Return the scaled loss for the backward pass."""
         return loss if self.scaler is None else self.scaler.scale(loss)
 
     def scale_on(self, device: torch.device) -> Union[float, Tensor]:
-        """What the scaler multiplies losses by; where there is one, a tensor, so that no device is waited for."""
+        """Return the loss scale; with a scaler it is a tensor, to avoid waiting for the device."""
         return 1.0 if self.scaler is None else self.scaler.scale(torch.ones((), device=device))
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Bring gradients back to their own size."""
+        """Divide gradients by the loss scale."""
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: torch.optim.Optimizer, **kwargs: Any) -> bool:
-        """Step; False if the scaler found an overflow and skipped it."""
+        """Step; return False if the scaler found an overflow and skipped the step."""
         if self.scaler is None:
             optimizer.step(**kwargs)
             return True

@@ -1,4 +1,4 @@
-"""The layout of an update's state in a checkpoint: the same for plain, DDP and FSDP training."""
+"""The format of an update's state in a checkpoint: the same for plain, DDP and FSDP training."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ _RENAMED = dict(spoiled='skip_update', dropped='skipped_in_a_row')  # old spelli
 
 
 class UpdateState(NamedTuple):
-    """What of an update goes into a checkpoint beside the state of its optimizer.
+    """The state of an update that a checkpoint holds beside the optimizer's.
 
     Args:
         numbers (dict): Plain numbers, and dicts and lists of them, by name.
@@ -60,7 +60,7 @@ def pack_state(state_dict: dict, own: UpdateState) -> dict:
 
 
 def unpack_state(state_dict: dict, params: list) -> tuple[dict, UpdateState]:
-    """Take apart what :func:`pack_state` put together, or a state of mmengine's wrappers.
+    """Separate the parts of a state from :func:`pack_state`, or from mmengine's wrappers.
 
     Args:
         state_dict (dict): It is not changed.
@@ -93,7 +93,7 @@ def unpack_state(state_dict: dict, params: list) -> tuple[dict, UpdateState]:
 
 
 def _sharded(value: Any, position: Any, params: list) -> Any:
-    """A whole tensor of the optimizer's own state, sharded where its parameter is (FSDP2); all else as it is."""
+    """Shard a complete tensor of the optimizer's state as its parameter is (FSDP2); return anything else unchanged."""
     if position not in range(len(params)) or not is_dtensor(params[position]):
         return value
     fits = hasattr(value, 'shape') and value.shape == params[position].shape and not is_dtensor(value)

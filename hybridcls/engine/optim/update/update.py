@@ -1,4 +1,4 @@
-"""What a stage sees of the update that it takes part in."""
+"""The update as its stages see it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ __all__ = ['Update']
 
 @dataclass
 class Update:
-    """What a stage sees of the update that it takes part in.
+    """The present update, as its stages see it.
 
     Attributes:
         optimizer (torch.optim.Optimizer): The optimizer that steps.
@@ -56,15 +56,15 @@ class Update:
     message_hub: Optional[MessageHub] = field(default=None, repr=False)
 
     def with_gradient(self) -> list[int]:
-        """Positions of the parameters that have a gradient now."""
+        """Return the positions of the parameters that have a gradient."""
         return [i for i, param in enumerate(self.params) if param.grad is not None]
 
     def gradients(self, positions: Iterable[int]) -> list[Tensor]:
-        """The gradients of the parameters there, all of which must have one."""
+        """Return the gradients of the parameters at these positions, all of which must have one."""
         return [cast(Tensor, self.params[i].grad) for i in positions]
 
     def recompute_gradient(self, same_randomness: bool = True) -> Tensor:
-        """Repeat the forward call of this micro-batch with the weights as they are, and take its gradient instead.
+        """Repeat the forward call of this micro-batch at the present weights, and replace the gradient by its gradient.
 
         It is added to what earlier micro-batches left. Only in ``second_pass``, where ``needs_second_pass`` has said
         True before the forward pass.
@@ -92,11 +92,11 @@ class Update:
         return self.recompute_gradient(same_randomness)
 
     def log(self, name: str, value: object) -> None:
-        """Show a number next to the losses."""
+        """Log a number beside the losses."""
         if self.message_hub is not None:
             self.message_hub.update_scalar(f'train/{name}', value)  # type: ignore[arg-type]
 
     @property
     def epoch(self) -> Optional[int]:
-        """The epoch, from 0, if it is known: mmengine's RuntimeInfoHook tells it."""
+        """The epoch from 0, if mmengine's RuntimeInfoHook provides it."""
         return MessageHub.get_current_instance().runtime_info.get('epoch')
