@@ -19,6 +19,7 @@ FREQUENCIES = 12
 _SIDE = 32  # pixels
 # A flat image has no signature: what is left of it is noise.
 _FLAT = 1.0  # standard deviation, in grey levels of 256
+_COLORED = 0.01  # of the brightness
 _ORIENTATION = 0x0112  # EXIF
 _PNG_END = b'IEND\xaeB`\x82'
 _OF_FRAMES = ('GIF', 'TIFF', 'PNG', 'WEBP', 'AVIF')
@@ -52,6 +53,11 @@ class ImageLook(NamedTuple):
     def is_flat(self) -> bool:
         """Whether the image is of one colour."""
         return not self.problem and self.signature is None
+
+    @property
+    def is_colored(self) -> bool:
+        """Whether the image, at a low resolution, has colours other than greys."""
+        return self.signature is not None and bool(np.abs(self.signature[FREQUENCIES**2 - 1 :]).max() > _COLORED)
 
 
 def look_at(path: str) -> ImageLook:

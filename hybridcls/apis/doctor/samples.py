@@ -63,7 +63,7 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
             continue
         views = [views_of(sample['inputs']) for sample in samples]
         yield from _emptied(subject, part, samples, views)
-        colors[split] = _colors([view for own in views for view in own])
+        colors[split] = _colors(subject, part, [view for own in views for view in own])
         shapes = {tuple(view.shape[-2:]) for own in views for view in own}
         if len(shapes) > 1:
             yield Finding(
@@ -99,13 +99,15 @@ def views_of(inputs: Any) -> list[Tensor]:
     return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
 
 
-def _colors(views: list[Tensor]) -> str:
-    """Say whether images are in colour, or ``''`` where these are too few to tell."""
+def _colors(subject: Subject, part: DataPart, views: list[Tensor]) -> str:
+    """Say what is left of the colours, or ``''`` where these images have none, or are too few to tell."""
     channels = {view.shape[-3] if view.dim() >= 3 else 1 for view in views}
     if channels != {3}:
         return f'with channels: {named(sorted(channels))}'
-    grey = [bool((view == view[..., :1, :, :]).all()) for view in views]
-    return '' if len(views) < _FEWEST else 'grey' if all(grey) else 'in colour'
+    looks = [] if subject.scan is None else subject.scan.of(part)
+    if len(views) < _FEWEST or not any(look.is_colored for *_, look in looks):
+        return ''
+    return 'grey' if all(bool((view == view[..., :1, :, :]).all()) for view in views) else 'in colour'
 
 
 def _emptied(subject: Subject, part: DataPart, samples: list[Any], views: list[list[Tensor]]) -> Iterator[Finding]:

@@ -70,10 +70,9 @@ def _accumulation(subject: Subject, batches: Optional[int]) -> Iterator[Finding]
     count = subject.get('optim_wrapper.accumulative_counts', 1)
     if batches and isinstance(count, int) and count > batches > 0:
         where = 'optim_wrapper.accumulative_counts'
-        yield Finding(
-            WARNING, where, f'the gradients of {count} batches make an update, and an epoch has {batches}.',
-            f'{where}={max(1, batches // 8)}',
-        )  # fmt: skip
+        level = WARNING if subject.is_written(tuple(where.split('.'))) else NOTE
+        what = f'the gradients of {count} batches make an update, and an epoch has {batches}.'
+        yield Finding(level, where, what, f'{where}={max(1, batches // 8)}')
 
 
 def _rate(subject: Subject) -> Iterator[Finding]:

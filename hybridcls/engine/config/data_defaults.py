@@ -159,8 +159,9 @@ def _count_images(cfg: Config) -> int:
     """Build the training data without their pipelines, those of data sets inside of it too, and count."""
     from hybridcls.registry import DATASETS
 
-    dataset = deepcopy(cfg.train_dataloader.dataset)
+    dataset = cfg.train_dataloader.dataset
     if isinstance(dataset, dict):
+        dataset = deepcopy(dataset)
         for _, node in walk(dataset):
             if isinstance(node, dict):
                 node.pop('pipeline', None)
