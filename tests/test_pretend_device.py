@@ -4,7 +4,9 @@ Each check runs in a process of its own, which has the device of ``pretend_devic
 has no float64.
 """
 
+import json
 from copy import deepcopy
+from importlib.util import find_spec
 
 import numpy as np
 import pretend_device
@@ -21,6 +23,7 @@ from PIL import Image
 from processes import run_process
 from safetensors.torch import save_file
 from test_levers import GROUPS, configs, plain, train, with_levers  # noqa: F401  (fixtures)
+from trained_checkpoints import config_of, write_checkpoint
 from yapf.yapflib import yapf_api
 
 from hybridcls import load
@@ -220,6 +223,66 @@ def runs_commands(device, folder, images):
     NetworkRunner(load(work_dir, device), InferenceSettings()).prepare(2)()
 
 
+def rejects_by_features(device):
+    """A bank, a classifier and images of the device: the scores are the CPU's."""
+    drawn = torch.Generator().manual_seed(0)
+    rows, labels = torch.randn(60, 8, generator=drawn), torch.arange(60) % 3
+    rows[labels == 1] += 2
+    layer = torch.nn.Linear(8, 3)
+    results = []
+    for place in (torch.device('cpu'), device):
+        metric = METRICS.build(dict(type='hybridcls.FeatureOODMetric', detectors=['knn', 'mahalanobis', 'ViM']))
+        metric.set_bank(rows[:40].to(place), labels[:40].to(place))
+        metric.set_classifier(layer.weight.detach().to(place), layer.bias.detach().to(place))
+        known = [label if number % 2 else -1 for number, label in enumerate(labels[40:].tolist())]
+        for row, label in zip(rows[40:], known, strict=True):
+            metric.process(None, [dict(embedding=row.to(place), gt_label=torch.tensor([label], device=place))])
+        results.append(metric.evaluate(20))
+    assert len(results[0]) >= 6
+    assert results[0] == pytest.approx(results[1], abs=1e-4)
+
+
+def of_two_streams(root):
+    streams = dict(cnn=dict(model_name='test_resnet'), vit=dict(model_name='test_vit'))
+    cfg = config_of(dict(type='HybridBackbone', img_size=64, **streams), LINEAR, root)
+    cfg['model']['neck'] = dict(type='ConcatFusion', fusion_dim=16)
+    return dict(cfg, test_evaluator=[dict(type='Accuracy')])
+
+
+def tests_corrupted_images(device, folder, images):
+    """With a bank: the numbers of each corruption are the CPU's."""
+    cfg = of_two_streams(images / 'val')
+    bank = of_two_streams(images / 'train')['test_dataloader']
+    metrics = [dict(type='KNNAccuracy', k=3), dict(type='CalibrationMetric')]
+    metrics += [dict(type='FeatureOODMetric', detectors=['knn'])] if find_spec('pytorch_ood') else []
+    cfg.update(
+        test_evaluator=metrics,
+        test_cfg=dict(type='CorruptionTestLoop', corruptions=['noise', 'blur'], severities=[5]),
+        custom_hooks=[dict(type='EmbeddingBankHook', dataloader=bank)],
+    )
+    path = write_checkpoint(folder / 'pair.pth', cfg)[0]
+    found = []
+    for name, place in (('there', ()), ('here', ('--device', 'cpu'))):
+        out = folder / f'{name}.json'
+        assert run_command('test', path, *place, '--work-dir', folder / 't', '--out', out) == 0
+        found.append(json.loads(out.read_text()))
+    assert any(name.startswith('corruption/blur') for name in found[0])
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
+
+
+def skips_streams(device, folder, images):
+    """Where one stream is sure, the other is left out, of the same images as on the CPU."""
+    path = write_checkpoint(folder / 'pair.pth', of_two_streams(images / 'val'))[0]
+    options = ('--scale', 'none', '--skip-sure', 0.9, '--skip-stream', 'vit')
+    assert run_command('calibrate', path, '--data', images / 'train', *options) == 0
+    there, here = (list(load(path, place, skip_sure=True)(images / 'val')) for place in (device, 'cpu'))
+    assert {'cnn', 'cnn|vit'} & {'|'.join(one.streams) for one in here}
+    for one, other in zip(there, here, strict=True):
+        assert one.streams == other.streams
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+    assert run_command('test', path, '--skip-sure', '--work-dir', folder / 't') == 0
+
+
 @pytest.mark.parametrize(
     'check', [refuses_what_cuda_refuses, computes_what_the_cpu_computes, looks_at_images_without_waiting]
 )
@@ -275,3 +338,17 @@ def test_models_of_all_kinds_there(like_mps):
 @pytest.mark.parametrize('like_mps', [False, True])
 def test_commands_there(tmp_path, digit_folder, like_mps):
     check_there(runs_commands, tmp_path, digit_folder, like_mps=like_mps)
+
+
+@nightly
+@pytest.mark.parametrize('like_mps', [False, True])
+def test_rejection_by_features_there(like_mps):
+    pytest.importorskip('pytorch_ood', reason='the extra ood is not installed')
+    check_there(rejects_by_features, like_mps=like_mps)
+
+
+@nightly
+@pytest.mark.parametrize('like_mps', [False, True])
+@pytest.mark.parametrize('check', [tests_corrupted_images, skips_streams])
+def test_evaluations_there(check, tmp_path, digit_folder, like_mps):
+    check_there(check, tmp_path, digit_folder, like_mps=like_mps)

@@ -417,10 +417,11 @@ def number_labels(
     for line, _, label in entries:
         label_number = number_of.get(label)
         if label_number is None or not 0 <= label_number < len(classes):
+            from_one = number_of is numbers and min(numbers.values()) == 1 and max(numbers.values()) == len(classes)
             raise ValueError(
                 f'{caller}: expected one of the {len(classes)} classes, or a number from 0 to {len(classes) - 1} in a '
                 f'list of numbers, got {label!r} in line {line} of {os.path.abspath(path)}.'
-                f'{did_you_mean(label, classes)}'
+                f'{" Numbers of classes count from 0." if from_one else did_you_mean(label, classes)}'
             )
         found.append(label_number)
     return found, tuple(classes)

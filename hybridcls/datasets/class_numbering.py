@@ -24,11 +24,14 @@ class Remark(NamedTuple):
 
     Args:
         has_unknown (bool): Whether the data set has images of classes that the model does not have.
+        only (tuple[str, ...]): The names of its classes, if it has no image of a class of the model, whose classes
+            have names.
     """
 
     level: int
     text: str
     has_unknown: bool = False
+    only: tuple[str, ...] = ()
 
 
 def class_names_of(dataset: Any) -> Optional[ClassNames]:
@@ -142,7 +145,8 @@ class ClassNumbering:
             for node in nodes:
                 update_metainfo(node, names.as_metainfo())
         level = max((remark.level for remark in remarks), default=logging.DEBUG)
-        return Remark(level, ' '.join(remark.text for remark in remarks) or f'{what}: no labels.', has_unknown)
+        only = remarks[0].only if len(remarks) == 1 else ()
+        return Remark(level, ' '.join(remark.text for remark in remarks) or f'{what}: no labels.', has_unknown, only)
 
     def _renumber_names(self, leaves: Sequence[tuple[Any, ClassNames]], what: str) -> Remark:
         own = join_class_names(leaves[0][1], [names for _, names in leaves[1:]])
@@ -166,14 +170,17 @@ class ClassNumbering:
             return nameless
         total = len(self.model.names)
         if images:
-            none = ' No image has a class of the model: the accuracy is 0 and means nothing.'
+            labels = (label for leaf, _ in leaves for label in labels_in(leaf))
+            has_known = any(0 <= label < self.first_unknown for label in labels)
+            none = '' if has_known else ' No image has a class of the model: the accuracy is 0 and means nothing.'
             return Remark(
                 logging.WARNING,
                 f"{what}: {len(images)} of {len(own.names)} class names {is_or_are(len(images))} not among the model's "
                 f'{total}: {listed(images)} ({counted(sum(images.values()), "image")}); '
                 f'{verb_of(sum(images.values()), "it counts", "they count")} as unknown.'
-                f'{none if len(images) == len(own.names) else ""}{self._advice(own, images)}',
+                f'{none}{self._advice(own, images)}',
                 has_unknown=True,
+                only=() if has_known or self.model.numbers_only else tuple(images),
             )
         here = {number for number in self.model.find(own) if number is not None}
         if len(here) == total:

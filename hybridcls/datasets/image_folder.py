@@ -233,6 +233,12 @@ class ImageFolder(CustomDataset):
                 problem.reason,
             )
 
+    @property
+    def left_out(self) -> Counter[str]:
+        """The number of files below the folder that are not read, by reason (:func:`files_below`)."""
+        self.full_init()
+        return Counter(self._left_out)
+
     def describe(self) -> str:
         """Summarize the data set: images, classes, skipped files by reason, and the formats of the images.
 
@@ -566,6 +572,8 @@ class ImageFolder(CustomDataset):
             return
         names = listed(f'{number} ({self.CLASSES[number]})' for number in numbers)
         text = f'ImageFolder: no image for {len(numbers)} of {len(self.CLASSES)} classes in {where}: {names}.'
+        if list(numbers) == [0] and self.CLASSES[0] == '0' and self.ann_file:
+            text += ' (Numbers of classes count from 0.)'
         if self.empty_classes == 'error':
             raise ValueError(f"{text} Add images, remove the class, or set empty_classes='warn' in this dataset.")
         print_log(text, logger='current', level=logging.WARNING)

@@ -19,8 +19,10 @@ FREQUENCIES = 12
 _SIDE = 32  # pixels
 # A flat image has no signature: what is left of it is noise.
 _FLAT = 1.0  # standard deviation, in grey levels of 256
+_COLORED = 0.01  # of the brightness
 _ORIENTATION = 0x0112  # EXIF
 _PNG_END = b'IEND\xaeB`\x82'
+_OF_FRAMES = ('GIF', 'TIFF', 'PNG', 'WEBP', 'AVIF')
 _REMEMBERED = 30_000  # images, of a kilobyte each
 
 
@@ -33,6 +35,7 @@ class ImageLook(NamedTuple):
         header (ImageHeader, optional): Format, colours and depth.
         is_rotated (bool): Whether its EXIF data turn or mirror it.
         digest (str): Of the bytes; equal ones are the same file.
+        frames (int): How many images the file holds: those of an animation, pages; 1 for a photograph with a preview.
         signature (np.ndarray, optional): 151 numbers, float32, that are close (Euclidean distance) for images that look
             the same: the low frequencies of the cosine transform of the brightness, at 32 x 32 pixels and without the
             mean, and fewer of the colours; the brightness has length 1. None for an image of one colour.
@@ -43,12 +46,18 @@ class ImageLook(NamedTuple):
     header: Optional[ImageHeader] = None
     is_rotated: bool = False
     digest: str = ''
+    frames: int = 1
     signature: Optional[np.ndarray] = None
 
     @property
     def is_flat(self) -> bool:
         """Whether the image has a single colour."""
         return not self.problem and self.signature is None
+
+    @property
+    def is_colored(self) -> bool:
+        """Whether the image, at a low resolution, has colours other than greys."""
+        return self.signature is not None and bool(np.abs(self.signature[FREQUENCIES**2 - 1 :]).max() > _COLORED)
 
 
 def look_at(path: str) -> ImageLook:
@@ -73,6 +82,9 @@ def _look(path: str, size: int, changed: int) -> ImageLook:
         file = Image.open(io.BytesIO(content))
         turned = file.getexif().get(_ORIENTATION, 1) not in (0, 1)
         look = look._replace(size=file.size, header=image_header(file, content[:25]), is_rotated=turned)
+        if file.format in _OF_FRAMES:
+            look = look._replace(frames=getattr(file, 'n_frames', 1))
+            file.seek(0)
         file.draft('RGB', (2 * _SIDE, 2 * _SIDE))
         look = look._replace(signature=_signature_of(file))
         if file.format == 'PNG' and _PNG_END not in content:  # which Pillow does without, and OpenCV does not

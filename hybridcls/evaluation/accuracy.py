@@ -78,7 +78,7 @@ class Accuracy(SingleLabelled, _Accuracy):
         """Compute each k that is at most the number of classes. Runs in the main process, with each image once."""
         if not results:
             return without_result(self, NO_IMAGE)
-        labels = torch.cat([result['gt_label'] for result in results])
+        labels = torch.cat([result['gt_label'] for result in results]).long()  # of any dtype of integers
         groups = [result.get('group') for result in results]
         if 'pred_score' not in results[0]:
             hits = torch.cat([result['pred_label'] for result in results]) == labels

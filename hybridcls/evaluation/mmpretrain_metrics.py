@@ -74,17 +74,56 @@ class _OfKnownClasses(SingleLabelled):
 
 @METRICS.register_module()
 class SingleLabelMetric(_OfKnownClasses, _SingleLabelMetric):
-    """mmpretrain's ``SingleLabelMetric``: precision, recall, F1 and support of classes."""
+    """mmpretrain's ``SingleLabelMetric``: precision, recall, F1 and support of classes.
+
+    Of equal scores the class with the smaller number is predicted, as in ``argmax`` and in ``Accuracy`` (mmpretrain
+    takes any of them), and an image with a score that is NaN is predicted as no class.
+    """
 
     directions = DIRECTIONS
     units = UNITS
 
+    @staticmethod
+    def calculate(
+        pred: Any,
+        target: Any,
+        thrs: Sequence[Optional[float]] = (0.0,),
+        average: Optional[str] = 'macro',
+        num_classes: Optional[int] = None,
+    ) -> Any:
+        """Calculate as mmpretrain does, from labels (N,) or from scores (N, C)."""
+        pred = torch.as_tensor(pred)
+        if pred.ndim == 2:
+            first = torch.zeros_like(pred, dtype=torch.bool).scatter_(1, pred.argmax(1, keepdim=True), True)
+            pred = pred.masked_fill(~first | pred.isnan().any(1, keepdim=True), -torch.inf)
+            thrs = [-torch.inf if threshold is None else threshold for threshold in thrs]  # of a NaN nothing is above
+        return _SingleLabelMetric.calculate(pred, target, thrs, average, num_classes)
+
 
 @METRICS.register_module()
 class ConfusionMatrix(_OfKnownClasses, _ConfusionMatrix):
-    """mmpretrain's ``ConfusionMatrix``, a tensor (C, C) of images by true and predicted class."""
+    """mmpretrain's ``ConfusionMatrix``, a tensor (C, C) of images by true and predicted class.
+
+    An image with a score that is NaN is predicted as no class: it is left out, and a warning counts such images.
+    """
 
     directions: ClassVar = {'result': None}
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the label and the predicted class of each image; -1 where a score is NaN."""
+        kept = len(self.results)
+        super().process(data_batch, data_samples)
+        for result, sample in zip(self.results[kept:], data_samples, strict=True):
+            if sample.get('pred_score') is not None and sample['pred_score'].isnan().any():
+                result['pred_label'] = torch.full_like(result['pred_label'], -1)
+
+    def compute_metrics(self, results: list) -> dict[str, Any]:
+        """Count. Runs in the main process, with each image once."""
+        counted = [result for result in results if (result['pred_label'] >= 0).all()]
+        if len(counted) < len(results):
+            why = f'{len(results) - len(counted)} of {len(results)} images have a score that is NaN.'
+            without_result(self, why, ['place in the matrix for them'] if counted else ())
+        return super().compute_metrics(counted) if counted or not results else {}
 
 
 @METRICS.register_module()

@@ -126,7 +126,8 @@ def _read_score(caller: str, sample: dict, score: str) -> float:
         return 1 - float(to_float64(_pred_score(caller, sample)).max())
     if score == 'entropy':
         probabilities = to_float64(_pred_score(caller, sample))
-        return float(-torch.xlogy(probabilities, probabilities).sum())
+        # In the order of their size: the same probabilities in another order of classes are equally uncertain.
+        return float(-torch.xlogy(probabilities, probabilities).sort().values.sum())
     if sample.get(score) is None:
         raise MissingFieldError(
             f'{caller}: expected {score!r} in the predictions, got {_fields_of(sample)}. EvidentialHead, '

@@ -63,7 +63,7 @@ class Balanced(Named):
 def test_labels_become_the_numbers_of_the_model(wrapper):
     dataset = WRAPPERS[wrapper](Named([0, 1], ('cat', 'bee')))
     remark = ClassNumbering(MODEL).renumber(dataset, 'val')
-    assert remark == (logging.INFO, "val: 2 of the model's 3 classes; without ant.", False)
+    assert remark[:3] == (logging.INFO, "val: 2 of the model's 3 classes; without ant.", False)
     for _ in range(2):
         ClassNumbering(MODEL).renumber(dataset, 'val')  # once is enough
         assert numbers_by_name(dataset) == dict(cat=2, bee=1)
@@ -140,7 +140,7 @@ class TestNumbersWithoutNames:
     def test_numbers_stay(self):
         dataset, remark = self.renumber([1, 2, 1])
         assert dataset.get_gt_labels() == [1, 2, 1]
-        assert remark == (
+        assert remark[:3] == (
             logging.INFO,
             "test: its labels are numbers without names, read as the numbers of the model's classes (1: bee, 2: cat).",
             False,

@@ -46,3 +46,14 @@ def test_one_digest_for_one_content(tmp_path):
     for name in ('a.png', 'b.png'):
         (tmp_path / name).write_bytes(content.getvalue())
     assert look_at(str(tmp_path / 'a.png')).digest == look_at(str(tmp_path / 'b.png')).digest
+
+
+def test_frames_and_colours(tmp_path):
+    first, second = picture(1), picture(2)
+    first.save(tmp_path / 'a.gif', save_all=True, append_images=[second])
+    first.save(tmp_path / 'a.png')
+    first.convert('L').save(tmp_path / 'grey.png')
+    first.convert('L').convert('RGB').save(tmp_path / 'grey.jpg')
+    looks = {name: look_at(str(tmp_path / name)) for name in ('a.gif', 'a.png', 'grey.png', 'grey.jpg')}
+    assert [look.frames for look in looks.values()] == [2, 1, 1, 1]
+    assert [look.is_colored for look in looks.values()] == [True, True, False, False]

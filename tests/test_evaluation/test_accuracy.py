@@ -82,3 +82,11 @@ def test_equal_scores_are_ranked_as_by_argmax_and_nan_is_wrong():
 def test_labels_of_no_class_are_wrong():
     outside = [dict(pred_score=torch.tensor([0.1, 0.9]), gt_label=torch.tensor([label])) for label in (-1, 1, 2)]
     assert score(Accuracy(topk=(1, 2)), outside)['accuracy/top2'] == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_any_integers(dtype):
+    metric = Accuracy(topk=(1, 2))
+    for scores, label in (([0.7, 0.2, 0.1], 1), ([0.1, 0.2, 0.7], 2)):
+        metric.process(None, [dict(pred_score=torch.tensor(scores), gt_label=torch.tensor([label], dtype=dtype))])
+    assert metric.evaluate(size=2) == {'accuracy/top1': 50.0, 'accuracy/top2': 100.0}

@@ -3,6 +3,7 @@
 import mmpretrain.evaluation
 import pytest
 import torch
+from sklearn.metrics import precision_recall_fscore_support
 
 from hybridcls import evaluation
 from hybridcls.evaluation import MissingFieldError
@@ -90,3 +91,42 @@ def test_an_image_of_another_class_and_no_image_are_told(name):
     with pytest.raises(ValueError, match=f'{name}: expected images of the 2 classes of the model, got one of another'):
         metric.process(None, [sample])
     assert metric.evaluate(size=0) == {}
+
+
+def samples_of(scores, labels):
+    return [dict(pred_score=row, gt_label=torch.tensor([label])) for row, label in zip(scores, labels, strict=True)]
+
+
+def result_of(metric, own):
+    metric.process(None, own)
+    return metric.evaluate(len(own))
+
+
+def test_of_equal_scores_the_first_class_is_predicted_as_in_accuracy():
+    scores = torch.tensor([[0.2] * 5, [0.1, 0.3, 0.3, 0.1, 0.2], [0.25, 0.0, 0.25, 0.25, 0.25]])
+    own = samples_of(scores, [0, 1, 0])
+    expected = precision_recall_fscore_support([0, 1, 0], scores.numpy().argmax(1), average='macro', zero_division=0,
+                                               labels=range(5))[:3]  # fmt: skip
+    found = result_of(evaluation.SingleLabelMetric(), own)
+    assert [found[f'single-label/{item}'] for item in ('precision', 'recall', 'f1-score')] == pytest.approx(
+        [100 * value for value in expected]
+    )
+
+
+@pytest.mark.parametrize('threshold', [None, 0.0, 0.5])
+def test_a_score_that_is_nan_is_no_hit(threshold):
+    nan = float('nan')
+    own = samples_of(torch.tensor([[nan, 0.1], [0.9, nan], [0.8, 0.2], [0.7, 0.3]]), [0, 1, 0, 1])
+    found = result_of(evaluation.SingleLabelMetric(thrs=threshold, average='micro'), own)
+    assert found['single-label/precision_micro'] == 50
+    assert found['single-label/recall_micro'] == 25
+
+
+def test_an_image_with_nan_has_no_place_in_the_confusion_matrix(caplog):
+    own = samples_of(torch.tensor([[float('nan'), 0.1], [0.8, 0.2], [0.7, 0.3]]), [0, 0, 1])
+    with caplog.at_level('WARNING'):
+        matrix = result_of(evaluation.ConfusionMatrix(num_classes=2), own)['confusion_matrix/result']
+    assert matrix.tolist() == [[1, 0], [1, 0]]
+    metric = evaluation.ConfusionMatrix(num_classes=2)
+    assert result_of(metric, own[:1]) == {}
+    assert metric.no_result == '1 of 1 images have a score that is NaN.'

@@ -47,3 +47,9 @@ def test_scores_are_checked():
         check_scores('M', ('total', 'epistemi'))
     with pytest.raises(ValueError, match='expected at least one score'):
         check_scores('M', ())
+
+
+def test_the_order_of_the_classes_does_not_change_the_entropy():
+    probabilities = torch.randn(10, generator=torch.Generator().manual_seed(0), dtype=torch.float64).softmax(0)
+    orders = [torch.randperm(10, generator=torch.Generator().manual_seed(seed)) for seed in range(20)]
+    assert len({read_scores('M', dict(pred_score=probabilities[order]), ('entropy',))[0] for order in orders}) == 1

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import nn
 
-from hybridcls.checks import counted
+from hybridcls.checks import counted, did_you_mean
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.compat.torch import AnyBatchNorm
 from hybridcls.engine.config.timm_streams import timm_streams_in
-from hybridcls.engine.config.tree import dotted, value_at
+from hybridcls.engine.config.tree import dotted, leaves_in, value_at
 
 from .finding import NOTE, PROBLEM, WARNING, Finding
-from .schedule import starts_from_weights
+from .schedule import largest_rate, starts_from_weights
 from .subject import Subject
 
 __all__ = ['check_model']
@@ -31,6 +31,7 @@ def check_model(subject: Subject, runner: Any, batch_size: int) -> Iterator[Find
     subject.facts['parameters'] = dict(all=every, trained=trained)
     yield Finding(NOTE, 'model', f'{trained:,} of {every:,} parameters are trained.')
     yield from _frozen(model, runner)
+    yield from _groups(subject, model, runner)
     images = len(subject.parts['train'].labels) if 'train' in subject.parts else 0
     is_large = trained > max(_MANY_PARAMETERS, _MANY_AN_IMAGE * images)
     if images and is_large and not starts_from_weights(subject):
@@ -61,6 +62,29 @@ def _frozen(model: nn.Module, runner: Any) -> Iterator[Finding]:
         yield Finding(
             WARNING, 'model.head', 'the head is frozen, and starts at random.', 'what freezes it in the config'
         )
+
+
+def _groups(subject: Subject, model: nn.Module, runner: Any) -> Iterator[Finding]:
+    """Keys of paramwise_cfg that no parameter has, and rates that multipliers lead far from the written one."""
+    where = 'optim_wrapper.paramwise_cfg.custom_keys'
+    names = [name for name, _ in model.named_parameters()]
+    for key in subject.get(where, {}):
+        place = (*where.split('.'), key)
+        written = any(subject.is_written((*place, *path)) for path, _ in leaves_in(subject.get(where)[key]))
+        if written and not any(key in name for name in names):
+            parts = sorted({part for name in names for part in name.split('.') if not part.isdigit()})
+            yield Finding(
+                WARNING, where, f'no parameter has {key!r} in its name: nothing follows this key.'
+                f'{did_you_mean(key, parts)}', f'{where}: a part of a name, such as {names[0]!r}',
+            )  # fmt: skip
+    rate, largest = subject.get('optim_wrapper.optimizer.lr'), largest_rate(subject)
+    groups = runner.optim_wrapper.param_groups if hasattr(runner.optim_wrapper, 'param_groups') else []
+    highest = max((group.get('initial_lr', group['lr']) for group in groups if group['params']), default=0)
+    if isinstance(rate, (int, float)) and rate <= largest < highest / 5:
+        yield Finding(
+            WARNING, 'optim_wrapper.paramwise_cfg', f'its multipliers raise lr={rate:.3g} to {highest:.3g} for some '
+            f'parameters, and {largest:g} is the most that is mostly borne.', f'{where}: a smaller lr_mult',
+        )  # fmt: skip
 
 
 def _streams(subject: Subject, model: nn.Module) -> Iterator[Finding]:

@@ -6,13 +6,13 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from hybridcls.checks import counted, did_you_mean, is_or_are
-from hybridcls.engine.config.tree import walk
+from hybridcls.engine.config.tree import is_a, walk
 
 from .data_parts import DataPart
 from .finding import NOTE, PROBLEM, WARNING, Finding, named
 from .subject import Subject
 
-__all__ = ['alike_names', 'check_classes']
+__all__ = ['alike_names', 'check_classes', 'compares_images']
 
 _FEWEST, _IMBALANCE, _MOST_OF_ALL = 2, 10, 0.8
 _LIKENESS, _LONG, _RARE = 0.9, 6, 0.2
@@ -30,7 +30,10 @@ def check_classes(subject: Subject) -> Iterator[Finding]:
     yield from _head(subject, train)
     for part in subject.parts.values():
         if part.split != 'train' and part.classes and train.classes:
-            yield from _beside(part, train)
+            if compares_images(subject, part.split):
+                yield from _unseen(part, train)
+            else:
+                yield from _beside(part, train)
 
 
 def _counts(subject: Subject, part: DataPart) -> Iterator[Finding]:
@@ -160,12 +163,49 @@ def _head(subject: Subject, train: DataPart) -> Iterator[Finding]:
                 yield Finding(PROBLEM, where, what, f'{where}.num_classes={number}')
 
 
+def compares_images(subject: Subject, split: str) -> bool:
+    """Whether all metrics of a split compare images with each other, whose classes need not be those of the model."""
+    from hybridcls.evaluation import RetrievalMetric, VerificationMetric
+
+    evaluator = subject.get(f'{split}_evaluator')
+    metrics = [evaluator] if isinstance(evaluator, dict) else list(evaluator or ())
+    of_images = (RetrievalMetric, VerificationMetric)
+    return bool(metrics) and all(any(is_a('METRICS', one, kind) for kind in of_images) for one in metrics)
+
+
+def _unseen(part: DataPart, train: DataPart) -> Iterator[Finding]:
+    unseen = [name for name, count in part.count_classes().items() if count and name not in train.classes]
+    if unseen:
+        yield Finding(
+            NOTE, part.key, f'{counted(len(unseen), "class", "classes", of=len(part.classes))} of {part.split} '
+            f'{is_or_are(len(unseen))} unseen in the training, which its metrics allow: {named(unseen)}.',
+        )  # fmt: skip
+
+
+def _beyond(part: DataPart, train: DataPart) -> Iterator[Finding]:
+    """Numbers are not matched by name: one that the training data do not have counts as unknown."""
+    count = len(train.classes)
+    numbers = [label for labels in part.labels for label in labels]
+    above = [label for label in numbers if label >= count]
+    if above:
+        shift = ' Numbers of classes count from 0.' if min(numbers) == 1 and max(numbers) == count else ''
+        yield Finding(
+            PROBLEM if len(above) == len(numbers) else WARNING, part.key,
+            f'{named(sorted(set(above)))} of {part.split} {is_or_are(len(set(above)))} not among the class numbers of '
+            f'the training data, 0 to {count - 1}, which makes {counted(len(above), "image")} unknown.{shift}',
+            f'the labels of {part.key}.ann_file',
+        )  # fmt: skip
+
+
 def _beside(part: DataPart, train: DataPart) -> Iterator[Finding]:
     """Compare the classes of a split with those of the training data; unmatched names count as unknown."""
     from hybridcls.structures import ClassNames
 
     names, own = (ClassNames.of(getattr(one.dataset, 'metainfo', None)) for one in (train, part))
-    if names is None or own is None or names.numbers_only or own.numbers_only:
+    if names is None or own is None:
+        return
+    if names.numbers_only or own.numbers_only:
+        yield from _beyond(part, train)
         return
     counts = part.count_classes()
     here = [own.names[number] for number, found in enumerate(names.find(own)) if found is None]

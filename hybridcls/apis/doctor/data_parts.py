@@ -16,7 +16,7 @@ from hybridcls.engine.config.tree import value_at, walk
 from .finding import Finding, of_error
 from .subject import Subject
 
-__all__ = ['SPLITS', 'DataPart', 'build_parts']
+__all__ = ['SPLITS', 'DataPart', 'build_part', 'build_parts']
 
 SPLITS = ('train', 'val', 'test')
 # Data sets that would read all files at the start; here the scan does.
@@ -76,7 +76,7 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
                 split, same.dataset, same.paths, same.labels, same.classes, same.labels_of_paths
             )
             continue
-        part, finding = _build(cfg, split, subject.cfg)
+        part, finding = build_part(cfg, split, subject.cfg)
         # Of a config that could not be completed a pipeline may have open places, which is no mistake of its own.
         if finding is not None and (subject.is_complete or part is None or part.has_pipeline):
             yield finding
@@ -85,7 +85,7 @@ def build_parts(subject: Subject) -> Iterator[Finding]:
             done.append((cfg, part))
 
 
-def _build(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart], Optional[Finding]]:
+def build_part(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart], Optional[Finding]]:
     """Build one dataset; if it fails, retry with lenient settings, and return the first error as a finding."""
     findings: list[Finding] = []
     attempts: tuple[dict, ...] = ({}, dict(empty_classes='warn'), dict(pipeline=[]))
@@ -96,7 +96,7 @@ def _build(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart], Opt
             return part, next(iter(findings), None)
         except Exception as error:  # data sets of any package may raise any error
             findings.append(of_error(error, f'{split}_dataloader.dataset', whole))
-    return None, findings[0]
+    return None, findings[-1]  # not of the pipeline, which the last attempt leaves out
 
 
 def _built(cfg: Any, more: dict) -> Any:

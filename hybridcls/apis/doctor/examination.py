@@ -30,13 +30,16 @@ from hybridcls.engine.runner.global_instances import isolated_globals
 from hybridcls.engine.training import TrainOptions, choose_work_dir, complete, prepare_training
 from hybridcls.replay.random_state import isolated_randomness
 
+from .banks import check_banks
 from .batch_memory import check_memory
+from .best_rules import check_rules
 from .built_model import check_model
 from .classes import check_classes
 from .data_parts import SPLITS, build_parts
 from .duplicates import check_duplicates
 from .environment import available_memory, check_environment
 from .finding import NOTE, PROBLEM, Finding, of_error
+from .folders import check_folders
 from .image_scan import MOST_IMAGES, scan_images
 from .images import check_images
 from .learning_rate import rate_curve, rate_findings
@@ -245,9 +248,10 @@ def _look_at_data(subject: Subject, wishes: Wishes, found: Examination, phase: s
         found=subject.scan.found, read=len(subject.scan.looks), seconds=round(subject.scan.seconds, 2),
         splits={split: len(part.labels) or len(part.paths) for split, part in subject.parts.items()},
     )  # fmt: skip
-    for check in (check_images, check_duplicates, check_classes):
+    for check in (check_folders, check_images, check_duplicates, check_classes):
         found.add(_guarded(check, subject), phase)
     if 'model' in subject.cfg:
+        found.add(_guarded(check_banks, subject), phase)
         found.add(_guarded(check_samples, subject), phase)
 
 
@@ -293,6 +297,7 @@ def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, fin
     start = deepcopy(model.state_dict()) if wishes.find_rate else {}
     batch_size = getattr(loader, 'batch_size', None) or getattr(loader.batch_sampler, 'batch_size', 1)
     findings += _guarded(check_model, subject, runner, batch_size)
+    findings += _guarded(check_rules, subject, runner)
     findings += _guarded(check_batches_of_labels, subject, loader)
     findings += _guarded(check_colors, subject, model, subject.work_dir)
     batches = []

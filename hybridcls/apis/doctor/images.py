@@ -19,6 +19,7 @@ __all__ = ['check_images']
 
 _LEAST_SIDE, _SMALL_SIDE = 8, 32  # pixels
 _ENLARGED = 4  # times
+_LONG = 10  # times
 _MOST_READ = 200  # odd images that are read in full
 
 
@@ -36,6 +37,7 @@ def check_images(subject: Subject) -> Iterator[Finding]:
             yield from _sizes(part, looks, subject.get('img_size'))
             yield from _modes(part, looks)
             yield from _flat(part, looks)
+            yield from _frames(part, looks)
 
 
 def _distinct(subject: Subject) -> Iterator[DataPart]:
@@ -116,6 +118,13 @@ def _sizes(part: DataPart, looks: list, img_size: Any) -> Iterator[Finding]:
             f'{named(tiny)}.',
             'delete them, or take them from a larger original',
         )  # fmt: skip
+    long = [path for path, _, look in looks if max(look.size) > _LONG * min(look.size)]
+    if long:
+        yield Finding(
+            WARNING, part.key,
+            f'{counted(len(long), "image", of=len(looks))} {is_or_are(len(long))} more than {_LONG} times as long as '
+            f'wide, of which a square shows little: {named(long)}.', 'cut them, or take them out',
+        )  # fmt: skip
     target = min(img_size) if isinstance(img_size, (list, tuple)) else img_size
     if isinstance(target, int) and middle * _ENLARGED <= target:
         yield Finding(
@@ -179,6 +188,15 @@ def _told_by_the_file(part: DataPart, looks: list) -> Iterator[Finding]:
         yield Finding(
             WARNING, part.key, f'the colours of a file tell its class: only {named(names)} is {rare} throughout.',
             'save all images in one mode (RGB)',
+        )  # fmt: skip
+
+
+def _frames(part: DataPart, looks: list) -> Iterator[Finding]:
+    several = [path for path, _, look in looks if look.frames > 1]
+    if several:
+        yield Finding(
+            NOTE, part.key, f'{counted(len(several), "image", of=len(looks))} with several frames (or pages), of which '
+            f'the first is read: {named(several)}.', 'save the frames that you mean as files of their own',
         )  # fmt: skip
 
 

@@ -28,6 +28,8 @@ from .subject import Subject
 __all__ = ['check_batches_of_labels', 'check_colors', 'check_samples', 'views_of']
 
 _TRIED = 8  # images of a split
+_FEWEST = 4  # views, to say what colours they have
+_FLAT = 0.5  # standard deviation, in grey levels of 256
 _ADVICE = {
     True: "dict(type='LoadImage') at the start of the pipeline",
     False: "dict(type='PackInputs') at the end of the pipeline",
@@ -39,7 +41,7 @@ _WITH_POSITIVE = 0.5
 
 def check_samples(subject: Subject) -> Iterator[Finding]:
     """Run the pipelines on some images, and check their output."""
-    sizes = {}
+    sizes, colors = {}, {}
     for split, part in subject.parts.items():
         if not part.has_pipeline:
             continue
@@ -60,6 +62,8 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
             )
             continue
         views = [views_of(sample['inputs']) for sample in samples]
+        yield from _emptied(subject, part, samples, views)
+        colors[split] = _colors(subject, part, [view for own in views for view in own])
         shapes = {tuple(view.shape[-2:]) for own in views for view in own}
         if len(shapes) > 1:
             yield Finding(
@@ -71,10 +75,16 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
         else:
             sizes[split] = next(iter(shapes))
         if split == 'train':
-            yield from _views(subject, len(views[0]))
+            yield from _views(subject, views)
         elif part.dataset is not getattr(subject.parts.get('train'), 'dataset', None):
             yield from _chance(part, subject)
     for split in ('val', 'test'):
+        if colors.get(split) and colors.get('train') and colors[split] != colors['train']:
+            yield Finding(
+                WARNING, f'{split}_dataloader.dataset.pipeline',
+                f'training images leave the pipeline {colors["train"]}, those of {split} {colors[split]}.',
+                'LoadImage.color_type, and the transforms of colours, alike in all pipelines',
+            )  # fmt: skip
         if 'train' in sizes and sizes.get(split, sizes['train']) != sizes['train']:
             yield Finding(
                 WARNING, f'{split}_dataloader.dataset.pipeline',
@@ -87,6 +97,34 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
 def views_of(inputs: Any) -> list[Tensor]:
     """Return the views of an image, a single one for pipelines without views."""
     return list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+
+
+def _colors(subject: Subject, part: DataPart, views: list[Tensor]) -> str:
+    """Say what is left of the colours, or ``''`` where these images have none, or are too few to tell."""
+    channels = {view.shape[-3] if view.dim() >= 3 else 1 for view in views}
+    if channels != {3}:
+        return f'with channels: {named(sorted(channels))}'
+    looks = [] if subject.scan is None else subject.scan.of(part)
+    if len(views) < _FEWEST or not any(look.is_colored for *_, look in looks):
+        return ''
+    return 'grey' if all(bool((view == view[..., :1, :, :]).all()) for view in views) else 'in colour'
+
+
+def _emptied(subject: Subject, part: DataPart, samples: list[Any], views: list[list[Tensor]]) -> Iterator[Finding]:
+    """Whether images leave the pipeline as one colour that are not in their files."""
+    looks = {} if subject.scan is None else {path: look for path, _, look in subject.scan.of(part)}
+    flat = 0
+    for sample, own in zip(samples, views, strict=True):
+        path = getattr(sample['data_samples'], 'img_path', None)
+        if path in looks and not looks[path].is_flat:
+            flat += all(float(view.float().flatten(-2).std(-1).max()) < _FLAT for view in own if view.numel() > 3)
+    if flat > len(samples) / 2:
+        yield Finding(
+            PROBLEM, f'{part.key}.pipeline',
+            f'{counted(flat, "image", of=len(samples))} of {part.split} leave the pipeline as one '
+            'colour, and are not so in their files.',
+            f'{part.key}.pipeline: crops, brightness or erasing that leave something to see',
+        )  # fmt: skip
 
 
 def _samples(subject: Subject, part: DataPart) -> tuple[list[Any], Optional[Finding]]:
@@ -155,10 +193,17 @@ def _equal(views: list[Tensor], others: list[Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(views, others, strict=True))
 
 
-def _views(subject: Subject, count: int) -> Iterator[Finding]:
+def _views(subject: Subject, views: list[list[Tensor]]) -> Iterator[Finding]:
     from hybridcls.models.heads import SupConHead
 
-    head = subject.get('model.head', {})
+    head, count = subject.get('model.head', {}), len(views[0])
+    same = count > 1 and all(_equal(own[:1], [other]) for own in views for other in own[1:])
+    if is_a('MODELS', head, SupConHead) and same and not subject.get('model.data_preprocessor.device_augment'):
+        yield Finding(
+            PROBLEM, 'train_dataloader.dataset.pipeline', f'the {count} views of an image are equal: they attract each '
+            'other from the start, and nothing is learned from them.',
+            'ImageViews.transforms: random crops, flips and colours, of each view its own',
+        )  # fmt: skip
     if is_a('MODELS', head, SupConHead) and count < 2 and not subject.get('model.data_preprocessor.device_augment'):
         alone = head.get('use_labels') is False
         what = 'one view of each image'

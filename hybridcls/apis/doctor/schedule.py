@@ -10,13 +10,14 @@ from hybridcls.engine.config.timm_streams import timm_streams_in
 from hybridcls.engine.config.tree import Path, dotted, value_at, walk
 
 from .finding import NOTE, PROBLEM, WARNING, Finding
+from .rate_curve import check_curve, iterations_of_epoch
 from .subject import Subject
 
-__all__ = ['check_schedule', 'starts_from_weights']
+__all__ = ['check_schedule', 'largest_rate', 'starts_from_weights']
 
 # The largest rates of common recipes, from trained weights and from scratch; above, a training mostly diverges.
 _LARGEST = dict(sgd=(0.1, 1.0), lion=(3e-4, 1e-3), adam=(2e-3, 4e-3))
-_SMALLEST = 1e-8
+_SMALLEST, _LEAST = 1e-8, 1e-4
 _LONG_WARMUP = 0.5  # of the training
 _DECAY, _CLIP = 0.5, 1e-3
 _EMA_MOMENTUM = 0.0002  # mmengine's default
@@ -32,10 +33,18 @@ def check_schedule(subject: Subject) -> Iterator[Finding]:
     if not isinstance(total, int):
         return
     unit = 'epochs' if by_epoch else 'iterations'
+    batches = iterations_of_epoch(subject)
+    found: list[Finding] = []
     for group in scheduler_groups(subject.get('param_scheduler')):
         for path, scheduler in group:
             if scheduler.get('by_epoch', True) == by_epoch:
-                yield from _scheduler(path, scheduler, total, unit)
+                found += _scheduler(path, scheduler, total, unit)
+            elif batches and by_epoch:
+                found += _scheduler(path, scheduler, total * batches, 'iterations')
+    yield from found
+    if not found:  # which explains where the rate goes
+        yield from check_curve(subject, largest_rate(subject))
+    yield from _accumulation(subject, batches)
     yield from _validation(subject, loop, total, unit)
     yield from _averages(subject, total if by_epoch else None)
 
@@ -51,15 +60,32 @@ def starts_from_weights(subject: Subject) -> bool:
     return bool(own or initialised or subject.get('load_from'))
 
 
+def largest_rate(subject: Subject) -> float:
+    """Return the largest rate that the optimizer mostly bears, on the weights that the model starts from."""
+    kind = str(subject.get('optim_wrapper.optimizer.type', ''))
+    family = next((name for name in ('sgd', 'lion') if name in kind.lower()), 'adam')
+    return _LARGEST[family][not starts_from_weights(subject)]
+
+
+def _accumulation(subject: Subject, batches: Optional[int]) -> Iterator[Finding]:
+    count = subject.get('optim_wrapper.accumulative_counts', 1)
+    if batches and isinstance(count, int) and count > batches > 0:
+        where = 'optim_wrapper.accumulative_counts'
+        level = WARNING if subject.is_written(tuple(where.split('.'))) else NOTE
+        what = f'the gradients of {count} batches make an update, and an epoch has {batches}.'
+        yield Finding(level, where, what, f'{where}={max(1, batches // 8)}')
+
+
 def _rate(subject: Subject) -> Iterator[Finding]:
     optimizer = subject.get('optim_wrapper.optimizer', {})
     rate, kind = optimizer.get('lr'), str(optimizer.get('type', ''))
+    where = 'optim_wrapper.optimizer.lr'
+    if isinstance(rate, str):
+        yield Finding(PROBLEM, where, f'lr is the text {rate!r}, not a number.', f'lr={largest_rate(subject) / 10:g}')
     if not isinstance(rate, (int, float)):
         return
-    where = 'optim_wrapper.optimizer.lr'
-    family = next((name for name in ('sgd', 'lion') if name in kind.lower()), 'adam')
     trained = starts_from_weights(subject)
-    largest = _LARGEST[family][not trained]
+    largest = largest_rate(subject)
     scaled = next((one for one in provenance_of(subject.cfg).changes if dotted(one.path) == where and
                    'scale' in one.why), None)  # fmt: skip
     said = f'lr={rate:.3g}' + (
@@ -75,6 +101,10 @@ def _rate(subject: Subject) -> Iterator[Finding]:
         )  # fmt: skip
     elif rate <= _SMALLEST:
         yield Finding(PROBLEM, where, f'{said}: nothing would be learned.', f'lr={largest / 10:g}')
+    elif rate < _LEAST * largest:
+        yield Finding(
+            WARNING, where, f'{said} is less than a ten-thousandth of what {kind} mostly bears.', f'lr={largest / 10:g}'
+        )
     scale = subject.get('auto_scale_lr', {})
     if scaled is None and scale.get('base_batch_size') and 'lr' in subject.cfg and list(subject.written(where)):
         batch = subject.get('train_dataloader.batch_size')
@@ -145,6 +175,12 @@ def _scheduler(path: Path, scheduler: dict, total: int, unit: str) -> Iterator[F
                 WARNING, where, f'T_max={length:g}, and it acts for {until - begin:g} {unit}: the rate rises again.',
                 f'{where}.T_max={until - begin:g}',
             )  # fmt: skip
+    total_steps = scheduler.get('total_steps')
+    if isinstance(total_steps, int) and not 0.8 * total <= total_steps <= 1.2 * total:
+        yield Finding(
+            WARNING, f'{where}.total_steps', f'total_steps={total_steps}, and the training has {total} {unit}.',
+            f'{where}.total_steps={total}',
+        )  # fmt: skip
     late = [one for one in scheduler.get('milestones') or () if one >= total]
     if late:
         come = verb_of(len(late), 'comes', 'come')

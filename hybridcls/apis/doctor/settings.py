@@ -8,14 +8,28 @@ from hybridcls.engine.config.change import provenance_of
 from hybridcls.engine.config.taker import UNREAD
 from hybridcls.engine.config.takers import takers_of
 from hybridcls.engine.config.timm_streams import timm_streams_in
-from hybridcls.engine.config.tree import dataloaders_in, dotted, holds_datasets, is_a, value_at, walk
+from hybridcls.engine.config.tree import (
+    dataloaders_in,
+    dotted,
+    holds_datasets,
+    is_a,
+    transforms_in,
+    value_at,
+    walk,
+)  # fmt: skip
 
 from ..build_reads import record_reads
 from .environment import cpu_count
-from .finding import NOTE, PROBLEM, WARNING, Finding, of_error
+from .finding import NOTE, PROBLEM, WARNING, Finding, named, of_error
 from .subject import Subject
 
 __all__ = ['check_keys', 'check_settings']
+
+_DROP_RATES = ('drop_rate', 'drop_path_rate', 'attn_drop_rate', 'proj_drop_rate', 'dropout', 'lora_dropout')
+_MOST_DROPPED = 0.8
+_LEAST_CROP = 0.05  # of the area
+_LARGE_MARGIN = 1.0  # radians, or cosine
+_LARGE_SCALE = 256
 
 
 def check_keys(subject: Subject) -> Iterator[Finding]:
@@ -46,6 +60,8 @@ def check_settings(subject: Subject) -> Iterator[Finding]:
     yield from _start(subject)
     yield from _loaders(subject)
     yield from _head(subject)
+    yield from _model(subject)
+    yield from _crops(subject)
     yield from _preprocessor(subject)
 
 
@@ -119,6 +135,20 @@ def _head(subject: Subject) -> Iterator[Finding]:
         where = 'model.head.label_smoothing'
         yield Finding(WARNING, where, f'label_smoothing={smoothing:g} leaves little of the label.', f'{where}=0.1')
     scale, number = head.get('scale'), head.get('num_classes')
+    margin = head.get('margin')
+    if is_a('MODELS', head, MarginHead) and isinstance(margin, (int, float)) and margin >= _LARGE_MARGIN:
+        where = 'model.head.margin'
+        yield Finding(
+            WARNING,
+            where,
+            f'margin={margin:g} is more than any image may reach (0.3 to 0.5 is common).',
+            f'{where}=0.3',
+        )
+    if is_a('MODELS', head, MarginHead) and isinstance(scale, (int, float)) and scale > _LARGE_SCALE:
+        where = 'model.head.scale'
+        yield Finding(
+            WARNING, where, f'scale={scale:g} (30 to 64 is common): the loss jumps at each error.', f'{where}=64'
+        )
     if is_a('MODELS', head, MarginHead) and isinstance(scale, (int, float)) and isinstance(number, int) and number > 1:
         # CosFace, eq. 6: the scale at which the target class can have the probability p at all.
         reachable = 1 / (1 + (number - 1) * exp(-scale * number / (number - 1)))
@@ -129,6 +159,38 @@ def _head(subject: Subject) -> Iterator[Finding]:
                 WARNING, where, f'with scale={scale:g} no image of {number} classes can have a probability above '
                 f'{reachable:.2f}.', f'{where}={max(16, round(2 * least))}',
             )  # fmt: skip
+
+
+def _model(subject: Subject) -> Iterator[Finding]:
+    for path, node in walk(subject.get('model'), ('model',)):
+        for key in _DROP_RATES if isinstance(node, dict) else ():
+            share = node.get(key)
+            if isinstance(share, float) and share >= _MOST_DROPPED:
+                where = dotted((*path, key))
+                yield Finding(WARNING, where, f'{key}={share:g} leaves {1 - share:.0%}.', f'{where}=0.1')
+        weights = node.get('class_weight') if isinstance(node, dict) else None
+        weights = list(weights.values() if isinstance(weights, dict) else weights or ()) if not isinstance(
+            weights, str) else []  # fmt: skip
+        unseen = [number for number, weight in enumerate(weights) if weight == 0]
+        if unseen:
+            where = dotted((*path, 'class_weight'))
+            yield Finding(
+                WARNING, where, f'{counted(len(unseen), "class", "classes", of=len(weights))} with the weight 0: '
+                f'{named(unseen)}. Its images are trained on, and change nothing.', f'{where}: a small weight, or take '
+                'the images out',
+            )  # fmt: skip
+
+
+def _crops(subject: Subject) -> Iterator[Finding]:
+    for split in ('train', 'val', 'test'):
+        key = f'{split}_dataloader'
+        for path, node in transforms_in({key: subject.get(key)}):
+            shares = node.get('crop_ratio_range')
+            if isinstance(shares, (list, tuple)) and shares and max(shares) < _LEAST_CROP:
+                where = dotted((*path, 'crop_ratio_range'))
+                yield Finding(
+                    WARNING, where, f'crops have at most {max(shares):.2%} of an image.', f'{where}=(0.2, 1.0)'
+                )
 
 
 def _preprocessor(subject: Subject) -> Iterator[Finding]:
@@ -146,4 +208,12 @@ def _preprocessor(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 PROBLEM, where, f'mean={list(mean)} is that of images in [0, 255], and a stream gets them in [0, 1].',
                 f'{where}: leave it out, and std too, or divide both by 255',
+            )  # fmt: skip
+            continue
+        std = value_at(subject.cfg, path).get('std')
+        if std and max(std) > 1 and tuple(std) != (1.0,) * len(std):
+            where = dotted((*path, 'std'))
+            yield Finding(
+                PROBLEM, where, f'std={list(std)} is that of images in [0, 255], and a stream gets them in [0, 1].',
+                f'{where}: leave it out, or divide it by 255',
             )  # fmt: skip

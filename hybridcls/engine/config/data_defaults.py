@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
@@ -155,13 +156,17 @@ def _norm_eval(cfg: Config, images: int) -> tuple[bool, str]:
 
 
 def _count_images(cfg: Config) -> int:
-    """Build the training data without its pipeline, and count the images."""
+    """Build the training data without pipelines (also those of inner data sets), and count the images."""
     from hybridcls.registry import DATASETS
 
     dataset = cfg.train_dataloader.dataset
     if isinstance(dataset, dict):
+        dataset = deepcopy(dataset)
+        for _, node in walk(dataset):
+            if isinstance(node, dict):
+                node.pop('pipeline', None)
         with DATASETS.switch_scope_and_registry('hybridcls') as registry:
-            dataset = registry.build({key: value for key, value in dataset.items() if key != 'pipeline'})
+            dataset = registry.build(dataset)
     if not hasattr(dataset, '__len__'):
         raise ConfigError(
             f'{type(dataset).__name__} does not tell how many images there are to train on. Set batch_size, max_epochs '

@@ -1,5 +1,6 @@
 """Number the classes of every dataset as the model does, by their names."""
 
+from collections.abc import Sequence
 from typing import Any, Optional
 
 from mmengine.evaluator import Evaluator
@@ -10,11 +11,23 @@ from mmpretrain.evaluation import ConfusionMatrix, SingleLabelMetric
 
 from hybridcls.checks import listed
 from hybridcls.compat.mmengine import bare_model, built_loop, resumes
-from hybridcls.datasets.class_numbering import ClassNumbering, class_names_of
+from hybridcls.datasets.class_numbering import ClassNumbering, Remark, class_names_of
+from hybridcls.evaluation import (
+    Accuracy,
+    AnsweredMetric,
+    CalibrationMetric,
+    ClassReport,
+    DumpResults,
+    OODMetric,
+    SelectiveMetric,
+    ValLoss,
+)  # fmt: skip
 from hybridcls.registry import HOOKS
 from hybridcls.structures import ClassNames
 
 from ..config.model_classes import training_class_names
+
+_MOST_NAMES = 20  # that are written out
 
 
 @HOOKS.register_module()
@@ -27,10 +40,13 @@ class ClassNamesHook(Hook):
     unknown or as wrong, and retrieval finds them. The log has a line for each data set. See
     :class:`~hybridcls.datasets.ClassNumbering` for labels that are numbers without names.
 
+    Without an image of a class of the model the shares of right answers say nothing. If no metric compares images with
+    each other, as ``RetrievalMetric`` does, that is an error.
+
     Raises:
-        ValueError: Before anything is computed: if the training joins data sets with other numbers, if a checkpoint to
-            resume has other classes, if a list has numbers beyond the classes, or if a metric cannot take images of
-            unknown classes.
+        ValueError: Before anything is computed: if the evaluated images have no class in common with the model, if the
+            training joins data sets with other numbers, if a checkpoint to resume has other classes, if a list has
+            numbers beyond the classes, or if a metric cannot take images of unknown classes.
     """
 
     def __init__(self) -> None:
@@ -76,11 +92,14 @@ class ClassNamesHook(Hook):
         Returns:
             bool: Whether it has images of classes that the model does not have.
         """
+        return self._renumbered(runner, dataset, what).has_unknown
+
+    def _renumbered(self, runner: Runner, dataset: Any, what: str) -> Remark:
         if self._numbering is None:
             self._numbering = ClassNumbering(self._names_of_model(runner), _num_classes_of(runner.model))
         remark = self._numbering.renumber(dataset, what)
         runner.logger.log(remark.level, remark.text)
-        return remark.has_unknown
+        return remark
 
     def _renumber_loop(self, runner: Runner, kind: str) -> None:
         loop = built_loop(runner, kind)
@@ -88,11 +107,13 @@ class ClassNamesHook(Hook):
         if dataset is None or id(dataset) in self._done:
             return
         self._done.add(id(dataset))
-        has_unknown = self.renumber(runner, dataset, kind)
+        remark = self._renumbered(runner, dataset, kind)
         evaluator = getattr(loop, 'evaluator', None)
+        if remark.only and isinstance(evaluator, Evaluator):
+            _check_metrics(evaluator, remark.only, self._numbering.model.names if self._numbering else (), kind)
         if hasattr(dataset, 'metainfo') and isinstance(evaluator, Evaluator):  # both have copies of what was
             evaluator.dataset_meta = runner.visualizer.dataset_meta = dataset.metainfo
-            for metric in evaluator.metrics if has_unknown else []:
+            for metric in evaluator.metrics if remark.has_unknown else []:
                 if isinstance(metric, (ConfusionMatrix, SingleLabelMetric)):
                     name = type(metric).__name__
                     raise ValueError(
@@ -128,6 +149,31 @@ class ClassNamesHook(Hook):
             f'load_from: the classes of the checkpoint, {before}, have other numbers than those of the '
             f'training data, {now}: weights of a classifier belong to other classes at the start.'
         )
+
+
+# Of right answers, which there are none of among classes that the model does not have; and what does not mind.
+_OF_ANSWERS = (
+    Accuracy, AnsweredMetric, CalibrationMetric, ClassReport, ConfusionMatrix, SelectiveMetric, SingleLabelMetric,
+)  # fmt: skip
+_OF_EITHER = (DumpResults, OODMetric, ValLoss)
+
+
+def _check_metrics(evaluator: Evaluator, own: Sequence[str], names: Sequence[str], kind: str) -> None:
+    """Raise if images of other classes alone are evaluated by metrics of right answers alone."""
+    of_answers = [metric for metric in evaluator.metrics if isinstance(metric, _OF_ANSWERS)]
+    if not of_answers or not all(isinstance(metric, (*_OF_ANSWERS, *_OF_EITHER)) for metric in evaluator.metrics):
+        return
+    same = (
+        f' If they are these classes under other names, in the order of the folders: --cfg-options '
+        f'"{kind}_dataloader.dataset.classes={[*names]}".'
+        if len(own) == len(names) <= _MOST_NAMES
+        else ''
+    )
+    raise ValueError(
+        f'{kind}: expected images of the classes of the model, {listed(names, 10)}, got only images of others, '
+        f'{listed(own, 10)}: {type(of_answers[0]).__name__} would say nothing. Rename the folders (or labels) to the '
+        f'classes of the model.{same} Images of unseen classes are compared with each other by RetrievalMetric.'
+    )
 
 
 def _num_classes_of(model: Any) -> Optional[int]:

@@ -469,6 +469,170 @@ def the_scale_of_a_margin_is_too_small(setup):
     setup.lines = ["model = dict(head=dict(_delete_=True, type='ArcFaceHead', scale=1.0))"]
 
 
+@mistake('ann_file', 'count from 0', level='warning')
+def the_labels_of_the_validation_count_from_one(setup):
+    for split, count, first in (('train', 6, 0), ('val', 3, 1)):
+        lines = [f'{split}/{name}/{image}.png {number + first}\n' for number, name in enumerate(('cat', 'dog', 'owl'))
+                 for image in range(count)]  # fmt: skip
+        (setup.root / f'{split}.txt').write_text(''.join(lines))
+        setup.lines.append(f"{split}_dataloader = dict(dataset=dict(split=None, ann_file='{split}.txt'))")
+
+
+@mistake('count from 0', '3')
+def the_labels_count_from_one(setup):
+    lines = [f'train/{name}/0.png {number}\n' for number, name in enumerate(('cat', 'dog', 'owl'), 1)]
+    (setup.root / 'list.txt').write_text(''.join(lines))
+    setup.lines = [
+        "train_dataloader = dict(dataset=dict(split=None, ann_file='list.txt', classes=['cat', 'dog', 'owl']))"
+    ]
+
+
+@mistake('inner folders', 'animals', level='warning', data=True)
+def classes_lie_one_level_below(setup):
+    for folder in (setup.train, setup.val):
+        folder('animals').mkdir()
+        folder('cat').rename(folder('animals', 'cat'))
+        folder('dog').rename(folder('animals', 'dog'))
+
+
+@mistake('long.png', 'as long as wide', level='warning', data=True)
+def an_image_is_a_strip(setup):
+    save(picture(3000, (1200, 40)), setup.train('cat', 'long.png'))
+
+
+@mistake('a.gif', 'frames', level='note', data=True)
+def an_image_is_an_animation(setup):
+    first, *others = (picture(900 + number) for number in range(3))
+    first.save(setup.train('cat', 'a.gif'), save_all=True, append_images=others)
+
+
+@mistake('checkpoint.rule', trial=True)
+def the_worst_checkpoint_is_kept(setup):
+    setup.options['default_hooks.checkpoint.rule'] = 'less'
+
+
+@mistake('early_stopping.rule', trial=True)
+def the_training_stops_while_it_gets_better(setup):
+    setup.options.update({'default_hooks.early_stopping.rule': 'less', 'default_hooks.early_stopping.patience': 3})
+
+
+@mistake('param_scheduler.0', 'below a ten-thousandth', level='warning')
+def the_rate_dies(setup):
+    setup.lines = ["param_scheduler = [dict(type='StepLR', step_size=1, gamma=0.1)]", 'max_epochs = 50']
+
+
+@mistake('param_scheduler.0', 'raises the rate')
+def the_rate_is_raised(setup):
+    setup.lines = ["param_scheduler = [dict(type='MultiStepLR', milestones=[2, 4], gamma=10.0)]", 'max_epochs = 10']
+
+
+@mistake('param_scheduler.0.end', '5000 iterations')
+def the_warmup_of_iterations_is_longer_than_the_training(setup):
+    setup.lines = [
+        "param_scheduler = [dict(type='LinearLR', start_factor=0.01, end=5000, by_epoch=False)]",
+        'max_epochs = 10',
+    ]
+
+
+@mistake('T_max=40', level='warning')
+def a_cosine_of_epochs_counts_iterations(setup):
+    setup.lines = ["param_scheduler = [dict(type='CosineAnnealingLR', T_max=10, by_epoch=False)]", 'max_epochs = 10']
+
+
+@mistake('total_steps=10', level='warning')
+def a_cycle_is_of_another_training(setup):
+    setup.lines = ["param_scheduler = [dict(type='OneCycleLR', eta_max=1.0, total_steps=100)]", 'max_epochs = 10']
+
+
+@mistake('optimizer.lr', 'not a number')
+def the_rate_is_a_text(setup):
+    setup.options['lr'] = '1e-3x'
+
+
+@mistake('optimizer.lr', 'ten-thousandth', level='warning')
+def the_rate_of_sgd_is_that_of_adam_and_smaller(setup):
+    setup.lines = ["optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=1e-6))"]
+
+
+@mistake('custom_keys', 'bakcbone', "Did you mean 'backbone'", level='warning', trial=True)
+def a_multiplier_is_of_no_parameter(setup):
+    setup.options['optim_wrapper.paramwise_cfg'] = dict(custom_keys={'bakcbone': dict(lr_mult=0.1)})
+
+
+@mistake('paramwise_cfg', 'raise lr', level='warning', trial=True)
+def a_multiplier_is_too_large(setup):
+    setup.options['optim_wrapper.paramwise_cfg'] = dict(custom_keys={'head': dict(lr_mult=1e4)})
+
+
+@mistake('accumulative_counts', level='warning')
+def no_update_comes_in_an_epoch(setup):
+    setup.options['optim_wrapper.accumulative_counts'] = 1000
+
+
+@mistake('crop_ratio_range', level='warning')
+def crops_show_nothing(setup):
+    setup.lines = [
+        "train_pipeline = [dict(type='LoadImage'), dict(type='RandomCropToSize', crop_ratio_range=(0.0001, 0.0002)), "
+        "dict(type='PackInputs')]"
+    ]
+
+
+@mistake('train_dataloader.dataset.pipeline', 'one colour')
+def images_become_black(setup):
+    setup.lines = [
+        "train_pipeline = [dict(type='LoadImage'), dict(type='ResizeToSize'), dict(type='mmpretrain.ColorJitter', "
+        "brightness=[0.0, 0.0]), dict(type='PackInputs')]"
+    ]
+
+
+@mistake('val_dataloader.dataset.pipeline', 'in colour', 'grey', level='warning')
+def the_validation_alone_is_grey(setup):
+    setup.lines = [
+        "val_pipeline = [dict(type='LoadImage'), dict(type='CenterCropToSize'), dict(type='mmcv.RandomGrayscale', "
+        "prob=1.0, keep_channels=True), dict(type='PackInputs')]"
+    ]
+
+
+@mistake('views of an image are equal', 'ImageViews.transforms')
+def the_views_are_equal(setup):
+    setup.base = SUPCON
+    setup.lines = [
+        "train_pipeline = [dict(type='LoadImage'), dict(type='ImageViews', num_views=2, "
+        "transforms=[[dict(type='ResizeToSize')]]), dict(type='PackInputs')]"
+    ]
+
+
+@mistake('bank.dataloader.dataset', '9 of 9 images of val')
+def the_bank_is_the_validation(setup):
+    setup.base = SUPCON
+    setup.options['default_hooks.bank.dataloader.dataset.split'] = 'val'
+
+
+@mistake('backbone.cnn.std', 'in [0, 255], and a stream gets them in [0, 1]')
+def the_deviation_of_a_stream_is_that_of_bytes(setup):
+    setup.lines = ['model = dict(backbone=dict(cnn=dict(mean=(0.485, 0.456, 0.406), std=(58.4, 57.1, 57.4))))']
+
+
+@mistake('head.margin', level='warning')
+def the_margin_is_too_large(setup):
+    setup.lines = ["model = dict(head=dict(_delete_=True, type='ArcFaceHead', margin=2.5))"]
+
+
+@mistake('head.scale', level='warning')
+def the_scale_is_in_degrees(setup):
+    setup.lines = ["model = dict(head=dict(_delete_=True, type='ArcFaceHead', scale=3666.9))"]
+
+
+@mistake('drop_path_rate', level='warning')
+def nearly_all_is_dropped(setup):
+    setup.options['model.backbone.cnn.drop_path_rate'] = 0.95
+
+
+@mistake('class_weight', level='warning')
+def a_class_weighs_nothing(setup):
+    setup.options['model.head.class_weight'] = [1.0, 2.0, 0.0]
+
+
 def told(examination, level):
     rank = ('note', 'warning', 'problem').index
     return [
@@ -487,6 +651,7 @@ IN_THE_GATE = (
     'a_class_folder_is_empty', 'a_key_is_mistyped', 'the_folder_is_mistyped', 'the_folder_is_empty',
     'the_validation_is_the_training_folder', 'too_few_classes_in_the_head', 'a_pipeline_does_not_pack',
     'the_warmup_is_longer_than_the_training', 'the_rate_is_scaled_twice', 'the_batch_is_larger_than_the_data',
+    'classes_lie_one_level_below', 'an_image_is_a_strip', 'an_image_is_an_animation',
 )  # fmt: skip
 
 
@@ -535,6 +700,34 @@ def test_shuffled_batches_of_one_large_class_are_no_fault_of_the_sampler():
     part.labels = [[label] for label in np.arange(1000) // 500]
     (found,) = check_batches_of_labels(subject, SimpleNamespace(batch_sampler=in_order))
     assert 'batches hold one class' in found.what
+
+
+@pytest.mark.nightly
+def test_two_sources_in_one_training(setup):
+    class_folders(setup.folder / 'more', cat=2, dog=2, owl=2)
+    for number, path in enumerate(sorted((setup.folder / 'more').rglob('*.png'))):
+        picture(600_000 + number).save(path)
+    sources = ''.join(
+        f"dict(type='ImageFolder', data_root={str(root)!r}, pipeline=_base_.train_pipeline), "
+        for root in (setup.train(), setup.folder / 'more')
+    )
+    setup.lines = [f"train_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[{sources}]))"]
+    assert told(setup.examine(TRIAL), 'warning') == []
+
+
+@pytest.mark.nightly
+def test_unseen_classes_are_meant_where_images_are_compared(setup):
+    for name, new in (('cat', 'ape'), ('dog', 'bee'), ('owl', 'cow')):
+        setup.val(name).rename(setup.val(new))
+    setup.base = BASE.replace('full', 'arcface')
+    setup.lines = [
+        "val_evaluator = [dict(type='RetrievalMetric')]", 'test_evaluator = val_evaluator',
+        "default_hooks = dict(checkpoint=dict(save_best='retrieval/map@r'), "
+        "early_stopping=dict(monitor='retrieval/map@r'))",
+    ]  # fmt: skip
+    found = setup.examine(TRIAL)
+    assert told(found, 'warning') == []
+    assert any('3 of 3 classes of val are unseen in the training' in one for one in told(found, 'note'))
 
 
 MADE = dict(plain={}, transformer=dict(model_name='test_vit'), large_images=dict(img_size=64))

@@ -18,9 +18,17 @@ def findings(**keys):
 
 
 def test_a_common_training_is_fine():
+    warmup = dict(type='LinearLR', start_factor=0.01, begin=0, end=2)
+    cosine = dict(type='CosineAnnealingLR', begin=2, end=10, T_max=8)
+    assert findings(param_scheduler=[warmup, cosine]) == {}
+
+
+def test_a_warmup_of_one_epoch_that_is_not_in_iterations_never_ends():
+    # In mmengine's schedulers a rate moves on *between* the epochs of its range: one epoch has no between, and the rate
+    # stays at the hundredth for the whole training.
     warmup = dict(type='LinearLR', start_factor=0.01, begin=0, end=1)
     cosine = dict(type='CosineAnnealingLR', begin=1, end=10, T_max=9)
-    assert findings(param_scheduler=[warmup, cosine]) == {}
+    assert findings(param_scheduler=[warmup, cosine]) == {'param_scheduler.0': 'problem'}
 
 
 @pytest.mark.parametrize(

@@ -91,3 +91,13 @@ def test_a_test_counts_no_images(tmp_path):
     cfg = applied(loaded(tmp_path, base=text), data_defaults, 1, True)
     assert cfg.val_dataloader.batch_size == 32
     assert cfg.default_hooks.ema.momentum > 0
+
+
+def test_pipelines_of_inner_data_sets_are_not_built_for_the_count(tmp_path):
+    """What is None in a crop is filled after the images are counted, in data sets of data sets too."""
+    crop = dict(type='RandomCropToSize', img_size=8, crop_ratio_range=None)
+    images = loaded(tmp_path, base=OPEN.format(images=100)).train_dataloader.dataset
+    joined = dict(_delete_=True, type='ConcatDataset', datasets=[dict(images, pipeline=[crop])] * 2)
+    cfg = loaded(tmp_path, base=OPEN.format(images=100), options={'train_dataloader.dataset': joined})
+    parts = applied(cfg, data_defaults).train_dataloader.dataset.datasets
+    assert [part.pipeline[0].crop_ratio_range for part in parts] == [(0.2, 1.0)] * 2

@@ -221,6 +221,30 @@ def test_a_gallery_of_classes_that_the_model_never_saw(run, images, checkpoint):
         assert scores[name] == pytest.approx(100)
 
 
+def test_no_class_in_common_is_an_error_where_only_answers_are_counted(run, images, checkpoint):
+    images('val', 'dog', 'elk', 'fox')
+    metrics = [dict(type='Accuracy'), dict(type='ValLoss'), dict(type='OODMetric')]
+    with pytest.raises(ValueError, match='test: expected images') as error:
+        run(checkpoint, test_evaluator=metrics)
+    assert str(error.value).startswith(
+        'test: expected images of the classes of the model, ant, bee, cat, got only images of others, dog, elk, fox: '
+        'Accuracy would say nothing. Rename the folders'
+    )
+    option = "test_dataloader.dataset.classes=['ant', 'bee', 'cat']"
+    assert f'--cfg-options "{option}"' in str(error.value)
+    titles = {'test_dataloader.dataset.classes': ['ant', 'bee', 'cat']}
+    assert 'accuracy/top1' in run(checkpoint, test_evaluator=metrics[:1], **titles)
+    images('val', 'cat')  # one image that could be right
+    assert run(checkpoint, test_evaluator=metrics[:1])['accuracy/top1'] == pytest.approx(25)
+
+
+def test_a_validation_without_a_class_of_the_training_ends_before_the_first_step(run, images):
+    images('val', 'dog', 'elk')
+    with pytest.raises(ValueError, match='val: expected images of the classes of'):
+        run()
+    assert TRAINED == []
+
+
 def test_metrics_that_stumble_over_other_classes_are_named(run, images, checkpoint):
     images('val', 'ant', 'dog')
     for name in ('SingleLabelMetric', 'ConfusionMatrix'):
