@@ -1,7 +1,8 @@
-"""Find the training images whose labels look wrong, by what the training saw of them; and where the model fails.
+"""Find the training images whose labels look wrong, and the kinds of images that the model fails on.
 
-Writes a page with pictures and a table (CSV). Decide in its column `decision` (drop, relabel, keep), and train again
-with `--drop TABLE --relabel TABLE`; --decide fills the column for you. A training with --record tells most.
+The command writes a page with pictures, and a table (CSV). Fill its column `decision` with drop, relabel or keep, and
+train again with `--drop TABLE --relabel TABLE`; --decide fills the column for you. The audit finds most if the training
+ran with --record.
 """
 
 import os
@@ -19,7 +20,7 @@ from .out_file import add_out_option, check_out, write_out
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'find training images whose labels look wrong'
+HELP = 'find training images with suspicious labels, and images that the model fails on'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,39 +29,40 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         metavar='DATA',
-        help='where the training images are, if not where they were: the folder; of a training without a record '
-        'labelled images, as class folders or a table (path,label)',
+        help='folder of the training images, if it has moved. For a training without a record: any labelled images, '
+        'as one folder for each class or a table with the columns path and label',
     )
-    parser.add_argument('--top', type=int, metavar='N', help='list so many images; default: those that are suspects')
+    parser.add_argument('--top', type=int, metavar='N', help='list N images; default: all suspects')
     parser.add_argument(
         '--decide',
         choices=['drop', 'relabel'],
-        help='fill the column decision of the images that are listed, so that the next training can read the table as '
-        'it is; what would leave a class without images stays empty. Default: you decide',
+        help='fill the column decision of all listed images, so that the next training can read the table as it is; '
+        'the last image of a class stays undecided. Default: the column is empty',
     )
     parser.add_argument(
         '--held-out',
         metavar='DATA',
-        help='labelled images that did not train the model; default: those that its config names for the test, else '
-        'for the validation',
+        help='labelled images that the model was not trained on; default: the test images of the config, or else its '
+        'validation images',
     )
     parser.add_argument(
         '--metadata',
         action='append',
         default=[],
         metavar='TABLE',
-        help='what is known of the held-out images: a table with a column path; its other columns are looked at for '
-        'slices in which the model fails. May be repeated',
+        help='table with a column path and other columns that describe the held-out images; the audit searches them '
+        'for slices on which the model fails. May be repeated',
     )
     parser.add_argument(
         '--rate',
         type=float,
         default=0.05,
         metavar='SHARE',
-        help='list any slice at all with a probability of at most this where errors have nothing to do with what is '
-        'known; default: 0.05',
+        help='probability, at most, of listing any slice if the errors are unrelated to the metadata; default: 0.05',
     )
-    add_out_option(parser, 'the page; the table gets its name with .csv; default: audit.html in the work dir')
+    add_out_option(
+        parser, 'page to write (.html), with the table beside it (.csv); default: audit.html in the work dir'
+    )
     add_image_options(parser)
 
 

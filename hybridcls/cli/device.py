@@ -15,7 +15,7 @@ def add_device_option(parser: ArgumentParser) -> None:
         type=_device,
         default='auto',
         metavar='auto|cpu|cuda:N|mps',
-        help='where the model is; auto (the default) takes a GPU if there is one',
+        help='device that computes; default: auto, a GPU if there is one, else the CPU',
     )
 
 

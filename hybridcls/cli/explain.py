@@ -1,6 +1,6 @@
 """Print the final config: each value, where it comes from, and which class reads it.
 
-This builds nothing, and needs no data, weights or GPU. The exit code is 1 if the config sets a key that nothing reads.
+Nothing is built, so this needs no data, weights or GPU. The exit code is 1 if the config sets a key that nothing reads.
 """
 
 import os
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'Report', 'add_arguments', 'final_config', 'reports_of', 'run', 'text_of']
 
-HELP = 'print the final config: each value, where it comes from and which class reads it'
+HELP = 'print the final config: each value, where it comes from, and which class reads it'
 _WIDTH = 120
 _MARKS = {'unread': '!', 'unknown': '?'}
 
@@ -49,17 +49,22 @@ class Report:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('config', help='config: path, hybridcls::NAME, or NAME of a shipped one: digits/ce_hybrid')
     parser.add_argument(
-        'key', nargs='?', help='only this key and the keys below it: model.head; of a chain: supcon.model.head'
+        'config', help='path of a config, or NAME or hybridcls::NAME of a shipped one, such as digits/ce_hybrid'
+    )
+    parser.add_argument(
+        'key',
+        nargs='?',
+        help='print only this key and the keys below it, such as model.head; in a chain, with the phase: '
+        'supcon.model.head',
     )
     add_shared_options(parser)
     add_training_options(parser)
     parser.add_argument(
         '--build',
         action='store_true',
-        help='also build model, data sets, hooks, metrics and optimizer, as far as possible here, to find the readers '
-        'of keys without a signature',
+        help='also build the model, data sets, hooks, metrics and optimizer, as far as this machine can, to find the '
+        'readers of keys that no signature names',
     )
 
 

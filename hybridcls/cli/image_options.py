@@ -23,23 +23,35 @@ _MORE_IMAGES = ('.heic', '.heif', '.hif', '.jxl', '.avif', '.qoi')  # of plugins
 
 def add_image_options(parser: ArgumentParser) -> None:
     """Add the options that say how a model is run over images."""
-    parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
-    parser.add_argument('--batch-size', type=_positive, metavar='N', help='images at once; default: as in a test')
+    parser.add_argument('--config', help='config of the model, for a checkpoint without one (bare weights)')
     parser.add_argument(
-        '--workers', type=int, metavar='N', help='threads that read images ahead; default: one a processor, at most 8'
+        '--batch-size',
+        type=_positive,
+        metavar='N',
+        help='number of images in a batch; default: the batch size of the test',
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        metavar='N',
+        help='threads that read images ahead; default: the number of processors, at most 8',
     )
     parser.add_argument(
         '--on-unreadable',
         choices=['skip', 'error'],
         default='skip',
-        help='an image that cannot be read is listed and skipped (the default), or ends the run',
+        help='what to do with an image that cannot be read: list and skip it, or end the run; default: skip',
     )
-    parser.add_argument('--amp', action='store_true', help='mixed precision, as in test; default: as the config says')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='use mixed precision, as `test --amp` does; default: the precision of the config',
+    )
     add_device_option(parser)
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='run the code in the checkpoint, if it contains some: it may run any command with your rights',
+        help='allow the checkpoint to run the code that it contains; it may run any command with your rights',
     )
 
 

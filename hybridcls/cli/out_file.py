@@ -12,7 +12,7 @@ __all__ = ['add_out_option', 'check_out', 'unfinished_out', 'write_out']
 def add_out_option(parser: ArgumentParser, help: str) -> None:
     """Add ``--out`` and ``--force``."""
     parser.add_argument('--out', metavar='FILE', help=help)
-    parser.add_argument('--force', action='store_true', help='replace FILE if it exists')
+    parser.add_argument('--force', action='store_true', help='overwrite FILE if it exists')
 
 
 def check_out(caller: str, path: Optional[str], force: bool, suffixes: Sequence[str]) -> None:

@@ -14,7 +14,8 @@ def add_overlay_options(parser: ArgumentParser, option: str, says: str, **settin
         nargs='+',
         default=[],
         metavar='STREAM=LAYER',
-        help='map the output of these layers (cnn=blocks.5 vit=blocks.9); default: the last features with places',
+        help='layers that the maps are computed from, such as cnn=blocks.5 vit=blocks.9; default: the last layer of '
+        'each stream that keeps positions',
     )
 
 

@@ -1,6 +1,6 @@
-"""Test a checkpoint, or the best one of a work dir, and print its metrics.
+"""Test a trained model on its test images, and print the metrics.
 
-The config travels in the checkpoint; --config takes another one.
+The config is read from the checkpoint, unless --config names another one.
 """
 
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'add_options', 'run', 'use_tta']
 
-HELP = 'test a checkpoint, or the best one of a work dir'
+HELP = 'test a trained model on its test images and print the metrics'
 _SHARED = ('data', 'img-size', 'batch-size', 'seed')
 _PICKLES = ('.pkl', '.pickle')
 _FORMATS = ('.json', '.yml', '.yaml', '.csv')
@@ -37,42 +37,44 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint file, or work dir: its best checkpoint, else its last. (An EnsembleClassifier whose members '
-        'name their checkpoints needs none, but --config.)',
+        help='checkpoint file, or work dir: its best checkpoint, or the last one if there is no best. Leave it out if '
+        '--config is an EnsembleClassifier whose members name their checkpoints',
     )
-    parser.add_argument('--config', help='config, as for train; default: the one in the checkpoint')
+    parser.add_argument(
+        '--config', help='path or name of a config, as for `train`; default: the config in the checkpoint'
+    )
     add_options(parser)
     parser.set_defaults(beside=True)
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options that ``tools/test.py`` has too."""
-    parser.add_argument('--work-dir', help='folder for the log; default: `test` beside the checkpoint')
-    add_out_option(parser, 'write the metrics to FILE (.json, .yml, .csv), or the predictions of all images (.pkl)')
+    parser.add_argument('--work-dir', help='folder for the log; default: a folder `test` beside the checkpoint')
+    add_out_option(parser, 'write the metrics (.json, .yml, .csv) or the predictions of all images (.pkl) to FILE')
     parser.add_argument(
         '--out-item',
         choices=['metrics', 'pred'],
-        help='what to write to FILE; default: predictions into .pkl, else metrics',
+        help='what to write to FILE; default: pred for .pkl, metrics for other files',
     )
     parser.add_argument(
         '--tta',
         action='store_true',
-        help='aggregate the predictions of several views of each image: those of tta_pipeline and tta_model of the '
-        'config, by default the image and its mirror image, by MixtureTTA',
+        help='test-time augmentation: aggregate the predictions of several views of each image, as tta_pipeline and '
+        'tta_model of the config say; default: the image and its mirror image, with MixtureTTA',
     )
     parser.add_argument(
         '--corruptions',
         nargs='*',
         metavar='KIND',
-        help='also test on corrupted images, five severities each: blur, noise, jpeg, brightness, resolution; '
-        'without KIND all of them',
+        help='also test on corrupted images, at five severities for each KIND: blur, noise, jpeg, brightness, '
+        'resolution; default without KIND: all of them',
     )
     add_calibration_options(parser)
     add_skip_option(parser)
-    parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
-    parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
-    parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds that each window is shown')
+    parser.add_argument('--show', action='store_true', help='show each image with its prediction in a window')
+    parser.add_argument('--show-dir', metavar='FOLDER', help='write each image with its prediction to FOLDER')
+    parser.add_argument('--interval', type=int, default=1, help='show or write only every n-th image; default: 1')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each window; default: 2')
     add_shared_options(parser, _SHARED)
     add_config_options(parser)
     add_process_options(parser)
