@@ -1,4 +1,4 @@
-"""How often a model is right about images whose classes are known."""
+"""The accuracy of a model on labelled images."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a trained model says of one image."""
+"""The answer of a trained model for one image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""An index: the embeddings of images by one model, in a file that knows the model."""
+"""An index: a file with the embeddings of images, and the model that made them."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Whatever names or holds images becomes a stream of them, in order."""
+"""Turn paths, folders, tables, arrays and the like into a stream of images, in order."""
 
 import glob
 import os

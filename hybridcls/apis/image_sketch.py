@@ -1,4 +1,4 @@
-"""A few digests of a set of images, by which it is seen later whether other images are the same files."""
+"""A few digests of a set of images, to find out later whether other images are the same files."""
 
 import base64
 import os

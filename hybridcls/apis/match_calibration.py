@@ -1,4 +1,4 @@
-"""From which similarity on an entry of an index may be a query's match: sets that hold the right one as stated."""
+"""Find the similarity at and above which an entry of an index may be a match, with a guarantee."""
 
 from collections import Counter
 from typing import NamedTuple, Optional

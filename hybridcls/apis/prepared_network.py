@@ -1,4 +1,4 @@
-"""A trained model that computes by other settings, in place, and can go back."""
+"""A trained model that computes with other settings, in place, and can be restored."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

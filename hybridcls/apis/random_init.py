@@ -1,4 +1,4 @@
-"""A model whose weights are about to be loaded needs no random ones before."""
+"""Build a model without random initialization, if its weights are loaded right after."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

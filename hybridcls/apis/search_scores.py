@@ -1,4 +1,4 @@
-"""How good the answers of a search are, where queries and gallery have labels: as RetrievalMetric measures it."""
+"""Score a search if queries and gallery have labels, as RetrievalMetric does."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A checkpoint, and nothing else, becomes the model that was trained, with all that its answers need."""
+"""Build a trained model, with everything that its answers need, from its checkpoint alone."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -167,8 +167,8 @@ def _test_data(cfg: Config, path: str) -> tuple[Mapping, Mapping]:
             for dataset in _datasets_in(cfg[key].get('dataset')):
                 return cfg[key], dataset
     raise ValueError(
-        f'{path}: its config has neither test_dataloader nor val_dataloader with a pipeline, so it is not known how '
-        'images are read. Name a config that has: --config FILE (in Python: config=...).'
+        f'{path}: its config has neither test_dataloader nor val_dataloader with a pipeline, so it is unknown how to '
+        'read images. Name a config that has one: --config FILE (in Python: config=...).'
     )
 
 
@@ -221,7 +221,7 @@ def _ensemble_in(config: str) -> TrainedModel:
     if not members:  # before its data set is built, which may not even be complete
         raise ValueError(
             f'predict: expected a checkpoint or a work dir, got the config {config}. Only the config of an '
-            'EnsembleClassifier, whose members name their checkpoints, is enough; of others pass the checkpoint.'
+            'EnsembleClassifier, whose members name their checkpoints, is enough; for others, pass the checkpoint.'
         )
     cfg = _written_config(config, None)
     found = FoundCheckpoint(config, f'Ensemble of {len(members)} members: {config}.')
@@ -254,8 +254,8 @@ def _with_adapters(folder: str, config: Union[str, Path, None]) -> TrainedModel:
     meta = adapters_meta(folder)
     if config is None and not meta:
         raise FileNotFoundError(
-            f'predict: expected the config and the class names beside the adapters in {folder}, got none: they were '
-            'saved before these were. Save them again (tools/adapters.py save), or name the config of the training: '
+            f'predict: expected the config and the class names beside the adapters in {folder}, got none, because an '
+            'older version saved them. Save them again (tools/adapters.py save), or name the config of the training: '
             '--config FILE (in Python: config=...).'
         )
     checkpoint = dict(meta=meta)

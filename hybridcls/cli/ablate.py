@@ -120,7 +120,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     for key in ('seed', 'randomness.seed'):
         if key in options:
             raise ValueError(
-                f'ablate: expected no {key} among the options, got {options[key]}: each arm has the --seeds.'
+                f'ablate: expected no {key} among the options, got {options[key]}: --seeds sets it. Leave it out.'
             )
     arms = arms_of(args.config, levers, args.full, {**options, **dict.fromkeys(args.vary, 0)}, folder / 'arms')
     files = write_arms(arms, folder / 'arms')

@@ -101,9 +101,9 @@ def run(args: Namespace) -> int:
     else:
         numbers = audit.numbers
         if not numbers['images']:
-            tell(f'The images of the training are not there; slices and duplicates of the held-out ones: {out}')
+            tell(f'The training images were not found. Slices and duplicates of the held-out images: {out}')
             return 0
-        known = f', {numbers["known"]} of them decided on before' if numbers['known'] else ''
+        known = f', {numbers["known"]} of them already decided' if numbers['known'] else ''
         tell(f'{numbers["suspects"]} of {counted(numbers["images"], "label")} look wrong{known}: {out}')
         tell(_next(args.decide, numbers, table_out))
     return 0
@@ -114,15 +114,15 @@ def _next(decide: Optional[str], numbers: dict[str, Any], table: str) -> str:
     file, before = shlex.quote(table), numbers['decided_before']
     if not decide:
         text = (
-            f'Decide in {table} (column decision: drop, relabel, keep), then: hybridcls train CONFIG --drop {file} '
-            f'--relabel {file} (leave out the one that no line decides)'
+            f'Fill the column decision of {table} (drop, relabel or keep), then type: hybridcls train CONFIG --drop '
+            f'{file} --relabel {file} (leave out an option that no line needs)'
         )
-        return f'{text}. What was decided before is in it.' if before else text
-    text = f'{table} decides {decide} for {numbers["decided"]} of {numbers["listed"]}'
+        return f'{text}. The table contains your earlier decisions.' if before else text
+    text = f'{table} has the decision {decide} for {numbers["decided"]} of {numbers["listed"]} images'
     if numbers['decided'] < numbers['listed']:
-        text += '; the others are the last of their class, and yours to decide'
+        text += '; the others are the last of their class, so you decide on them'
     if before:
-        text += f', and holds {counted(sum(before.values()), "decision")} of before'
+        text += f', and {counted(sum(before.values()), "earlier decision")}'
     made = {decide} if numbers['decided'] else set()
     options = [f'--{what} {file}' for what in ('drop', 'relabel') if what in made | before.keys()]
     return text + (f'. Next: hybridcls train CONFIG {" ".join(options)}' if options else '.')

@@ -91,7 +91,11 @@ def run(args: Namespace) -> int:
     if args.out and (is_artifact or args.data is None):
         raise ValueError(
             'benchmark: --out writes settings for `hybridcls predict`, which runs checkpoints: '
-            + ('an artifact has none. Leave --out away.' if is_artifact else 'to judge their loss, add --data DATA.')
+            + (
+                'leave --out out for an exported model.'
+                if is_artifact
+                else 'add --data DATA to measure the loss of accuracy.'
+            )
         )
     if args.threads is not None and args.threads < 1:
         raise ValueError(f'benchmark: expected --threads of 1 or more, got {args.threads}.')
@@ -133,7 +137,7 @@ def run(args: Namespace) -> int:
         if found.chosen is not None:
             tell(f'Chosen: {found.chosen}.' + (f' {_command(args)}' if args.out else ''))
     if args.out and found.chosen is None:
-        tell('benchmark: no setting is known to lose so little; --out was not written.', sys.stderr)
+        tell('benchmark: no setting is known to stay within --max-loss; --out was not written.', sys.stderr)
         return 1
     return 0
 

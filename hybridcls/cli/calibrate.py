@@ -111,10 +111,10 @@ def _check(args: Namespace, is_index: bool) -> None:
             check_number('calibrate', option, getattr(args, name), 0, 1, low_open=True, high_open=True)
     if args.confidence is not None and args.risk is None and args.skip_sure is None:
         raise ValueError(
-            'calibrate: --confidence is that of --risk R or --skip-sure RATE. Add one, or leave --confidence out.'
+            'calibrate: --confidence needs --risk R or --skip-sure RATE. Add one of them, or leave --confidence out.'
         )
     if args.skip_stream is not None and args.skip_sure is None:
-        raise ValueError('calibrate: --skip-stream is that of --skip-sure RATE. Add it, or leave --skip-stream out.')
+        raise ValueError('calibrate: --skip-stream needs --skip-sure RATE. Add it, or leave --skip-stream out.')
     check_out('calibrate', args.out, args.force, ('.json',))
     if not is_index:
         if args.pool != 'none':
@@ -128,7 +128,7 @@ def _check(args: Namespace, is_index: bool) -> None:
     if given or args.sets is None:
         raise ValueError(
             f'calibrate: expected --sets ALPHA alone for the index {args.checkpoint}, got '
-            f'{", ".join(given) or "no --sets"}. Sets of matches are all that an index has.'
+            f'{", ".join(given) or "no --sets"}. An index has no other calibration.'
         )
     check_file('calibrate', 'file of queries', args.data, 'Type: hybridcls embed CHECKPOINT IMAGES --out FILE.npz')
 
@@ -163,14 +163,15 @@ def _calibrate_index(args: Namespace) -> dict[str, Any]:
     index = EmbeddingIndex(args.checkpoint, 'calibrate')
     if index.about.get('threshold') is not None and not args.force:
         raise FileExistsError(
-            f'calibrate: {args.checkpoint} has a threshold, {index.about["threshold"]:g}. Add --force to replace it.'
+            f'calibrate: {args.checkpoint} already has the threshold {index.about["threshold"]:g}. Add --force to '
+            'replace it.'
         )
     found = calibrate_matches(index, EmbeddingIndex(args.data, 'calibrate'), args.sets, args.pool)
     missing = []
     if found.threshold is None:
         missing.append(
-            f'Sets of matches that lack the right one with at most {args.sets:.3g} need {found.missing} more queries '
-            f'with a match in {args.checkpoint}; there are {found.queries}.'
+            f'Sets of matches that lack the right one with a probability of at most {args.sets:.3g} need '
+            f'{found.missing} more queries with a match in {args.checkpoint}; there are {found.queries}.'
         )
         tell(missing[0], sys.stderr)
     else:
@@ -180,7 +181,8 @@ def _calibrate_index(args: Namespace) -> dict[str, Any]:
             f'no match'
         )  # fmt: skip
         tell(
-            f'Matches have a similarity of {found.threshold:.4f} or more: they hold the right one with '
-            f'{1 - found.alpha:.3g}; from {counted(found.queries, "query", "queries")}{without} -> {args.checkpoint}'
+            f'Matches are images with a similarity of {found.threshold:.4f} or more. They include the right one with '
+            f'a probability of {1 - found.alpha:.3g}; calibrated on '
+            f'{counted(found.queries, "query", "queries")}{without} -> {args.checkpoint}'
         )
     return dict(index=args.checkpoint, data=args.data, **found._asdict() | dict(missing=missing))

@@ -1,4 +1,4 @@
-"""``--calibration``, ``--no-calibration``, ``--skip-sure``: which calibration a test or an answer takes, and how."""
+"""``--calibration``, ``--no-calibration``, ``--skip-sure``: choose the calibration of a test or a prediction."""
 
 from argparse import ArgumentParser
 

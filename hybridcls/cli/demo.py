@@ -116,10 +116,10 @@ def _listen(host: str, port: int | None) -> socket.socket:
             reasons = str(error.strerror)
             continue
         if port is None and one != _PORT:
-            tell(f'Port {_PORT} is taken; listening at {one}.', sys.stderr)
+            tell(f'Port {_PORT} is in use; listening on {one}.', sys.stderr)
         return listener
     what = f'port {port}' if port is not None else f'a port of {_PORT} to {_PORT + _PORTS_TRIED - 1}'
-    raise OSError(f'demo: {what} of {host} cannot be had ({reasons}). Choose another with --port (0: any).')
+    raise OSError(f'demo: cannot listen on {what} of {host} ({reasons}). Choose another with --port (0: any).')
 
 
 def _serve(args: Namespace, listener: socket.socket) -> None:
@@ -139,8 +139,8 @@ def _serve(args: Namespace, listener: socket.socket) -> None:
     url = f'http://{name}:{port}'
     if not is_local:
         tell(
-            f'Warning: whoever reaches this machine at {args.host} can use the page: there is no password, and what is '
-            'sent is not encrypted. Without --host only this machine reaches it.',
+            f'Warning: everyone who can reach this machine at {args.host} can use the page. There is no password, and '
+            'nothing is encrypted. Without --host, only this machine can reach the page.',
             sys.stderr,
         )
     if args.json:
@@ -156,7 +156,7 @@ def _opened(args: Namespace) -> 'AskedModel':
     if is_artifact(folder):
         given = [f'--{name}' for name in ('config', 'calibration') if getattr(args, name) is not None]
         if given:
-            raise ValueError(f'demo: {" and ".join(given)}: an artifact has its own. Leave it out.')
+            raise ValueError(f'demo: {" and ".join(given)}: an exported model has its own. Leave it out.')
         return Artifact(folder, args.trust_checkpoint)
     from .image_options import open_model
 

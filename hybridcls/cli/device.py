@@ -1,4 +1,4 @@
-"""``--device``: where the model is, for the process that trains, tests or predicts."""
+"""``--device``: choose the device of the process that trains, tests or predicts."""
 
 import os
 import re

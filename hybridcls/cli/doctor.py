@@ -91,13 +91,15 @@ def run(args: Namespace) -> int:
 def _check(args: Namespace) -> None:
     """Find what can be found wrong without the imports that take seconds."""
     if args.config is None and args.shared_data is None:
-        raise ValueError('doctor: expected a config, or --data FOLDER for the images alone, got neither.')
+        raise ValueError('doctor: expected a config, or --data FOLDER to check only the images, got neither.')
     if args.config is None and (args.find_rate or args.out):
         raise ValueError(
             f'doctor: {"--lr" if args.find_rate else "--out"} needs a config: doctor CONFIG --data FOLDER.'
         )
     if args.no_trial and (args.find_rate or args.out):
-        raise ValueError(f'doctor: {"--lr" if args.find_rate else "--out"} needs the trial. Drop --no-trial.')
+        raise ValueError(
+            f'doctor: {"--lr" if args.find_rate else "--out"} needs the training step. Leave --no-trial out.'
+        )
     if args.images < 1:
         raise ValueError(f'doctor: expected --images of 1 or more, got {args.images}.')
     if args.config is not None:
@@ -109,7 +111,7 @@ def _check(args: Namespace) -> None:
 def _examine(args: Namespace) -> 'Examination':
     from hybridcls.apis.doctor import Wishes, examine, examine_data
 
-    tell('Looking ...', sys.stderr)
+    tell('Checking ...', sys.stderr)
     wishes = Wishes(args.images, not args.no_trial, args.find_rate, bool(args.out))
     if args.config is None:
         return examine_data(args.shared_data, wishes, args.shared_img_size)

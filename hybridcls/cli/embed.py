@@ -47,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="images, folders (all images below them), patterns ('photos/**/*.jpg'), or tables (.csv, .tsv) with a "
         'column path. The label of an image is the name of its first folder below the given one, or the column label',
     )
-    add_out_option(parser, 'the index: .npz, or .parquet; columns path, label, norm, vector')
+    add_out_option(parser, 'index to write (.npz or .parquet), with the columns path, label, norm and vector')
     parser.add_argument(
         '--append', action='store_true', help='add the images whose paths are not in the index FILE yet'
     )
@@ -63,7 +63,7 @@ def run(args: Namespace) -> int:
     check_model('embed', args)
     check_out('embed', args.out, args.force or args.append, _FORMATS)
     if args.append:
-        check_file('embed', 'index', args.out, 'Leave out --append to write a new one.')
+        check_file('embed', 'index', args.out, 'Leave --append out to write a new index.')
         if args.force:
             raise ValueError('embed: --append adds to an index and --force replaces it. Leave one of them out.')
     if args.out.endswith('.parquet'):
@@ -112,8 +112,8 @@ def _embed(args: Namespace) -> dict[str, Any]:
     )  # fmt: skip
     if file.progress.done:
         tell(
-            f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; going on '
-            f'from there.',
+            f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; continuing '
+            'from there.',
             sys.stderr,
         )
     answers = model(

@@ -102,7 +102,7 @@ def _complete(cfg: 'Config', args: Namespace) -> str:
 
     missing = [key for key in TRAINING_KEYS if cfg.get(key) is None]
     if missing:
-        return f'Not completed for training: it has no {", ".join(missing)}.'
+        return f'This config has no {", ".join(missing)}: it is shown as written, not completed for a training.'
     complete(cfg, training_options(args))
     return ''
 
@@ -130,7 +130,7 @@ def reports_of(args: Namespace) -> list[Report]:
         note = _complete(of_phase, args)
         reports.append(_report(phase.name, of_phase, args, note, InChain(cfg, phase.number - 1)))
         if phase.load is not None:
-            reports[-1].notes.append(f'It starts from load={phase.load!r} instead of load_from.')
+            reports[-1].notes.append(f'This phase starts from load={phase.load!r} instead of load_from.')
     return reports
 
 

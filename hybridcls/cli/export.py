@@ -95,8 +95,8 @@ def run(args: Namespace) -> int:
     check_model('export', args)
     if args.tta:
         raise ValueError(
-            'export: --tta averages several views of an image, which a pipeline makes, and an exported model sees one. '
-            'Leave it out; whoever runs the model can show it several views.'
+            'export: --tta averages several views of an image, but an exported model sees one. Leave it out; your '
+            'code can give the model several views and average its answers.'
         )
     if args.data is not None and not os.path.exists(os.path.expanduser(args.data)):
         raise FileNotFoundError(f'export: --data {args.data!r} does not exist.{near_files(args.data)}')

@@ -1,4 +1,4 @@
-"""The options of commands that run a trained model over images, and how these begin."""
+"""The options and first steps of commands that run a trained model on images."""
 
 import os
 import sys

@@ -124,7 +124,7 @@ def _run(command: Any, args: Namespace) -> None:
         codes = [2]
         if explain_error(error) is None:
             codes = [3]
-            print(f'This is a bug. The log, with this traceback: {_written(error)}', file=sys.stderr)
+            print(f'This is a bug in hybridcls. The log with this traceback: {_written(error)}', file=sys.stderr)
     sys.exit(codes[0])
 
 

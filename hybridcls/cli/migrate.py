@@ -109,9 +109,9 @@ def _tell(files: list[Migration], changed: list[Migration], write: bool) -> None
         for sentence in one.left:
             print(f'{one.file}: {sentence}', file=sys.stderr)
     if not changed and not any(one.left for one in files):
-        print('Nothing to do: all is written in the spellings of today.')
+        print('Nothing to do: there are no old spellings.')
     elif changed and not write:
-        print(f'{len(changed)} file{"s" * (len(changed) > 1)} to rewrite: --write does it.', file=sys.stderr)
+        print(f'{len(changed)} file{"s" * (len(changed) > 1)} to rewrite. Add --write to do it.', file=sys.stderr)
 
 
 def _write(one: Migration) -> None:
@@ -175,7 +175,7 @@ def _migrate(file: Path, reading: _Reading) -> Migration:
     for before, after in zip(reading.facts, facts, strict=True):
         if before != after:
             raise ConfigError(
-                f'migrate: {file} would say something else in the new spellings: {differing_keys(before, after)}. '
+                f'migrate: {file} would mean something else in the new spellings: {differing_keys(before, after)}. '
                 'Rewrite it by hand.'
             )
     left = [one for phase, one in again.renamed if phase >= 0 or Path(one.layer.name) == copy]
@@ -219,4 +219,4 @@ def _sentence(one: 'Renamed') -> str:
     from hybridcls.engine.config.tree import dotted
 
     new = f'{one.new_path[-1]}={one.new!r}'
-    return f'{dotted(one.path)}={one.old!r} is not written out in the file. Write {new} where it comes from.'
+    return f'{dotted(one.path)}={one.old!r} is computed, not written in the file. Write {new} where it is computed.'

@@ -29,5 +29,5 @@ def chosen_layers(caller: str, args: Namespace) -> dict[str, str]:
     if not all(layers.values()):
         raise ValueError(f'{caller}: expected --overlay-layers STREAM=LAYER, got {" ".join(args.overlay_layers)}.')
     if layers and args.overlays is None:
-        raise ValueError(f'{caller}: --overlay-layers is that of --overlays. Add it, or leave --overlay-layers out.')
+        raise ValueError(f'{caller}: --overlay-layers needs --overlays. Add it, or leave --overlay-layers out.')
     return layers

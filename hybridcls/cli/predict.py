@@ -94,7 +94,7 @@ def _check(args: Namespace) -> None:
     check_model('predict', args)
     check_out('predict', args.out, args.force, FORMATS)
     if args.resume and not args.out:
-        raise ValueError('predict: --resume needs --out FILE, the file of the run that is to go on.')
+        raise ValueError('predict: --resume needs --out FILE, the output file of the interrupted run.')
     if str(args.out).endswith('.parquet'):
         check_installed('predict', 'pyarrow', f'--out {args.out}', 'parquet')
     check_images('predict', args.images)
@@ -129,8 +129,8 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
         )
         if file.progress.done:
             tell(
-                f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; going '
-                f'on from there.',
+                f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; '
+                'continuing from there.',
                 sys.stderr,
             )
     answers = model(
@@ -248,7 +248,7 @@ def _report(
         written = f' -> {args.out}' if args.out else ''
         skipped = f', {len(unreadable)} cannot be read' if unreadable else ''
         unknown = f", {answers.accuracy.unanswered} of them with 'unknown'" if answers.accuracy.unanswered else ''
-        one = f', {answers.skipped} of them by one stream alone' if model.skips else ''
+        one = f', {answers.skipped} of them with one stream only' if model.skips else ''
         tell(
             f'{counted(total - len(unreadable), "image")} answered{unknown}{one}{skipped}{written} ({seconds:.1f} s)',
             sys.stderr,

@@ -41,7 +41,8 @@ def run(args: Namespace) -> int:
             tell(note, sys.stderr)
         size = sum(pulled.files.values()) / 2**20
         tell(
-            f'{pulled.kind} of {counted(len(pulled.files), "file")}, {size:.1f} MiB, as they were pushed -> {args.out}',
+            f'{pulled.kind} of {counted(len(pulled.files), "file")}, {size:.1f} MiB, identical to the pushed ones -> '
+            f'{args.out}',
             sys.stderr,
         )
     if args.json:

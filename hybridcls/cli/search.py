@@ -200,10 +200,10 @@ def _search(args: Namespace, index: 'EmbeddingIndex', stdout: TextIO) -> int:
     distractors = EmbeddingIndex(args.distractors) if args.distractors else None
     search = IndexSearch(index, args.k, args.pool, distractors, args.threshold, args.engine, _device(args.device))
     if search.threshold is not None and args.threshold is None:
-        tell(f'Matches have a similarity of {search.threshold:.4f} or more, as the index says.', sys.stderr)
+        tell(f'Matches have a similarity of {search.threshold:.4f} or more (the threshold of the index).', sys.stderr)
     if search.threshold is None and index.about.get('threshold') is not None:
         made_for = index.about['threshold_for']['pool']
-        tell(f'The threshold of the index is for --pool {made_for}, and is not taken.', sys.stderr)
+        tell(f'The threshold of the index is for --pool {made_for}, and is not used.', sys.stderr)
     of_file = args.queries[0].lower().endswith(_INDEXES)
     with _opened(args.out) as file:
         answers = _Answers(args, search, _writer(args, file, stdout))
@@ -280,8 +280,8 @@ def _width_of_queries(index: 'EmbeddingIndex', queries: dict[str, Any], of_queri
         check_same_model('search', index.described, index.path, queries, of_queries)
         return None
     tell(
-        f'The queries are of {queries.get("checkpoint")}, which is trained to be backward-compatible with the model of '
-        f'the index ({index.about.get("checkpoint")}): {width} numbers are compared.',
+        f'The queries were embedded by {queries.get("checkpoint")}, which was trained to be backward-compatible with '
+        f'the model of the index ({index.about.get("checkpoint")}): {width} dimensions are compared.',
         sys.stderr,
     )
     return width
@@ -299,12 +299,13 @@ def _ask_images(args: Namespace, index: 'EmbeddingIndex', answers: _Answers) -> 
     checkpoint = args.checkpoint or index.about.get('checkpoint')
     if checkpoint is None:
         raise ValueError(
-            f'search: expected an index that knows its checkpoint, and {args.index} does not. Name it: --checkpoint '
-            'FILE, or pass a file of embeddings as the queries.'
+            f'search: expected an index that knows its checkpoint, and {args.index} does not. Type --checkpoint FILE, '
+            'or pass a file of embeddings as the queries.'
         )
     if args.checkpoint is None and '://' not in checkpoint and not os.path.exists(checkpoint):
         raise FileNotFoundError(
-            f'search: the checkpoint of {args.index} was {checkpoint}, which does not exist. Name it: --checkpoint FILE'
+            f'search: the checkpoint of {args.index} was {checkpoint}, which does not exist. If it was moved, type '
+            '--checkpoint FILE'
         )
     model = open_model(args, checkpoint, args.amp or index.about.get('amp'), calibration=False)
     width = _width_of_queries(index, about_model(model), f'the model of {checkpoint}')
@@ -399,7 +400,7 @@ def _draw(path: str, shown: list[tuple[str, str, str, list['Match']]], search: '
         rows.append(row if matches else [*row, Cell(None, ['no match'])])
     absent = sum(cell.image is None and cell.caption != ['no match'] for row in rows for cell in row)
     if absent:
-        tell(f'Empty frames on the sheet, of images that are not there or cannot be read: {absent}.', sys.stderr)
+        tell(f'Images that are missing or cannot be read, shown as empty frames on the sheet: {absent}.', sys.stderr)
     sheet = contact_sheet(rows, ['query', *(str(rank) for rank in range(1, search.k + 1))])
     with unfinished_out(path) as unfinished:
         sheet.save(unfinished)

@@ -1,4 +1,4 @@
-"""``--data``, ``--model``, ``--epochs``, ...: short names of the keys of a config that are set most."""
+"""``--data``, ``--model``, ``--epochs``, ...: short names of the config keys that users set most."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -154,8 +154,8 @@ def _check_taken(cfgs: list['Config'], given: dict[str, Any]) -> None:
 
     if 'folds' in given and not any(map(open_splits, cfgs)):
         raise ConfigError(
-            f'--folds {given["folds"]}: no data set of this config has images to divide: split=... and data_root, and '
-            'neither data_prefix nor ann_file. Leave the option out.'
+            f'--folds {given["folds"]}: no data set of this config can be divided, which needs split=... and '
+            'data_root, and neither data_prefix nor ann_file. Leave the option out.'
         )
     for name, value in given.items():
         key = SHARED_OPTIONS[name].key
@@ -163,6 +163,6 @@ def _check_taken(cfgs: list['Config'], given: dict[str, Any]) -> None:
             start = f'{key}={value!r} '
             notes = [note.removeprefix(start) for note in provenance_of(cfgs[-1]).notes if note.startswith(start)]
             raise ConfigError(
-                f'--{name} {value}: {notes[0] if notes else "no part of this config takes it."} Set the key itself by '
+                f'--{name} {value}: {notes[0] if notes else "no part of this config takes it."} Set the key with '
                 '--cfg-options, or leave the option out.'
             )

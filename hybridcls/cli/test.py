@@ -103,18 +103,20 @@ def _check(args: Namespace) -> None:
         if path.endswith(('.py', '.yml', '.yaml')) or (path in shipped_configs() and not os.path.exists(path)):
             raise ValueError(
                 f'test: expected a checkpoint or a work dir, got the config {path!r}. Write hybridcls test CHECKPOINT '
-                f'--config {path}, or leave --config out: the config travels in the checkpoint.'
+                f'--config {path}, or leave --config out: the checkpoint contains its config.'
             )
         if not os.path.isdir(path):
             check_file('test', 'checkpoint', path)
     check_shared_paths('test', args)
     if args.corruptions is not None and (args.show or args.show_dir):
-        raise ValueError('test: --corruptions repeats the test, and --show and --show-dir show one: leave one out.')
+        raise ValueError(
+            'test: --corruptions repeats the test, but --show and --show-dir show a single one. Leave one of them out.'
+        )
     if args.out_item and not args.out:
         raise ValueError('test: --out-item needs --out FILE.')
     args.out_item = args.out_item or ('pred' if str(args.out).endswith(_PICKLES) else 'metrics')
     if args.corruptions is not None and args.out and args.out_item == 'pred':
-        raise ValueError('test: --corruptions has no predictions to write: add --out-item metrics, or leave it out.')
+        raise ValueError('test: --corruptions writes metrics only. Add --out-item metrics, or leave --corruptions out.')
     check_out('test', args.out, args.force, _PICKLES if args.out_item == 'pred' else (*_FORMATS, *_PICKLES))
 
 
@@ -133,7 +135,7 @@ def _test(args: Namespace) -> dict[str, Any]:
     if is_chain(cfg):
         raise ValueError(
             f'test: expected the config of one phase, got the chain {args.config}. Write hybridcls test '
-            f'{args.checkpoint}: the config of the phase travels in the checkpoint.'
+            f'{args.checkpoint}: the checkpoint contains the config of its phase.'
         )
     ratio = _use_inference(cfg, args)
     if calibration is not None or args.skip_sure:
@@ -179,7 +181,7 @@ def _calibration(checkpoint: Optional[str], args: Namespace) -> Optional[str]:
     if found is None:
         return None
     if args.tta:
-        tell(f'{found.path} is left off: it is of single views, and --tta aggregates several.')
+        tell(f'{found.path} is not applied: it calibrates single views, and --tta aggregates several.')
         return None
     tell(found.why)
     return found.path
@@ -194,13 +196,15 @@ def _config_in(checkpoint: str, args: Namespace) -> 'Config':
 
     values = config_values(checkpoint)
     if values is None:
-        raise ValueError(f'test: {checkpoint} holds no config: no run of hybridcls has written it. Add --config.')
+        raise ValueError(
+            f'test: {checkpoint} contains no config, because hybridcls did not write it. Add --config CONFIG.'
+        )
     if not args.trust_checkpoint:
         values.pop('custom_imports', None)
     try:
         check_types(values, checkpoint, [getattr(registry, name) for name in registry.__all__])
     except UnsafeConfigError as error:
-        raise UnsafeConfigError(f'{error} Or name a config of your own: --config.') from error
+        raise UnsafeConfigError(f'{error} Or name a config: --config CONFIG.') from error
     with TemporaryDirectory() as folder:
         file = Path(folder, f'{Path(checkpoint).resolve().parent.name}.py')
         file.write_text(''.join(f'{key} = {value!r}\n' for key, value in values.items()), encoding='utf8')
@@ -229,7 +233,7 @@ def _use_inference(cfg: 'Config', args: Namespace) -> Optional[float]:
             torch.set_autocast_dtype('cuda', settings.dtype)
     left_out = [name for name in ('compile', 'channels_last') if getattr(settings, name)]
     if left_out:
-        tell(f'inference: a test computes with {settings.precision} and leaves out {" and ".join(left_out)}, which '
+        tell(f'inference: the test computes in {settings.precision} and ignores {" and ".join(left_out)}, which only '
              'change the speed.')  # fmt: skip
     return ratio
 

@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
         try:
             result = dict(command='train', **_train(args), seconds=round(time.monotonic() - began, 3))
         except KeyboardInterrupt:
-            tell('\nTo go on, type the same command with --resume.', sys.stderr)
+            tell('\nTo continue, type the same command with --resume.', sys.stderr)
             raise
     if args.json:
         print_json(result)
@@ -155,6 +155,6 @@ def _leave_earlier_training(cfg: 'Config', folder: Path, options: 'TrainOptions'
         if not (args.force or args.overwrite):
             check_unused(folder)
         moved = set_aside(folder, files)
-        tell(f'The training that {folder} held is set aside: {moved}.')
+        tell(f'The earlier training in {folder} was moved to {moved}.')
 
     decided_by_first(decide)

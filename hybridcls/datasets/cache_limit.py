@@ -1,4 +1,4 @@
-"""How large a cache of images may be, and what is said if the images do not fit."""
+"""The size limit of an image cache, and the error message if the images do not fit."""
 
 import contextlib
 import os

@@ -124,7 +124,7 @@ def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
         embed(checkpoint, folder)
     with pytest.raises(ValueError, match=r'expected --out to end in .npz or .parquet'):
         embed(checkpoint, folder, '--out', tmp_path / 'a.csv')
-    with pytest.raises(FileNotFoundError, match=r'^embed: .*a.npz. does not exist .*Leave out --append'):
+    with pytest.raises(FileNotFoundError, match=r'^embed: .*a.npz. does not exist .*Leave --append out'):
         embed(checkpoint, folder, '--out', out, '--append')
     with pytest.raises(FileNotFoundError, match=r"^embed: the image 'gone.jpg' does not exist"):
         embed(checkpoint, 'gone.jpg', '--out', out)

@@ -64,7 +64,7 @@ def test_options_of_the_command_line(toy_configs, tmp_path):
 
 
 def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
-    with pytest.raises(ValueError, match='--auto-scale-lr: the config does not say for which batch size'):
+    with pytest.raises(ValueError, match='--auto-scale-lr: the config does not name the batch size'):
         prepare(toy_configs, tmp_path, TrainOptions(auto_scale_lr=True))
 
 
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_is_not_there(toy_configs, tmp_path, options):
 
 def test_a_damaged_checkpoint_is_not_resumed_from(toy_configs, tmp_path):
     (tmp_path / 'cut.pth').write_bytes(b'PK\3\4')
-    with pytest.raises(ValueError, match='is damaged or is none'):
+    with pytest.raises(ValueError, match='is damaged or not a checkpoint:'):
         prepare(toy_configs, tmp_path, TrainOptions(resume=str(tmp_path / 'cut.pth')))
 
 

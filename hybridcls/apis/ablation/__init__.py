@@ -1,4 +1,4 @@
-"""Which lever helps: the same training with and without each, from paired seeds."""
+"""Compare the same training with and without each lever, on paired seeds."""
 
 from .arm_check import check_arms
 from .arms import Arm, arms_of, write_arms

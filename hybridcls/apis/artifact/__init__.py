@@ -1,4 +1,4 @@
-"""A trained model that has left the laboratory: a folder that runs without hybridcls and without torch."""
+"""Exported models: folders that predict without hybridcls and without torch."""
 
 from .exporting import Exported, export
 from .quantized_artifact import TooMuchLost

@@ -23,8 +23,8 @@ TOKEN_MERGING = ('keep', 'remove')
 # The weights of a checkpoint, and those that a hook saved beside them.
 _BESIDE = {'ema_state_dict': ('ema', 'raw'), 'fast_state_dict': ('slow', 'fast')}
 _SAID = dict(
-    ema='the EMA weights (the averaged ones of the EMAHook)',
-    raw='the raw weights, of the training itself',
+    ema='the EMA weights (averaged by EMAHook)',
+    raw='the raw weights (not averaged)',
     slow='the slow weights of Lookahead',
     fast='the fast weights of Lookahead',
 )
@@ -78,12 +78,12 @@ def choose_weights(trained: TrainedModel, chosen: str) -> tuple[str, str]:
     if key is None or chosen in ('test', there[0]):
         if key is None:
             return name, f'Weights: {"the only ones of the checkpoint" if single else f"those of the {name}"}.'
-        return name, f'Weights: {_SAID[name]}, which a test takes; --weights {there[1]} takes {_SAID[there[1]]}.'
+        return name, f'Weights: {_SAID[name]}, as in a test; --weights {there[1]} exports {_SAID[there[1]]}.'
     others = {name: value for name, value in weights_of(checkpoint[key], path).items() if name != 'steps'}
     weights, _ = fit_timm_weights(trained.model, {**weights_of(checkpoint, path), **others})
     check_every_weight(trained.model, weights, path)
     trained.model.load_state_dict(weights, strict=False)
-    return chosen, f'Weights: {_SAID[chosen]}; a test takes {_SAID[there[0]]}.'
+    return chosen, f'Weights: {_SAID[chosen]}; a test uses {_SAID[there[0]]}.'
 
 
 def set_token_merging(trained: TrainedModel, asked: Optional[str]) -> tuple[Optional[str], list[str]]:

@@ -1,4 +1,4 @@
-"""What a training knows of its data: labels that look wrong."""
+"""Find training images whose labels look wrong, and images that the model fails on."""
 
 from .data_audit import Audit, audit_data
 from .held_out_audit import MORE_TABLES

@@ -1,4 +1,4 @@
-"""How fast a trained model answers by each setting, what that costs in accuracy, and the best of them."""
+"""Measure the speed of a trained model with each setting, the loss of accuracy, and the best setting."""
 
 from .measuring import BenchmarkOptions, benchmark
 

@@ -1,1 +1,1 @@
-"""A page in the browser that asks a trained model: what it says of an image, whether it may, and what is like it."""
+"""A browser page for a trained model: its answer for an image, how sure it is, and similar images."""

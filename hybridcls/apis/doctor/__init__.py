@@ -1,4 +1,4 @@
-"""Look before you train: what is wrong with the machine, the data or the config, each in one sentence."""
+"""Check the machine, the data and the config before a training; each finding is one sentence."""
 
 from .examination import Examination, Wishes, examine, examine_data
 from .finding import Finding, counts_of

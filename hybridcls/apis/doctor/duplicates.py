@@ -28,8 +28,8 @@ def check_duplicates(subject: Subject) -> Iterator[Finding]:
     for number, part in enumerate(parts):
         if number and part.paths == parts[number - 1].paths and part.split == 'test':
             yield Finding(
-                NOTE, part.key, 'the test images are those of the validation, by which a checkpoint is chosen.',
-                'test_dataloader.dataset: images of their own',
+                NOTE, part.key, 'the test images are the validation images, which also choose the best checkpoint.',
+                'test_dataloader.dataset: use other images',
             )  # fmt: skip
             continue
         for other in parts[:number]:

@@ -49,12 +49,12 @@ def _distinct(subject: Subject) -> Iterator[DataPart]:
 def _looked_at(scan: ImageScan) -> Finding:
     read, found = len(scan.looks) + len(scan.missing), scan.found
     text = (
-        f'{counted(found, "image")}, all looked at'
+        f'{counted(found, "image")}, all checked'
         if read == found
-        else f'{counted(read, "image", of=found)} looked at, a sample'
+        else f'{counted(read, "image", of=found)} checked, a sample'
     )
     more = 'more: --images N' if read < found else ''
-    return Finding(NOTE, 'data', f'{text}{" for lack of time" * scan.stopped}.', more)
+    return Finding(NOTE, 'data', f'{text}{" (time limit)" * scan.stopped}.', more)
 
 
 def _missing(part: DataPart, scan: ImageScan) -> Iterator[Finding]:

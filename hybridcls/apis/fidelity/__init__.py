@@ -1,4 +1,4 @@
-"""Our parts against the numbers of their papers' codes: cases, how they are compared, and the table."""
+"""Compare parts of hybridcls with the official code of their papers: the cases, the comparison, the table."""
 
 from .case_comparison import Comparison, compare
 from .cases import CASES, case_of, chosen_cases

@@ -1,4 +1,4 @@
-"""The few calls of the Hugging Face Hub that models need; what goes wrong there is said in a sentence."""
+"""The calls of the Hugging Face Hub that models need, with one-sentence errors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

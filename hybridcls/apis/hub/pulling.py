@@ -1,4 +1,4 @@
-"""Pull a trained model from the Hugging Face Hub or from a folder; nothing that comes is run."""
+"""Pull a trained model from the Hugging Face Hub or from a folder; no pulled code is run."""
 
 import os
 import shutil

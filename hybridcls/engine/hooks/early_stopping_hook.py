@@ -16,7 +16,8 @@ _CALLER = 'EarlyStoppingHook: monitor'
 @HOOKS.register_module()
 @keeps_old_spellings
 class EarlyStoppingHook(_EarlyStoppingHook):
-    """mmengine's ``EarlyStoppingHook``, with all of its options, that asks the metrics which way is better.
+    """mmengine's ``EarlyStoppingHook``, with all of its options, which asks the metrics whether greater or less is
+    better.
 
     A ``monitor`` that no metric gives is an error: before the first step where all metrics say what they give
     (:mod:`hybridcls.evaluation.result_names`), else at the first validation. (mmengine warns, and trains to the end.) A

@@ -19,7 +19,7 @@ _MEMORY: dict[type[Hook], tuple[str, ...]] = {EarlyStoppingHook: ('wait_count', 
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
-    """Let a resumed run be the run that was stopped, and its config what the user wrote.
+    """Continue a resumed run exactly like the stopped one, with the config that the user wrote.
 
     - What changed in the config since the checkpoint is applied or named:
       :func:`~hybridcls.engine.config.resume_changes.apply_changes`.
@@ -73,7 +73,7 @@ class ResumeHook(Hook):
         """Validate, if that comes before the next epoch."""
         was_resumed, self._was_resumed = self._was_resumed, False
         if was_resumed and self._validated is not None and self._validated < runner.iter and _is_due(runner):
-            runner.logger.info('The checkpoint was written before its validation, which comes first now.')
+            runner.logger.info('The checkpoint was written before its validation, which now runs first.')
             runner.val_loop.run()
 
 

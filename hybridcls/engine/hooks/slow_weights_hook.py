@@ -17,7 +17,7 @@ from ..optim.update.parameter_names import parameters_of
 
 @HOOKS.register_module()
 class SlowWeightsHook(Hook):
-    """Let validation, test and checkpoints have the slow weights of Lookahead, as its paper evaluates.
+    """Use the slow weights of Lookahead in validation, test and checkpoints, as in its paper.
 
     A checkpoint then holds the slow weights in ``state_dict``, where testing and ``load_from`` look, and the fast ones
     in ``fast_state_dict``, from which a resumed run goes on, to the same bits. Buffers (BatchNorm's statistics) have no
@@ -47,8 +47,8 @@ class SlowWeightsHook(Hook):
             )
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise ValueError(
-                'SlowWeightsHook: the EMAHook evaluates and saves its average of the fast weights, and '
-                'this hook the slow weights: drop one of them. (Lookahead itself goes well with EMAHook.)'
+                'SlowWeightsHook: the EMAHook evaluates and saves its average of the fast weights, and this hook the '
+                'slow weights: drop one of them. (Lookahead itself works with EMAHook.)'
             )
         if any(is_dtensor(param) for param in runner.model.parameters()) or any(
             kind.__name__ == 'FullyShardedDataParallel' for kind in type(runner.model).__mro__

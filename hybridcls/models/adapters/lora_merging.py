@@ -26,7 +26,7 @@ class MergedLoRA:
         return len(self._merged)
 
     def undo(self) -> None:
-        """Put the adapters back; the weights are those of before, to the last bit."""
+        """Restore the adapters; the weights are the same as before, to the last bit."""
         for parent, name, layer, weight in self._merged:
             layer.get_base_layer().weight.data.copy_(weight)
             layer.merged_adapters = []

@@ -23,7 +23,7 @@ from .head import Features
 
 @MODELS.register_module()
 class MultiLabelHead(EmbeddingHead):
-    """A linear layer whose outputs are classes of their own: each is there or not, whatever the others are.
+    """A linear layer for several labels per image: each class is present or absent, independently of the others.
 
     Labels are vectors of class numbers, of any length: an empty one is an image without any of the classes. Soft labels
     (mixup, cutmix) are taken. Each view of an image is one more sample with the image's labels.

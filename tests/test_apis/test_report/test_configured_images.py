@@ -22,7 +22,7 @@ def folder(root, prefix='', **more):
 def test_the_test_is_taken_else_the_validation(digit_folder):
     both = configured_images(model(test=folder(digit_folder, 'train'), val=folder(digit_folder, 'val')))
     assert len(both.items) == 48
-    assert both.note == f'48 images of the test that the config names ({digit_folder / "train"}) are taken.'
+    assert both.note == f'Using 48 images of the test that the config names ({digit_folder / "train"}).'
     assert {item.label for item in both.items} == {'one', 'three', 'two', 'zero'}
     for loaders in (
         dict(val=folder(digit_folder, 'val')),

@@ -21,7 +21,7 @@ def test_a_file_is_taken_as_it_is(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"'.*epoch_2.pth' does not exist. In .* there are: epoch_1.pth"):
         find_checkpoint(tmp_path / 'epoch_2.pth')
     (tmp_path / 'epoch_3.pth').write_bytes(b'none')
-    with pytest.raises(ValueError, match='is damaged or is none'):
+    with pytest.raises(ValueError, match='is damaged or not a checkpoint:'):
         find_checkpoint(tmp_path / 'epoch_3.pth')
 
 

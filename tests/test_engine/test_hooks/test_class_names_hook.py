@@ -325,6 +325,6 @@ def test_weights_without_names_take_those_of_the_training_folder(run, images, ch
     assert run(tmp_path / 'bare.pth')['accuracy/top1'] == 100
     (tmp_path / 'images' / 'train').rename(tmp_path / 'elsewhere')
     run(tmp_path / 'bare.pth', **{'model.head.num_classes': 3})
-    assert 'Neither the checkpoint names its classes, nor are the training images there.' in Keeping.said
+    assert 'The checkpoint does not name its classes, and the training images are missing.' in Keeping.said
     assert "the model's classes have no names" not in said('test')[0]
     assert '2 of 2 class names are not among' in said('test')[0]

@@ -50,7 +50,7 @@ def test_a_wrong_name_is_answered_before_the_first_step():
 
 def test_a_wrong_name_is_answered_at_the_first_validation():
     silent = METRICS.build(dict(type='mmpretrain.AveragePrecision'))
-    with pytest.raises(ValueError, match=r"'multi-label/AP' is none of the metrics .*: multi-label/mAP\. Did you mean"):
+    with pytest.raises(ValueError, match=r"'multi-label/AP' is not a metric .*: multi-label/mAP\. Did you mean"):
         monitored_result('X: monitor', 'multi-label/AP', runner_with(silent), {'multi-label/mAP': 1.0})
 
 

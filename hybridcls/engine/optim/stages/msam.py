@@ -53,7 +53,7 @@ class MSAM(UpdateStage):
     kind = 'sharpness'
 
     def __init__(self, rho: float = 0.3) -> None:
-        check_number('MSAM', 'rho', rho, 0, advice="The authors' runs take 3.")
+        check_number('MSAM', 'rho', rho, 0, advice='The authors use 3.')
         self.rho = rho
         self._buffers: dict[int, Tensor] = {}  # the moved weights; while those are in place, the others
         self._moved: list[int] = []  # positions of the weights that are moved
