@@ -157,8 +157,9 @@ def read_index_file(caller: str, path: Union[str, Path]) -> IndexContent:
         raise
     except (zipfile.BadZipFile, EOFError, OSError, KeyError, struct.error, ValueError) as error:
         raise IndexFileError(
-            f'{caller}: expected a file of embeddings (.npz, .npy, .parquet), and {path} is none, or its end is '
-            f'missing ({error}). Write it again: hybridcls embed CHECKPOINT IMAGES --out {path} --force'
+            f'{caller}: expected a file of embeddings (.npz, .npy, .parquet), got {path}, which is damaged, '
+            f'incomplete or another kind of file ({error}). Write it again: hybridcls embed CHECKPOINT IMAGES --out '
+            f'{path} --force'
         ) from error
     rows, count = content.rows, len(content.rows.vectors)
     for name, column in (('path', rows.paths), ('label', rows.labels), ('norm', rows.norms)):

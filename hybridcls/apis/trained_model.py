@@ -206,7 +206,9 @@ def _written_config(config: Union[str, Path], checkpoint: Optional[str]) -> Conf
 
     cfg = load_config(config)
     if cfg.get('model') is None:
-        raise ValueError(f'predict: expected a config with a model, got {config}. Of a chain, name that of a phase.')
+        raise ValueError(
+            f'predict: expected a config with a model, got {config}. For a chain, pass the config of a phase.'
+        )
     apply(cfg, data_defaults, 1, True)  # as a test does: batches, above all
     apply(cfg, num_classes, checkpoint)
     return cfg
@@ -278,7 +280,7 @@ def _with_adapters(folder: str, config: Union[str, Path, None]) -> TrainedModel:
     start = cfg.get('load_from')
     if start or not all(getattr(part, 'has_weights', True) for part in trained.model.modules()):
         raise ValueError(
-            f'predict: expected adapters of a training that started from pretrained or checkpoint_path alone, got '
+            'predict: expected adapters of a training that started only from pretrained or checkpoint_path, got '
             f'{folder}, which started from {start or "random weights"}. Take its checkpoint, or merge the adapters '
             'into one (tools/adapters.py merge).'
         )

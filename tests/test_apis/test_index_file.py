@@ -90,7 +90,7 @@ def test_a_file_whose_end_is_missing(tmp_path, suffix, left):
     path = tmp_path / f'index{suffix}'
     write_index_file(path, dict(width=6), parts(50), 50)
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ValueError, match=r'index\.\w+ is none, or its end is missing'):
+    with pytest.raises(ValueError, match=r'index\.\w+, which is damaged, incomplete'):
         read_index_file('search', path)
 
 
@@ -101,7 +101,7 @@ def test_a_file_whose_end_is_missing(tmp_path, suffix, left):
         (dict(vector=VECTORS[0]), r'expected vectors \(N, D\) of floats in .*, got float32 of shape \(6,\)'),
         (dict(vector=VECTORS.astype(int)), 'got int64'),
         (dict(vector=VECTORS, path=np.array(PATHS[:3])), 'damaged: it has 50 vectors, and path of 3'),
-        (dict(vector=VECTORS, path=np.array(PATHS, object)), 'is none, or its end is missing'),
+        (dict(vector=VECTORS, path=np.array(PATHS, object)), ', which is damaged, incomplete'),
         (dict(vector=np.asfortranarray(VECTORS)), 'got Fortran order'),
     ],
 )

@@ -55,7 +55,7 @@ def names_in(folder, **settings):
 
 def left_out(folder):
     """What the log counts."""
-    return ImageFolder(data_root=str(folder)).describe().partition('Left out: ')[2].partition('. Headers')[0]
+    return ImageFolder(data_root=str(folder)).describe().partition('Left out: ')[2].partition('. Formats, from')[0]
 
 
 def divided(folder, **settings):

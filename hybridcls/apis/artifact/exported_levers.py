@@ -47,7 +47,9 @@ def check_exportable(trained: TrainedModel) -> list[str]:
     if trained.cfg.get('tta_model') is not None:
         notes.append('Test-time augmentation (--tta of a test) is left out: the artifact sees one view of an image.')
     if (trained.cfg.get('test_cfg') or {}).get('fp16'):
-        notes.append('A test computes in mixed precision (test_cfg.fp16), the exported model in that of --dtype.')
+        notes.append(
+            'A test computes in mixed precision (test_cfg.fp16), the exported model in the precision of --dtype.'
+        )
     return notes
 
 
@@ -103,7 +105,7 @@ def set_token_merging(trained: TrainedModel, asked: Optional[str]) -> tuple[Opti
     said = ' and '.join(sorted(schedules))
     if asked == 'remove':
         remove_token_merging(trained.model)
-        return 'removed', [f'Token merging ({said}) is removed: predictions differ from those of a test.']
+        return 'removed', [f'Token merging ({said}) is removed: predictions differ from a test.']
     return f'kept, {said}', [f'Token merging ({said}) is kept, as in a test; --token-merging remove takes it off.']
 
 

@@ -103,7 +103,7 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
     if alike:
         yield Finding(
             WARNING, part.key, f'nearly equal images have several labels, {counted(len(alike), "time")}: '
-            f'{_listed(part, alike)}.', 'look at them, and correct their labels',
+            f'{_listed(part, alike)}.', 'check them, and correct their labels',
         )  # fmt: skip
     groups = [group for group in by_content.values() if len(group) > 1]
     copies = sum(len(group) - 1 for group in groups)
@@ -118,7 +118,7 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
 def _remove(groups: list[list[tuple[str, tuple[int, ...]]]]) -> str:
     """Say what to remove: a file that a table lists twice is the only one."""
     repeated = [len({path for path, _ in group}) < len(group) for group in groups]
-    lines = 'take out of the table the lines that repeat a file'
+    lines = 'remove the lines of the table that repeat a file'
     return lines if all(repeated) else f'delete the copies, and {lines}' if any(repeated) else 'delete the copies'
 
 

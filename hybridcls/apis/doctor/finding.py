@@ -1,4 +1,4 @@
-"""What the doctor has found: one sentence, where it stands, and what to change."""
+"""A finding of the doctor: one sentence, its place in the config, and what to change."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Look at the image files of all splits: at each of up to 10,000, of more at a sample."""
+"""Check the image files of all splits: all of up to 10,000, a sample of more."""
 
 import os
 import time

@@ -177,7 +177,8 @@ def _told_by_the_file(part: DataPart, looks: list) -> Iterator[Finding]:
         rare = Counter(kinds.values()).most_common()[-1][0]
         names = [part.name_of(number) for number, kind in kinds.items() if kind == rare]
         yield Finding(
-            WARNING, part.key, f'the colours of a file tell its class: only {named(names)} is {rare} throughout.',
+            WARNING, part.key, f'the colour mode of a file reveals its class: only {named(names)} is {rare} '
+            'throughout.',
             'save all images in one mode (RGB)',
         )  # fmt: skip
 

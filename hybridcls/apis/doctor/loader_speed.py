@@ -1,4 +1,4 @@
-"""Whether the loader or the model is the limit: images a second of each, measured apart."""
+"""Whether the loader or the model is the bottleneck: images per second of each, measured separately."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the checks of the doctor look at."""
+"""The machine, data and config that the doctor checks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -99,7 +99,7 @@ def _not_there(effect: CalibrationEffect, checkpoint: str, data: Optional[str]) 
     if nll['high'] is not None and nll['high'] < 0:
         says.append(f'It is better by {-nll["value"]:.3f} nats, and the interval says so. To have it: {command}')
     else:
-        says.append(f'On these images it is no better as far as can be told. To have it all the same: {command}')
+        says.append(f'On these images no improvement can be shown. To apply it anyway: {command}')
     if data is None:
         says.append(
             f'{_OTHERS} are labelled images that did not train the model. Those of this report would do, but a report '

@@ -55,8 +55,8 @@ def label_tables(cfg: Config) -> Iterator[Union[Change, str]]:
         if decisions.unread and dataset.get(other) is None and decisions.file not in said:
             said.add(decisions.file)
             yield (
-                f'{decisions.file} also decides {other} for {decisions.unread} images, which is not applied because '
-                f'--{other} is not given.'
+                f'{decisions.file} also decides {other} for {counted(decisions.unread, "image")}, which is not '
+                f'applied because --{other} is not given.'
             )
 
 

@@ -51,7 +51,9 @@ def test_images_to_calibrate_with_are_others_than_those_of_the_report(digit_fold
 
 
 def test_what_is_not_there_is_named(digit_folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'names neither test nor val. Name labelled images .* --data FOLDER'):
+    with pytest.raises(
+        FileNotFoundError, match=r'names neither test nor val\. Type --data FOLDER with labelled images'
+    ):
         configured_images(model())
     with pytest.raises(FileNotFoundError, match=f"images of the training's test, {tmp_path / 'gone'}, are not there"):
         configured_images(model(test=folder(tmp_path / 'gone')))

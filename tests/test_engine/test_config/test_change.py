@@ -36,7 +36,9 @@ def test_an_open_place_is_filled():
 
 
 def test_what_is_written_is_not_filled():
-    with pytest.raises(ConfigError, match=re.escape('size=32 is written in the config, and a default only fills.')):
+    with pytest.raises(
+        ConfigError, match=re.escape('size=32 is written in the config, and a default only fills keys that are not.')
+    ):
         apply(config(size=(32, BASE)), plan(Change(('size',), 32, 64, 'a default')))
 
 

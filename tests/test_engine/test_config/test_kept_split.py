@@ -79,7 +79,7 @@ def test_images_that_are_new_or_gone(make, root, tmp_path):
     rows, file, notes = make(rows_of(root))
     assert len(rows) == 13
     assert written(file) == rows
-    assert '1 image new since and not used, 2 gone from it. Remove the file for a split of all.' in notes[1]
+    assert '1 image added since then and not used, 2 missing. Remove the file to split all images again.' in notes[1]
 
 
 def test_labels_are_those_of_today(make, root, tmp_path):

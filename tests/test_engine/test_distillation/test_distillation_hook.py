@@ -389,7 +389,7 @@ def test_a_teacher_of_other_classes_and_a_student_without_logits(configs):
     with isolated_globals(), pytest.raises(ValueError, match=r'SupConHead, gives no logits\. Set distill_weight=0'):
         runner_of(configs, 'w', hook(configs)).train()
     (configs / 'student.py').write_text(CONFIG + "\nmodel['head'] = dict(type='MultiLabelHead', num_classes=10)\n")
-    with isolated_globals(), pytest.raises(ValueError, match=r'got MultiLabelHead, whose logits are those of several'):
+    with isolated_globals(), pytest.raises(ValueError, match=r'got MultiLabelHead, whose logits are for several'):
         runner_of(configs, 'w', hook(configs)).train()
 
 

@@ -306,7 +306,7 @@ def test_flat_pieces_of_fsdp_are_refused():
     class FullyShardedDataParallel(nn.Linear):
         pass
 
-    with pytest.raises(ValueError, match=r'FullyShardedDataParallel has made flat pieces.*fully_shard'):
+    with pytest.raises(ValueError, match=r'FullyShardedDataParallel has flattened the parameters.*fully_shard'):
         make_wrapper(nn.Sequential(FullyShardedDataParallel(2, 2)))
 
 
