@@ -26,18 +26,20 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Save or merge the LoRA adapters of a checkpoint.')
     commands = parser.add_subparsers(dest='command', required=True)
     for name, aliases, target, what in (
-        ('save', [], 'folder', 'folder for the adapters, with one folder for each stream'),
+        ('save', [], 'folder', 'folder to write, with one folder of adapters for each stream'),
         ('merge', ['fold'], 'out', 'checkpoint to write, without adapters'),
     ):
         command = commands.add_parser(name, aliases=aliases)
-        command.add_argument('config', help='config file of the training, with its lora_rank')
+        command.add_argument('config', help='config file of the training, which sets lora_rank')
         command.add_argument('checkpoint', help='checkpoint file')
         command.add_argument(target, help=what)
         command.add_argument(
-            '--trust-checkpoint', action='store_true', help='run the code in the checkpoint; it may run any command'
+            '--trust-checkpoint',
+            action='store_true',
+            help='allow the checkpoint to run the code that it contains; it may run any command',
         )
         command.add_argument(
-            '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
+            '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='set keys of the config'
         )
     return parser.parse_args(arguments)
 

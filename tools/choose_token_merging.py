@@ -18,26 +18,42 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     from hybridcls.cli.config_options import ConfigOptions
 
-    parser = argparse.ArgumentParser(description='Choose how many tokens to merge.')
+    parser = argparse.ArgumentParser(
+        description='Choose how many tokens to merge for a target speed, and print the accuracy with and without.'
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     wish = parser.add_mutually_exclusive_group(required=True)
-    wish.add_argument('--speedup', type=float, help='time without merging over time with it, 1.3 for example')
-    wish.add_argument('--target-ms', type=float, help='target of the time of a batch, in milliseconds')
-    parser.add_argument('--batch-size', type=int, default=8, help='images in the timed batch: the size in use')
+    wish.add_argument(
+        '--speedup',
+        type=float,
+        help='target speed-up: the time without merging divided by the time with it, such as 1.3',
+    )
+    wish.add_argument('--target-ms', type=float, help='target time of a batch, in milliseconds')
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=8,
+        help='number of images in the timed batch; take the size that you will use; default: %(default)s',
+    )
     parser.add_argument(
         '--inflection',
         type=float,
         default=0.0,
-        help='-1: fall from 2 r tokens in the first block to 0 in the last; 1: rise; 0: r in each',
+        help='how the number of merged tokens changes over the blocks: -1 falls from 2 r in the first to 0 in the '
+        'last, 1 rises, 0 merges r in each; default: %(default)s',
     )
-    parser.add_argument('--rounds', type=int, default=9, help='timings of each candidate')
     parser.add_argument(
-        '--trust-checkpoint', action='store_true', help='run code in the checkpoint; it may run any command'
+        '--rounds', type=int, default=9, help='number of timings of each candidate; default: %(default)s'
+    )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='allow the checkpoint to run the code that it contains; it may run any command',
     )
     parser.add_argument('--work-dir', help='folder for the log and the metrics')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='set keys of the config'
     )
     return parser.parse_args(arguments)
 

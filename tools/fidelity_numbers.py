@@ -1,11 +1,11 @@
-"""Run the official codes on the inputs of the fidelity cases, and store what they give.
+"""Run the official code of the papers on the inputs of the fidelity cases, and store its outputs.
 
-    python tools/fidelity_numbers.py CLONES              all of them
-    python tools/fidelity_numbers.py CLONES --only SAM   those of cases whose name has this text
-    python tools/fidelity_numbers.py --page              write the tables of docs/fidelity.md, measured here
+    python tools/fidelity_numbers.py CLONES all of them python tools/fidelity_numbers.py CLONES --only SAM only cases
+    whose name contains this text python tools/fidelity_numbers.py --page write the tables of docs/fidelity.md, measured
+    on this machine
 
-CLONES is a folder of clones by the name of the repository (``git clone https://github.com/davda54/sam CLONES/sam``).
-The files are read at the commit that the case names. Nothing of them is kept but the numbers, float64, in
+CLONES is a folder with one clone for each repository, under its name (``git clone https://github.com/davda54/sam
+CLONES/sam``). The files are read at the commit that the case names. Only the numbers are kept, as float64 in
 ``hybridcls/apis/fidelity/official_numbers.npz``; ``hybridcls fidelity`` compares with them. TokenLearner's code needs
 ``pip install flax``.
 """
@@ -591,9 +591,9 @@ def verification(code: Code) -> Numbers:
 def main() -> None:
     """Run what is asked for, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('clones', type=Path, nargs='?', help='folder of clones')
+    parser.add_argument('clones', type=Path, nargs='?', help='folder of the clones')
     parser.add_argument('--page', action='store_true', help='write the tables of docs/fidelity.md')
-    parser.add_argument('--only', default='', help='cases whose name has this text')
+    parser.add_argument('--only', default='', help='run only cases whose name contains this text')
     args = parser.parse_args()
     if args.page:
         write_page(Path(__file__).resolve().parents[1] / 'docs' / 'fidelity.md')

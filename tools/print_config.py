@@ -17,7 +17,9 @@ def main() -> None:
     """Print."""
     parser = argparse.ArgumentParser(description='Print the final config of a training.')
     explain.add_arguments(parser)
-    parser.add_argument('--explain', action='store_true', help='each key with its origin and the class that reads it')
+    parser.add_argument(
+        '--explain', action='store_true', help='print each key with its origin and the class that reads it'
+    )
     args = argparse.Namespace(**vars(parser.parse_args()), json=False)
     if args.explain:
         sys.exit(explain.run(args))

@@ -16,8 +16,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint with every weight of the model, or work dir. (An EnsembleClassifier with checkpoints in its '
-        'members needs none.)',
+        help='checkpoint file, or work dir: its best checkpoint, or the last one if there is no best. Leave it out if '
+        'the config is an EnsembleClassifier whose members name their checkpoints',
     )
     test.add_options(parser)
 

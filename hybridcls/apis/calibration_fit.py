@@ -123,7 +123,7 @@ def calibrate(
             given = labelled_scores(model, data, batch_size, workers, on_unreadable)
     main = getattr(model.model.head, 'main', None)
     if main is not None:
-        given.notes.append(f'The main head, {main}, is calibrated; the others keep their scores.')
+        given.notes.append(f'Only the main head, {main}, is calibrated; the others keep their scores.')
     report = fit_calibration(given, model.classes, scale, risk, confidence, sets, seed, split=skip_sure is not None)
     if skip_sure is not None:
         is_test = _testing(len(given.labels), scale, seed)
@@ -159,17 +159,17 @@ def _check_settings(
 def _check_model(model: HybridInferencer) -> None:
     if not os.path.exists(model.checkpoint_path) or hasattr(model.model, 'members'):
         raise ValueError(
-            'calibrate: expected one checkpoint, got an ensemble, which has no file that a calibration could lie '
-            'beside. Calibrate a single model.'
+            'calibrate: expected one checkpoint, got an ensemble, which has no file to save a calibration beside. '
+            'Calibrate a single model.'
         )
     if not model.classes:
         raise ValueError(
-            f'calibrate: expected a model with classes, got one whose head ({model.head_name}) has embeddings alone.'
+            f'calibrate: expected a model with classes, got one whose head ({model.head_name}) has only embeddings.'
         )
     if model.multi_label:
         raise ValueError(
-            f'calibrate: expected one class an image, got {model.head_name}, whose classes each have a probability of '
-            "their own. Its thresholds are fitted in a training: thresholds='f1' or dict(precision=0.9)."
+            f'calibrate: expected one class an image, got {model.head_name}, which gives each class its own '
+            "probability. Its thresholds are fitted in the training: thresholds='f1' or dict(precision=0.9)."
         )
 
 
@@ -234,10 +234,12 @@ def _with_labels(model: HybridInferencer, data: str, items: list, notes: list[st
     if not labelled:
         raise ValueError(
             f'calibrate: expected images with labels, got {len(items)} without in {data}. Put them into folders named '
-            'as the classes, or write a table with the columns path and label.'
+            'after the classes, or write a table with the columns path and label.'
         )
     if len(labelled) < len(items):
-        notes.append(f'Left out, without a label: {counted(len(items) - len(labelled), "image", of=len(items))}.')
+        notes.append(
+            f'Left out because they have no label: {counted(len(items) - len(labelled), "image", of=len(items))}.'
+        )
     found = Counter(item.label for item in labelled)
     unknown = {name: count for name, count in found.items() if model.class_of(name) is None}
     if len(unknown) == len(found):
@@ -247,14 +249,13 @@ def _with_labels(model: HybridInferencer, data: str, items: list, notes: list[st
         )
     if len({model.class_of(name) for name in found} - {None}) < 2:
         raise ValueError(
-            f'calibrate: expected images of at least two classes of the model, got {listed(found, 5)} alone. What is '
-            'learned from one class does not hold for others.'
+            f'calibrate: expected images of at least two classes of the model, got {listed(found, 5)} only. A '
+            'calibration on one class does not hold for others.'
         )
     if unknown:
         notes.append(
-            f'Of classes that the model does not have ({listed(unknown, 5)}), '
-            f'{counted(sum(unknown.values()), "image")}: they '
-            'count as wrong where they are answered, and take no part in scaling and sets.'
+            f'{counted(sum(unknown.values()), "image")} of classes that the model does not have '
+            f'({listed(unknown, 5)}): they count as wrong if they are answered, and are not used for scaling and sets.'
         )
     return labelled
 
@@ -354,7 +355,7 @@ def _check_classes(scale: str, labels: Tensor, classes: Sequence[str], split: bo
         where = ' among those that fit the scaling' if split else ''
         raise ValueError(
             f'calibrate: expected images of each class for --scale {scale}, got none{where} of {listed(absent, 5)}. '
-            'Add some, or take --scale temperature.'
+            'Add some, or use --scale temperature.'
         )
 
 
@@ -370,15 +371,17 @@ def _measure(
             rows.append(tests)
             after.append(apply_scaling(own, scores[tests]))
     except (ValueError, IndexError) as error:
-        report.notes.append(f'What it brings on other images is not measured: {error}')
+        report.notes.append(f'Its effect on other images was not measured: {error}')
         return
     truth = torch.cat([labels[tests] for tests in rows])
     before, now = (_quality(of, truth) for of in (torch.cat([scores[tests] for tests in rows]), torch.cat(after)))
     measured = {name: [before[name], now[name]] for name in ('nll', 'ece')}
     report.calibration = Calibration(**{**vars(report.calibration), 'measured': measured})
-    how = 'those that did not fit it' if split else 'each half by the fit on the other'
+    how = 'not used to fit it' if split else 'each half scaled by the fit to the other'
     worse = (
-        ' The likelihood is no better: more images, another --scale, or none.' if now['nll'] >= before['nll'] else ''
+        ' The likelihood is not better: use more images, another --scale, or --scale none.'
+        if now['nll'] >= before['nll']
+        else ''
     )
     report.notes.append(
         f'On held-out images ({len(truth)}, {how}): NLL {before["nll"]:.4f} -> {now["nll"]:.4f} nats, ECE '
@@ -398,7 +401,7 @@ def _risk_is_missing(found: RiskThreshold, risk: float, confidence: float) -> st
     asked = f'An error of at most {risk:.3g} among answered images with confidence {confidence:.3g}'
     if found.missing is None:
         return (
-            f'{asked} is not reached at any threshold: even of the surest images a larger share is wrong. More images '
-            'would not change that; a better model or a larger --risk would.'
+            f'{asked} is not reached at any threshold: a larger share is wrong even among the surest images. More '
+            'images will not help; use a better model or a larger --risk.'
         )
-    return f'{asked} cannot be shown with these images: about {found.missing} more like them are missing.'
+    return f'{asked} cannot be shown with these images: about {found.missing} more of the same kind are needed.'

@@ -38,7 +38,7 @@ def fast_settings(device: torch.device, cpu_flags: Sequence[str]) -> tuple[Optio
             return None, f'{torch.cuda.get_device_name(device)} has no bfloat16'
         return InferenceSettings('bfloat16', True, True), ''
     if device.type != 'cpu':
-        return None, f'on {device.type} nothing faster was measured'
+        return None, f'no faster setting was measured on {device.type}'
     if not any(flag in cpu_flags for flag in _BFLOAT16_FLAGS):
         return None, f'this CPU has neither {" nor ".join(_BFLOAT16_FLAGS)}'
     return InferenceSettings('bfloat16', False, True), ''

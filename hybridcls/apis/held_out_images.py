@@ -57,15 +57,15 @@ def held_out_images(
             split = next((name for name in splits if name in folders), None)
             if split is None:
                 raise ValueError(
-                    f'{caller}: expected held-out images, got {data} with images for the training alone '
-                    f'({folders["train"]}). Name class folders of images that the model has not been trained on.'
+                    f'{caller}: expected held-out images, got {data} with training images only ({folders["train"]}). '
+                    'Name class folders of images that the model has not been trained on.'
                 )
             data = os.path.join(data, folders[split])
             notes.append(f'Of its splits the images of {data} are taken.')
         elif _is_training_folder(data, cfg):
             raise ValueError(
                 f'{caller}: expected held-out images, got {data}, whose images the model was trained on. On these it '
-                'is surer and more often right than on others.'
+                'is more often right, and surer, than on other images.'
             )
     items = list(read_inputs(data, caller).items)
     if os.path.isfile(data) and data.lower().endswith(TABLES):
@@ -99,7 +99,9 @@ def _without_training_images(
     rows, _ = read_rows(caller, str(file), with_label=True, delimiter=',', labels='names')
     trained = {os.path.join(data, row.path) for row in rows if split_named(row.split) not in ('val', 'test')}
     kept = [item for item in items if item.path not in trained]
-    return kept, [f'{len(items) - len(kept)} of {len(items)} images trained the model ({file}): left out.']
+    return kept, [
+        f'{len(items) - len(kept)} of {len(items)} images are left out, because the model was trained on them ({file}).'
+    ]
 
 
 def split_file_of(checkpoint: str) -> Optional[Path]:

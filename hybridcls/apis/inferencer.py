@@ -40,8 +40,8 @@ __all__ = ['Answers', 'HybridInferencer', 'Unreadable', 'load']
 _MOST_WORKERS = 8
 _BATCHES_AHEAD = 2
 _ONE_SIZE = (
-    'a compiled stream takes batches of one size, and the images that need both streams are now more, now less. '
-    'Leave out one of the two.'
+    'a compiled stream takes batches of one size, but the number of images that need both streams varies. Leave out '
+    'one of the two.'
 )
 ON_UNREADABLE = ('error', 'skip')
 
@@ -141,7 +141,7 @@ class HybridInferencer(BaseInferencer):
             return written, written
         found, why = fast_settings(self.device, cpu_flags())
         if found is None:
-            self._tell(f'fast: as without it ({written.name}): {why}.')
+            self._tell(f'fast: no change, still {written.name}: {why}.')
             return written, written
         wanted = replace(written, **found.as_key())
         # What is calibrated for the fast settings is computed by them from the first batch on.
@@ -212,7 +212,7 @@ class HybridInferencer(BaseInferencer):
         check_choice('predict', 'on_unreadable', on_unreadable, ON_UNREADABLE)
         if embeddings and self.skips:
             raise ValueError(
-                'predict: embeddings are those of both streams, and skip_sure leaves one out. Leave out one of the two.'
+                'predict: embeddings need both streams, but skip_sure skips one. Leave embeddings or skip_sure out.'
             )
         found = inputs if isinstance(inputs, ImageInputs) else read_inputs(inputs)
         if workers is None:
@@ -274,8 +274,8 @@ class HybridInferencer(BaseInferencer):
         caution = ''
         if made_for not in (None, self.wanted_settings.precision):
             caution = (
-                f'fast: the calibration was made in {made_for}: its probabilities may be a little off in '
-                f'{self.wanted_settings.precision}, and its thresholds guarantee nothing there.'
+                f'fast: the calibration was made in {made_for}. In {self.wanted_settings.precision}, its '
+                'probabilities may be slightly off, and its thresholds guarantee nothing.'
             )
         return CompilePlan(self.network, self.wanted_settings, batch_size, left, self._tell, caution)
 
@@ -382,7 +382,7 @@ class Answers(Iterator[Answer]):
         show_dir: Optional[str] = None,
     ) -> None:
         if show_dir is not None and not model.classes:
-            raise ValueError(f'predict: show_dir shows classes, and the head ({model.head_name}) has none.')
+            raise ValueError(f'predict: show_dir shows classes, but the head ({model.head_name}) has none.')
         self._show_dir = show_dir
         self._model = model
         self._top_k, self._embeddings = top_k, embeddings

@@ -134,8 +134,8 @@ def fit_skipping(
             [],
             [
                 f'--skip-sure {rate:g} does not pay: the {first} alone is sure enough of {100 * share:.1f} % of '
-                f'{found.images} images, and without the {chosen.stream} for these an image takes {left:.3g} GFLOPs '
-                f'instead of {total:.3g}. Nothing is skipped.'
+                f'{found.images} images. If the {chosen.stream} is skipped for these, an image takes {left:.3g} '
+                f'GFLOPs instead of {total:.3g}. Nothing is skipped.'
             ],
         )
     skip['measured'] = dict(accuracy=right, gflops=[total, left])
@@ -195,8 +195,8 @@ def _thresholds_again(
         found = risk_threshold(top, predicted != labels[rows], tests[rows], target, confidence)
         if found.threshold is None:
             missing.append(
-                f'--skip-sure is left out: the error of at most {target:.3g} cannot be shown for its answers with half '
-                'of the images. Give more, or leave --risk or --skip-sure out.'
+                f'--skip-sure is not applied: the error of at most {target:.3g} cannot be shown for its answers with '
+                'half of the images. Use more images, or leave --risk or --skip-sure out.'
             )
         risk = dict(
             risk=target, confidence=confidence, threshold=found.threshold, answered=found.answered,
@@ -207,7 +207,7 @@ def _thresholds_again(
         right = scores[own].gather(1, labels[own].unsqueeze(1)).squeeze(1)
         threshold = conformal_threshold(right, calibration.sets['alpha'])
         if threshold is None:
-            missing.append('--skip-sure is left out: half of the images are too few for --sets. Give more.')
+            missing.append('--skip-sure is not applied: half of the images are too few for --sets. Use more images.')
         sets = dict(alpha=calibration.sets['alpha'], threshold=threshold, images=len(right))
     return risk, sets, missing
 
@@ -230,9 +230,8 @@ def _nothing(
         )
     share = 100 * float(changed[chooses].double().mean())
     return (
-        f'--skip-sure {rate:g} would skip nothing: the answer of the {first} alone is another than that of both '
-        f'streams for {share:.1f} % of {int(chooses.sum())} images, among them those where it is surest. Both streams '
-        'are needed.'
+        f'--skip-sure {rate:g} would skip nothing: the {first} alone gives another answer than both streams for '
+        f'{share:.1f} % of {int(chooses.sum())} images, including those where it is surest. Both streams are needed.'
     )
 
 

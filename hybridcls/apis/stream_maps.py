@@ -171,8 +171,8 @@ def _last_map(
             if (len(shape) == 4 and places[0] * places[1] > 1) or (len(shape) == 3 and shape[1] - prefix > 1):
                 return MappedLayer(name, network.get_submodule(name), False, prefix, last and len(shape) == 4)
     raise ValueError(
-        f'overlays: the features of {stream} have one place alone for images of this size, so there is nothing to show '
-        'where. Take larger images.'
+        f'overlays: the features of {stream} have a single position for images of this size, so there is no map. Use '
+        'larger images.'
     )
 
 

@@ -174,8 +174,8 @@ def _test_data(cfg: Config, path: str) -> tuple[Mapping, Mapping]:
             for dataset in _datasets_in(cfg[key].get('dataset')):
                 return cfg[key], dataset
     raise ValueError(
-        f'{path}: its config has neither test_dataloader nor val_dataloader with a pipeline, so it is not known how '
-        'images are read. Name a config that has: --config FILE (in Python: config=...).'
+        f'{path}: its config has neither test_dataloader nor val_dataloader with a pipeline, so it is unknown how to '
+        'read images. Name a config that has one: --config FILE (in Python: config=...).'
     )
 
 
@@ -213,7 +213,9 @@ def _written_config(config: Union[str, Path], checkpoint: Optional[str]) -> Conf
 
     cfg = load_config(config)
     if cfg.get('model') is None:
-        raise ValueError(f'predict: expected a config with a model, got {config}. Of a chain, name that of a phase.')
+        raise ValueError(
+            f'predict: expected a config with a model, got {config}. For a chain, pass the config of a phase.'
+        )
     apply(cfg, data_defaults, 1, True)  # as a test does: batches, above all
     apply(cfg, num_classes, checkpoint)
     return cfg
@@ -228,7 +230,7 @@ def _ensemble_in(config: str) -> TrainedModel:
     if not members:  # before its data set is built, which may not even be complete
         raise ValueError(
             f'predict: expected a checkpoint or a work dir, got the config {config}. Only the config of an '
-            'EnsembleClassifier, whose members name their checkpoints, is enough; of others pass the checkpoint.'
+            'EnsembleClassifier, whose members name their checkpoints, is enough; for others, pass the checkpoint.'
         )
     cfg = _written_config(config, None)
     found = FoundCheckpoint(config, f'Ensemble of {len(members)} members: {config}.')
@@ -261,8 +263,8 @@ def _with_adapters(folder: str, config: Union[str, Path, None]) -> TrainedModel:
     meta = adapters_meta(folder)
     if config is None and not meta:
         raise FileNotFoundError(
-            f'predict: expected the config and the class names beside the adapters in {folder}, got none: they were '
-            'saved before these were. Save them again (tools/adapters.py save), or name the config of the training: '
+            f'predict: expected the config and the class names beside the adapters in {folder}, got none, because an '
+            'older version saved them. Save them again (tools/adapters.py save), or name the config of the training: '
             '--config FILE (in Python: config=...).'
         )
     checkpoint = dict(meta=meta)
@@ -285,7 +287,7 @@ def _with_adapters(folder: str, config: Union[str, Path, None]) -> TrainedModel:
     start = cfg.get('load_from')
     if start or not all(getattr(part, 'has_weights', True) for part in trained.model.modules()):
         raise ValueError(
-            f'predict: expected adapters of a training that started from pretrained or checkpoint_path alone, got '
+            'predict: expected adapters of a training that started only from pretrained or checkpoint_path, got '
             f'{folder}, which started from {start or "random weights"}. Take its checkpoint, or merge the adapters '
             'into one (tools/adapters.py merge).'
         )

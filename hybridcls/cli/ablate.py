@@ -1,8 +1,8 @@
-"""Train with and without each lever, from paired seeds, and say which is worth it.
+"""Train with and without each lever (SAM, CBAM, EMA, ...) on paired seeds, and compare the results.
 
-Arms: none of the levers, each alone, all of them; --full adds all but one. Every arm is a config of its own in
---work-dir/arms, which inherits CONFIG and trains by `hybridcls train` too. Ends with a table, a picture of gain against
-cost, and a sentence a lever. The same command again goes on from where it was interrupted.
+The arms are: no lever, each lever alone, and all levers; --full adds all levers but one. Every arm is a config in
+WORK_DIR/arms that inherits CONFIG, and that `hybridcls train` can train too. The command prints a table and one
+sentence about each lever, and draws gain against cost. Type the same command again to continue an interrupted ablation.
 """
 
 import json
@@ -22,7 +22,7 @@ from .shared_options import SHARED_OPTIONS, add_shared_options, check_shared_pat
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'train with and without each lever, and say which is worth it'
+HELP = 'train with and without each lever (SAM, CBAM, EMA, ...), and compare the results'
 
 _METRICS = {
     'accuracy/top1': ('accuracy', 'points', True),
@@ -33,30 +33,42 @@ _METRICS = {
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
-        'config', help='config, also a chain of phases: a path or the NAME of a shipped one (digits/few_images)'
+        'config', help='path of a config or of a chain of phases, or NAME of a shipped one, such as digits/few_images'
     )
     parser.add_argument(
         '--levers',
         action='append',
         required=True,
         metavar='NAMES',
-        help='sam, msam, friendly_sam, lookahead, gc, cbam, token_learner, token_merging, lora, dha, supcon, arcface, '
-        'adaface, evidential, label_smoothing, ema, separated by commas; or one of your own, in an option of its own: '
-        "--levers 'big:lr=0.1,model.neck.fusion_dim=64'",
+        help='levers to compare, separated by commas: sam, msam, friendly_sam, lookahead, gc, cbam, token_learner, '
+        'token_merging, lora, dha, supcon, arcface, adaface, evidential, label_smoothing, ema. Repeat the option for '
+        "a lever of your own, NAME:KEY=VALUE,...: --levers 'big:lr=0.1,model.neck.fusion_dim=64'",
     )
-    parser.add_argument('--seeds', type=int, default=5, metavar='N', help='trainings an arm; default: %(default)s')
-    parser.add_argument('--full', action='store_true', help='also all but one lever, for each')
+    parser.add_argument(
+        '--seeds', type=int, default=5, metavar='N', help='number of trainings for each arm; default: %(default)s'
+    )
+    parser.add_argument('--full', action='store_true', help='also train with all levers but one, for each lever')
     parser.add_argument(
         '--vary',
         action='append',
         default=[],
         metavar='KEY',
-        help='key of the config that gets the number of the seed too, such as train_dataloader.dataset.images_seed',
+        help='config key that is also set to the number of the seed, such as train_dataloader.dataset.images_seed. '
+        'May be repeated',
     )
-    parser.add_argument('--jobs', type=int, metavar='N', help='trainings at a time; default: a processor each, a GPU 1')
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        metavar='N',
+        help='number of trainings that run at the same time; default: one for each processor, or 1 on a GPU',
+    )
     parser.add_argument('--work-dir', help='folder for arms, trainings and results; default: work_dirs/ablate_<config>')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='override keys of the config'
+        '--cfg-options',
+        nargs='+',
+        action=ConfigOptions,
+        metavar='KEY=VALUE',
+        help='set keys of the config in every arm',
     )
     add_shared_options(parser, [name for name in SHARED_OPTIONS if name not in ('folds', 'seed')])
     add_device_option(parser)
@@ -108,7 +120,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     for key in ('seed', 'randomness.seed'):
         if key in options:
             raise ValueError(
-                f'ablate: expected no {key} among the options, got {options[key]}: each arm has the --seeds.'
+                f'ablate: expected no {key} among the options, got {options[key]}: --seeds sets it. Leave it out.'
             )
     arms = arms_of(args.config, levers, args.full, {**options, **dict.fromkeys(args.vary, 0)}, folder / 'arms')
     files = write_arms(arms, folder / 'arms')

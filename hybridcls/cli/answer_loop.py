@@ -1,4 +1,4 @@
-"""Take the answers of a model batch by batch: tell what cannot be read, and lose nothing that was computed."""
+"""Collect the answers of a model batch by batch, list unreadable images, and keep answers when the run ends early."""
 
 import sys
 from collections.abc import Callable
@@ -52,8 +52,8 @@ def take_answers(
             file.leave(answers.done, answers.state())
             if isinstance(error, KeyboardInterrupt):
                 tell(
-                    f'{counted(file.progress.done, "image", of=total)} {is_or_are(file.progress.done)} done: the '
-                    f'same command with --resume goes on.',
+                    f'{counted(file.progress.done, "image", of=total)} {is_or_are(file.progress.done)} done. Type the '
+                    'same command with --resume to continue.',
                     sys.stderr,
                 )
         raise

@@ -1,7 +1,8 @@
-"""Find the training images whose labels look wrong, by what the training saw of them; and where the model fails.
+"""Find the training images whose labels look wrong, and the kinds of images that the model fails on.
 
-Writes a page with pictures and a table (CSV). Decide in its column `decision` (drop, relabel, keep), and train again
-with `--drop TABLE --relabel TABLE`; --decide fills the column for you. A training with --record tells most.
+The command writes a page with pictures, and a table (CSV). Fill its column `decision` with drop, relabel or keep, and
+train again with `--drop TABLE --relabel TABLE`; --decide fills the column for you. The audit finds most if the training
+ran with --record.
 """
 
 import os
@@ -19,7 +20,7 @@ from .out_file import add_out_option, check_out, write_out
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'find training images whose labels look wrong'
+HELP = 'find training images with suspicious labels, and images that the model fails on'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,39 +29,40 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         metavar='DATA',
-        help='where the training images are, if not where they were: the folder; of a training without a record '
-        'labelled images, as class folders or a table (path,label)',
+        help='folder of the training images, if it has moved. For a training without a record: any labelled images, '
+        'as one folder for each class or a table with the columns path and label',
     )
-    parser.add_argument('--top', type=int, metavar='N', help='list so many images; default: those that are suspects')
+    parser.add_argument('--top', type=int, metavar='N', help='list N images; default: all suspects')
     parser.add_argument(
         '--decide',
         choices=['drop', 'relabel'],
-        help='fill the column decision of the images that are listed, so that the next training can read the table as '
-        'it is; what would leave a class without images stays empty. Default: you decide',
+        help='fill the column decision of all listed images, so that the next training can read the table as it is; '
+        'the last image of a class stays undecided. Default: the column is empty',
     )
     parser.add_argument(
         '--held-out',
         metavar='DATA',
-        help='labelled images that did not train the model; default: those that its config names for the test, else '
-        'for the validation',
+        help='labelled images that the model was not trained on; default: the test images of the config, or else its '
+        'validation images',
     )
     parser.add_argument(
         '--metadata',
         action='append',
         default=[],
         metavar='TABLE',
-        help='what is known of the held-out images: a table with a column path; its other columns are looked at for '
-        'slices in which the model fails. May be repeated',
+        help='table with a column path and other columns that describe the held-out images; the audit searches them '
+        'for slices on which the model fails. May be repeated',
     )
     parser.add_argument(
         '--rate',
         type=float,
         default=0.05,
         metavar='SHARE',
-        help='list any slice at all with a probability of at most this where errors have nothing to do with what is '
-        'known; default: 0.05',
+        help='probability, at most, of listing any slice if the errors are unrelated to the metadata; default: 0.05',
     )
-    add_out_option(parser, 'the page; the table gets its name with .csv; default: audit.html in the work dir')
+    add_out_option(
+        parser, 'page to write (.html), with the table beside it (.csv); default: audit.html in the work dir'
+    )
     add_image_options(parser, on_unreadable=False)
 
 
@@ -101,9 +103,9 @@ def run(args: Namespace) -> int:
     else:
         numbers = audit.numbers
         if not numbers['images']:
-            tell(f'The images of the training are not there; slices and duplicates of the held-out ones: {out}')
+            tell(f'The training images were not found. Slices and duplicates of the held-out images: {out}')
             return 0
-        known = f', {numbers["known"]} of them decided on before' if numbers['known'] else ''
+        known = f', {numbers["known"]} of them already decided' if numbers['known'] else ''
         look = verb_of(numbers['suspects'], 'looks', 'look')
         tell(f'{numbers["suspects"]} of {counted(numbers["images"], "label")} {look} wrong{known}: {out}')
         tell(_next(args.decide, numbers, table_out))
@@ -115,15 +117,15 @@ def _next(decide: Optional[str], numbers: dict[str, Any], table: str) -> str:
     file, before = shlex.quote(table), numbers['decided_before']
     if not decide:
         text = (
-            f'Decide in {table} (column decision: drop, relabel, keep), then: hybridcls train CONFIG --drop {file} '
-            f'--relabel {file} (leave out the one that no line decides)'
+            f'Fill the column decision of {table} (drop, relabel or keep), then type: hybridcls train CONFIG --drop '
+            f'{file} --relabel {file} (leave out an option that no line needs)'
         )
-        return f'{text}. What was decided before is in it.' if before else text
-    text = f'{table} decides {decide} for {numbers["decided"]} of {numbers["listed"]}'
+        return f'{text}. The table contains your earlier decisions.' if before else text
+    text = f'{table} has the decision {decide} for {numbers["decided"]} of {numbers["listed"]} images'
     if numbers['decided'] < numbers['listed']:
-        text += '; the others are the last of their class, and yours to decide'
+        text += '; the others are the last of their class, so you decide on them'
     if before:
-        text += f', and holds {counted(sum(before.values()), "decision")} of before'
+        text += f', and {counted(sum(before.values()), "earlier decision")}'
     made = {decide} if numbers['decided'] else set()
     options = [f'--{what} {file}' for what in ('drop', 'relabel') if what in made | before.keys()]
     return text + (f'. Next: hybridcls train CONFIG {" ".join(options)}' if options else '.')

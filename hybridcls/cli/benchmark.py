@@ -1,8 +1,8 @@
-"""Measure how fast a trained model answers by each setting, and choose the fastest within a wanted loss of accuracy.
+"""Measure the speed of a trained model with each inference setting, and choose the fastest one that keeps the accuracy.
 
-Each setting runs in a process of its own, in interleaved rounds, with the same images: eager, bfloat16, compiled, with
-merged tokens, and exported to onnxruntime. With --out the choice is written as a config that `hybridcls predict
---config` takes. The exit code is 1 if --out was asked for and no setting is known to lose so little.
+The settings are eager, bfloat16, compiled, with merged tokens, and exported to onnxruntime. Each runs in a process of
+its own on the same images, in interleaved rounds. --out writes the chosen setting as a config for `hybridcls predict
+--config`. The exit code is 1 if --out is given and no setting is known to stay within --max-loss.
 """
 
 import os
@@ -23,41 +23,61 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'measure how fast a trained model answers by each setting, and choose one within a loss of accuracy'
+HELP = 'measure the speed of a trained model with each inference setting, and choose the fastest accurate one'
 _RULES = ('interval', 'estimate')
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('checkpoint', help='checkpoint or work dir; or the folder of an artifact (`hybridcls export`)')
+    parser.add_argument('checkpoint', help='checkpoint, work dir, or folder of an exported model (`hybridcls export`)')
     parser.add_argument(
         '--data',
         metavar='DATA',
-        help='held-out images with labels, as `hybridcls calibrate` takes them; without them there is no accuracy',
+        help='held-out images with labels, in the formats of `hybridcls calibrate --data`; without them, no accuracy '
+        'is measured',
     )
-    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 8, 64], metavar='N', help='default: 1 8 64')
+    parser.add_argument(
+        '--batch-sizes',
+        type=int,
+        nargs='+',
+        default=[1, 8, 64],
+        metavar='N',
+        help='batch sizes to measure; default: 1 8 64',
+    )
     parser.add_argument(
         '--settings',
         nargs='+',
         metavar='NAME',
-        help='parts out of eager, bf16, fp16, channels_last, compiled, tome=RATIO, joined by + (compiled+bf16); '
-        'onnxruntime, onnxruntime_int8. Default: those that may pay on the device',
+        help='settings to measure: eager, bf16, fp16, channels_last, compiled and tome=RATIO, combined with + '
+        '(compiled+bf16); onnxruntime, onnxruntime_int8. Default: the settings that may be faster on the device',
     )
     parser.add_argument(
-        '--max-loss', type=float, default=0.5, metavar='POINTS', help='of accuracy that may be lost; default: 0.5'
+        '--max-loss',
+        type=float,
+        default=0.5,
+        metavar='POINTS',
+        help='largest loss of accuracy to accept, in percentage points; default: 0.5',
     )
     parser.add_argument(
         '--rule',
         choices=_RULES,
         default='interval',
-        help='a loss is small enough if its 95 %% interval is (shown; the default), or if the measured one is',
+        help='what must stay within --max-loss: the 95 %% interval of the loss, or its estimate; default: interval',
     )
-    parser.add_argument('--rounds', type=int, default=21, metavar='N', help='calls of each, at most; default: 21')
     parser.add_argument(
-        '--seconds', type=float, default=60, metavar='S', help='for the rounds of a batch size; default: 60'
+        '--rounds', type=int, default=21, metavar='N', help='largest number of timed calls of each setting; default: 21'
     )
-    parser.add_argument('--threads', type=int, metavar='N', help="of the CPU; default: PyTorch's")
-    add_out_option(parser, 'write the chosen settings as a config (.py), for --config of predict, report, calibrate')
+    parser.add_argument(
+        '--seconds',
+        type=float,
+        default=60,
+        metavar='S',
+        help='time limit for the rounds of a batch size, in seconds; default: 60',
+    )
+    parser.add_argument('--threads', type=int, metavar='N', help="number of CPU threads; default: PyTorch's default")
+    add_out_option(
+        parser, 'write the chosen settings to FILE (.py), a config for --config of predict, report and calibrate'
+    )
     add_image_options(parser, batch_size=False, on_unreadable=False)
 
 
@@ -71,7 +91,11 @@ def run(args: Namespace) -> int:
     if args.out and (is_artifact or args.data is None):
         raise ValueError(
             'benchmark: --out writes settings for `hybridcls predict`, which runs checkpoints: '
-            + ('an artifact has none. Leave --out away.' if is_artifact else 'to judge their loss, add --data DATA.')
+            + (
+                'leave --out out for an exported model.'
+                if is_artifact
+                else 'add --data DATA to measure the loss of accuracy.'
+            )
         )
     if args.threads is not None and args.threads < 1:
         raise ValueError(f'benchmark: expected --threads of 1 or more, got {args.threads}.')
@@ -113,7 +137,7 @@ def run(args: Namespace) -> int:
         if found.chosen is not None:
             tell(f'Chosen: {found.chosen}.' + (f' {_command(args)}' if args.out else ''))
     if args.out and found.chosen is None:
-        tell('benchmark: no setting is known to lose so little; --out was not written.', sys.stderr)
+        tell('benchmark: no setting is known to stay within --max-loss; --out was not written.', sys.stderr)
         return 1
     return 0
 

@@ -1,9 +1,9 @@
-"""Calibrate a trained model on held-out images: true probabilities, and answers that are seldom wrong.
+"""Calibrate the probabilities of a trained model on held-out images, and find thresholds with a guaranteed error rate.
 
-What is found is saved beside the checkpoint, where `predict` and `test` find it. Of an index of `hybridcls embed`, with
---sets, it is the similarity from which on an image may be a match; it is saved in the index, where `search` finds it.
-The exit code is 1 if there are too few images for a threshold that was asked for: it says how many are missing, and the
-rest is saved.
+The result is saved beside the checkpoint, and `predict` and `test` apply it from then on. For an index of `hybridcls
+embed`, --sets finds the similarity at and above which an image may be a match, and saves it in the index for `search`.
+The exit code is 1 if there are too few images for a requested threshold: the command then prints how many are missing,
+and saves the rest.
 """
 
 import os
@@ -20,7 +20,7 @@ from .out_file import add_out_option, check_out
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'calibrate probabilities on held-out images; a threshold for a stated error; sets of classes or matches'
+HELP = 'calibrate the probabilities of a trained model, and find thresholds with a guaranteed error rate'
 _INDEXES = ('.npz', '.parquet')
 _SCALES = ('temperature', 'vector', 'isotonic', 'none')
 
@@ -29,53 +29,62 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
         'checkpoint',
-        help='checkpoint file, or work dir: its best checkpoint, else its last. Or an index (.npz, .parquet)',
+        help='checkpoint file, or work dir: its best checkpoint, or the last one if there is no best. Or an index '
+        '(.npz, .parquet)',
     )
     parser.add_argument(
         '--data',
         required=True,
         metavar='FOLDER',
-        help='held-out images in class folders, or a table (path,label). Of a folder with train and val, val is taken. '
-        'For an index: queries of `hybridcls embed`, with labels',
+        help='held-out images: one folder for each class, or a table with the columns path and label. If FOLDER has '
+        'train and val, val is used. For an index: labelled queries, written by `hybridcls embed`',
     )
     parser.add_argument(
         '--scale',
         choices=_SCALES,
-        help='one number; two numbers a class; a step function a class; or none. Default: temperature',
+        help='how to scale the scores: temperature (one number), vector (two numbers for each class), isotonic (a '
+        'step function for each class), or none; default: temperature',
     )
     parser.add_argument(
         '--risk',
         type=float,
         metavar='R',
-        help="answer 'unknown' below a threshold, so that at most this share of the other answers is wrong (0.05)",
+        help="answer 'unknown' below a threshold, so that at most the share R of the other answers is wrong, such as "
+        '0.05',
     )
     parser.add_argument(
-        '--confidence', type=float, metavar='C', help='that R (and RATE) is not exceeded; default: 0.95'
+        '--confidence',
+        type=float,
+        metavar='C',
+        help='probability with which R (and RATE) is not exceeded; default: 0.95',
     )
     parser.add_argument(
         '--sets',
         type=float,
         metavar='ALPHA',
-        help='also give sets of classes, which hold the right one with probability 1 - ALPHA; for an index, of matches',
+        help='also give sets of classes (for an index: of matches) that contain the right one with a probability of '
+        'at least 1 - ALPHA',
     )
     parser.add_argument(
         '--skip-sure',
         type=float,
         metavar='RATE',
-        help='of a model of two streams: find out for which images one of them can be left out, so that of all images '
-        'at most this share gets another class (0.01); for `predict --skip-sure`',
+        help='for models of two streams and `predict --skip-sure`: find out for which images one stream can be '
+        'skipped, so that at most the share RATE of all images gets another class, such as 0.01',
     )
     parser.add_argument(
-        '--skip-stream', choices=('cnn', 'vit'), help='the stream to leave out; default: the one that saves more'
+        '--skip-stream', choices=('cnn', 'vit'), help='the stream to skip; default: the one that saves more time'
     )
     parser.add_argument(
         '--pool',
         choices=('none', 'max', 'mean', 'prototype', 'quality'),
         default='none',
-        help='for an index: as in `hybridcls search`',
+        help='for an index: how to compare a query with a class, as in `hybridcls search`; default: none',
     )
     add_out_option(parser, 'write to FILE (.json); default: CHECKPOINT.calibration.json, beside the checkpoint')
-    parser.add_argument('--seed', type=int, default=0, help='of the division of the images (--risk, --sets)')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the random division of the images (--risk, --sets)'
+    )
     add_image_options(parser)
 
 
@@ -102,10 +111,10 @@ def _check(args: Namespace, is_index: bool) -> None:
             check_number('calibrate', option, getattr(args, name), 0, 1, low_open=True, high_open=True)
     if args.confidence is not None and args.risk is None and args.skip_sure is None:
         raise ValueError(
-            'calibrate: --confidence is that of --risk R or --skip-sure RATE. Add one, or leave --confidence out.'
+            'calibrate: --confidence needs --risk R or --skip-sure RATE. Add one of them, or leave --confidence out.'
         )
     if args.skip_stream is not None and args.skip_sure is None:
-        raise ValueError('calibrate: --skip-stream is that of --skip-sure RATE. Add it, or leave --skip-stream out.')
+        raise ValueError('calibrate: --skip-stream needs --skip-sure RATE. Add it, or leave --skip-stream out.')
     check_out('calibrate', args.out, args.force, ('.json',))
     if not is_index:
         if args.pool != 'none':
@@ -119,7 +128,7 @@ def _check(args: Namespace, is_index: bool) -> None:
     if given or args.sets is None:
         raise ValueError(
             f'calibrate: expected --sets ALPHA alone for the index {args.checkpoint}, got '
-            f'{", ".join(given) or "no --sets"}. Sets of matches are all that an index has.'
+            f'{", ".join(given) or "no --sets"}. An index has no other calibration.'
         )
     check_file('calibrate', 'file of queries', args.data, 'Type: hybridcls embed CHECKPOINT IMAGES --out FILE.npz')
 
@@ -154,14 +163,15 @@ def _calibrate_index(args: Namespace) -> dict[str, Any]:
     index = EmbeddingIndex(args.checkpoint, 'calibrate')
     if index.about.get('threshold') is not None and not args.force:
         raise FileExistsError(
-            f'calibrate: {args.checkpoint} has a threshold, {index.about["threshold"]:g}. Add --force to replace it.'
+            f'calibrate: {args.checkpoint} already has the threshold {index.about["threshold"]:g}. Add --force to '
+            'replace it.'
         )
     found = calibrate_matches(index, EmbeddingIndex(args.data, 'calibrate'), args.sets, args.pool)
     missing = []
     if found.threshold is None:
         missing.append(
-            f'Sets of matches that lack the right one with at most {args.sets:.3g} need {found.missing} more queries '
-            f'with a match in {args.checkpoint}; there are {found.queries}.'
+            f'Sets of matches that lack the right one with a probability of at most {args.sets:.3g} need '
+            f'{found.missing} more queries with a match in {args.checkpoint}; there are {found.queries}.'
         )
         tell(missing[0], sys.stderr)
     else:
@@ -171,7 +181,8 @@ def _calibrate_index(args: Namespace) -> dict[str, Any]:
             f'no match'
         )  # fmt: skip
         tell(
-            f'Matches have a similarity of {found.threshold:.4f} or more: they hold the right one with '
-            f'{1 - found.alpha:.3g}; from {counted(found.queries, "query", "queries")}{without} -> {args.checkpoint}'
+            f'Matches are images with a similarity of {found.threshold:.4f} or more. They include the right one with '
+            f'a probability of {1 - found.alpha:.3g}; calibrated on '
+            f'{counted(found.queries, "query", "queries")}{without} -> {args.checkpoint}'
         )
     return dict(index=args.checkpoint, data=args.data, **found._asdict() | dict(missing=missing))

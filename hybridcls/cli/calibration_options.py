@@ -1,4 +1,4 @@
-"""``--calibration``, ``--no-calibration``, ``--skip-sure``: which calibration a test or an answer takes, and how."""
+"""``--calibration``, ``--no-calibration``, ``--skip-sure``: choose the calibration of a test or a prediction."""
 
 from argparse import ArgumentParser
 
@@ -11,10 +11,14 @@ def add_calibration_options(parser: ArgumentParser) -> None:
     group.add_argument(
         '--calibration',
         metavar='FILE',
-        help='file of `hybridcls calibrate`; default: that beside the checkpoint',
+        help='calibration file of `hybridcls calibrate`; default: the one beside the checkpoint, if any',
     )
     group.add_argument(
-        '--no-calibration', dest='calibration', action='store_false', default=None, help="the model's own probabilities"
+        '--no-calibration',
+        dest='calibration',
+        action='store_false',
+        default=None,
+        help="ignore the calibration file, and use the model's own probabilities",
     )
 
 
@@ -23,6 +27,6 @@ def add_skip_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--skip-sure',
         action='store_true',
-        help='of a model of two streams: leave one out for images whose answer is sure without it, as the calibration '
-        'says (`hybridcls calibrate --skip-sure RATE`)',
+        help='for models of two streams: do not compute one stream for images whose answer is sure without it. Needs '
+        'a calibration by `hybridcls calibrate --skip-sure RATE`',
     )

@@ -1,6 +1,7 @@
-"""Open a page in the browser that asks a trained model: drop an image, and see what it is and why.
+"""Try a trained model in the browser: drop an image, and see the answer and the reasons for it.
 
-The page works offline, and other machines cannot reach it unless --host says so. Needs the extra `demo` (gradio).
+The command serves a page on this machine that works offline. Other machines cannot reach it, unless you set --host. It
+needs the extra `demo` (gradio).
 """
 
 import os
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'open a page in the browser that asks a trained model about images'
+HELP = 'try a trained model in the browser: drop an image, see the answer'
 _PORT, _PORTS_TRIED = 7860, 50
 _LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 
@@ -35,25 +36,34 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         'checkpoint',
         metavar='MODEL',
-        help='artifact of `hybridcls export`; or a checkpoint, or work dir: its best checkpoint, else its last',
-    )
-    parser.add_argument('--index', metavar='FILE', help='index of `hybridcls embed`: also show the most similar images')
-    parser.add_argument('--top-k', type=int, default=5, metavar='K', help='how many classes are shown; default: 5')
-    parser.add_argument('--neighbours', type=int, default=6, metavar='K', help='how many of the index; default: 6')
-    parser.add_argument(
-        '--host', default='127.0.0.1', help='address to listen at; default: 127.0.0.1, which only this machine reaches'
+        help='checkpoint file; work dir: its best checkpoint, or the last one if there is no best; or folder of an '
+        'exported model (`hybridcls export`)',
     )
     parser.add_argument(
-        '--port', type=int, help=f'port to listen at; 0: any. Default: {_PORT}, or the next that is free'
+        '--index', metavar='FILE', help='also show the most similar images of this index (`hybridcls embed`)'
     )
-    parser.add_argument('--max-mb', type=float, default=20, metavar='MB', help='the largest file it takes; default: 20')
-    parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
+    parser.add_argument('--top-k', type=int, default=5, metavar='K', help='number of classes to show; default: 5')
+    parser.add_argument(
+        '--neighbours', type=int, default=6, metavar='K', help='number of similar images to show; default: 6'
+    )
+    parser.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='address to listen on; default: 127.0.0.1, which only this machine can reach',
+    )
+    parser.add_argument(
+        '--port', type=int, help=f'port to listen on, or 0 for any free port; default: {_PORT}, or the next free one'
+    )
+    parser.add_argument(
+        '--max-mb', type=float, default=20, metavar='MB', help='largest file that the page accepts, in MB; default: 20'
+    )
+    parser.add_argument('--config', help='config of the model, for a checkpoint without one (bare weights)')
     add_calibration_options(parser)
     add_device_option(parser)
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='run the code in the checkpoint, if it contains some: it may run any command with your rights',
+        help='allow the checkpoint to run the code that it contains; it may run any command with your rights',
     )
 
 
@@ -106,10 +116,10 @@ def _listen(host: str, port: int | None) -> socket.socket:
             reasons = str(error.strerror)
             continue
         if port is None and one != _PORT:
-            tell(f'Port {_PORT} is taken; listening at {one}.', sys.stderr)
+            tell(f'Port {_PORT} is in use; listening on {one}.', sys.stderr)
         return listener
     what = f'port {port}' if port is not None else f'a port of {_PORT} to {_PORT + _PORTS_TRIED - 1}'
-    raise OSError(f'demo: {what} of {host} cannot be had ({reasons}). Choose another with --port (0: any).')
+    raise OSError(f'demo: cannot listen on {what} of {host} ({reasons}). Choose another with --port (0: any).')
 
 
 def _serve(args: Namespace, listener: socket.socket) -> None:
@@ -129,8 +139,8 @@ def _serve(args: Namespace, listener: socket.socket) -> None:
     url = f'http://{name}:{port}'
     if not is_local:
         tell(
-            f'Warning: whoever reaches this machine at {args.host} can use the page: there is no password, and what is '
-            'sent is not encrypted. Without --host only this machine reaches it.',
+            f'Warning: everyone who can reach this machine at {args.host} can use the page. There is no password, and '
+            'nothing is encrypted. Without --host, only this machine can reach the page.',
             sys.stderr,
         )
     if args.json:
@@ -146,7 +156,7 @@ def _opened(args: Namespace) -> 'AskedModel':
     if is_artifact(folder):
         given = [f'--{name}' for name in ('config', 'calibration') if getattr(args, name) is not None]
         if given:
-            raise ValueError(f'demo: {" and ".join(given)}: an artifact has its own. Leave it out.')
+            raise ValueError(f'demo: {" and ".join(given)}: an exported model has its own. Leave it out.')
         return Artifact(folder, args.trust_checkpoint)
     from .image_options import open_model
 

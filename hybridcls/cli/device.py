@@ -1,4 +1,4 @@
-"""``--device``: where the model is, for the process that trains, tests or predicts."""
+"""``--device``: choose the device of the process that trains, tests or predicts."""
 
 import os
 import re
@@ -15,7 +15,7 @@ def add_device_option(parser: ArgumentParser) -> None:
         type=_device,
         default='auto',
         metavar='auto|cpu|cuda:N|mps',
-        help='where the model is; auto (the default) takes a GPU if there is one',
+        help='device that computes; default: auto, a GPU if there is one, else the CPU',
     )
 
 

@@ -1,5 +1,4 @@
-"""Look before you train: what is wrong with the machine, the data or the config, each in one sentence with the key to
-change.
+"""Check the machine, the images and the config before a training. Each finding names the key to change.
 
 With a config: its data, its keys, and one step of the training, in a temporary folder. With --data alone: the images.
 The exit code is 1 if there is a problem (with --strict: or a warning); notes are numbers to know.
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'look before you train: what is wrong with the machine, the data or the config'
+HELP = 'check the machine, the images and the config before a training'
 _WIDTH = 100
 
 
@@ -31,22 +30,29 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         'config',
         nargs='?',
-        help='config: a path, hybridcls::NAME, or the NAME of a shipped one; without it --data FOLDER',
+        help='path of a config, or NAME or hybridcls::NAME of a shipped one; leave it out to check only the images of '
+        '--data',
     )
-    parser.add_argument('--strict', action='store_true', help='exit with 1 for warnings, too')
+    parser.add_argument('--strict', action='store_true', help='exit with 1 also if there are only warnings')
     parser.add_argument(
-        '--lr', dest='find_rate', action='store_true', help='look for a learning rate, by up to 100 steps'
+        '--lr', dest='find_rate', action='store_true', help='suggest a learning rate, by a test of up to 100 steps'
     )
-    parser.add_argument('--no-trial', action='store_true', help='do not build the model: no step, no memory, no speed')
+    parser.add_argument(
+        '--no-trial',
+        action='store_true',
+        help='do not build the model: skip the training step and the measurements of memory and speed',
+    )
     parser.add_argument(
         '--images',
         type=int,
         default=10_000,
         metavar='N',
-        help='look at so many image files, of more at a sample; default: 10000',
+        help='check at most N image files, a sample if there are more; default: 10000',
     )
-    parser.add_argument('--work-dir', help='that of the training, if it has one: a split of images in it is used')
-    add_out_option(parser, 'write a contact sheet (.png): training images as the model sees them, with their labels')
+    parser.add_argument('--work-dir', help='work dir of the training, if it exists; its split.csv is then used')
+    add_out_option(
+        parser, 'write a contact sheet (.png) to FILE: training images as the model sees them, with their labels'
+    )
     from .shared_options import SHARED_OPTIONS
 
     add_shared_options(parser, [name for name in SHARED_OPTIONS if name not in ('lr', 'folds')])
@@ -85,13 +91,15 @@ def run(args: Namespace) -> int:
 def _check(args: Namespace) -> None:
     """Find what can be found wrong without the imports that take seconds."""
     if args.config is None and args.shared_data is None:
-        raise ValueError('doctor: expected a config, or --data FOLDER for the images alone, got neither.')
+        raise ValueError('doctor: expected a config, or --data FOLDER to check only the images, got neither.')
     if args.config is None and (args.find_rate or args.out):
         raise ValueError(
             f'doctor: {"--lr" if args.find_rate else "--out"} needs a config: doctor CONFIG --data FOLDER.'
         )
     if args.no_trial and (args.find_rate or args.out):
-        raise ValueError(f'doctor: {"--lr" if args.find_rate else "--out"} needs the trial. Drop --no-trial.')
+        raise ValueError(
+            f'doctor: {"--lr" if args.find_rate else "--out"} needs the training step. Leave --no-trial out.'
+        )
     if args.images < 1:
         raise ValueError(f'doctor: expected --images of 1 or more, got {args.images}.')
     if args.config is not None:
@@ -103,7 +111,7 @@ def _check(args: Namespace) -> None:
 def _examine(args: Namespace) -> 'Examination':
     from hybridcls.apis.doctor import Wishes, examine, examine_data
 
-    tell('Looking ...', sys.stderr)
+    tell('Checking ...', sys.stderr)
     wishes = Wishes(args.images, not args.no_trial, args.find_rate, bool(args.out))
     if args.config is None:
         return examine_data(args.shared_data, wishes, args.shared_img_size)

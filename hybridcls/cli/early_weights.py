@@ -1,4 +1,4 @@
-"""Pretrained weights that are neither here nor to be had are told before the imports that take seconds."""
+"""Check for missing pretrained weights before the imports that take seconds."""
 
 import os
 from argparse import Namespace

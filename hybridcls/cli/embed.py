@@ -1,6 +1,7 @@
-"""Write the embeddings of images to a file that ``hybridcls search`` searches: an index, which knows its model.
+"""Write the embeddings of images to an index file, for `hybridcls search`.
 
-The exit code is 0 if every image has an embedding, 1 if some could not be read (they are listed), 2 if none could.
+The index also stores which model made it. The exit code is 0 if every image has an embedding, 1 if some images could
+not be read (they are listed), and 2 if none could be read.
 """
 
 import base64
@@ -30,25 +31,27 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'write the embeddings of images to an index, for search'
+HELP = 'write the embeddings of images to an index file, for `search`'
 _FORMATS = ('.npz', '.parquet')
 _ROWS_AT_ONCE = 8192
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('checkpoint', help='checkpoint file, or work dir: its best checkpoint, else its last')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file, or work dir: its best checkpoint, or the last one if there is no best'
+    )
     parser.add_argument(
         'images',
         nargs='+',
-        help="images, folders (all images below), patterns ('photos/**/*.jpg'), tables (.csv, .tsv) with a column "
-        'path. The first folder below a given one, or a column label, is the label of an image',
+        help="images, folders (all images below them), patterns ('photos/**/*.jpg'), or tables (.csv, .tsv) with a "
+        'column path. The label of an image is the name of its first folder below the given one, or the column label',
     )
-    add_out_option(parser, 'the index: .npz, or .parquet; columns path, label, norm, vector')
+    add_out_option(parser, 'index to write (.npz or .parquet), with the columns path, label, norm and vector')
     parser.add_argument(
-        '--append', action='store_true', help='add to the index FILE the images that it does not have, by path'
+        '--append', action='store_true', help='add the images whose paths are not in the index FILE yet'
     )
-    parser.add_argument('--resume', action='store_true', help='go on with an interrupted run of the same command')
+    parser.add_argument('--resume', action='store_true', help='continue an interrupted run of the same command')
     add_image_options(parser)
 
 
@@ -60,7 +63,7 @@ def run(args: Namespace) -> int:
     check_model('embed', args)
     check_out('embed', args.out, args.force or args.append, _FORMATS)
     if args.append:
-        check_file('embed', 'index', args.out, 'Leave out --append to write a new one.')
+        check_file('embed', 'index', args.out, 'Leave --append out to write a new index.')
         if args.force:
             raise ValueError('embed: --append adds to an index and --force replaces it. Leave one of them out.')
     if args.out.endswith('.parquet'):
@@ -109,8 +112,8 @@ def _embed(args: Namespace) -> dict[str, Any]:
     )  # fmt: skip
     if file.progress.done:
         tell(
-            f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; going on '
-            f'from there.',
+            f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; continuing '
+            'from there.',
             sys.stderr,
         )
     answers = model(

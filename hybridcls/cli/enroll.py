@@ -1,9 +1,9 @@
-"""Add classes to an exported model from a few images each, without a training; or list them, or remove them.
+"""Add classes to an exported model from a few images each, without training; or list or remove added classes.
 
-A class is the mean of the embeddings of its images. The answers about the old classes stay what they are, but for the
-images that a new class takes: held-out images of the old classes (--data, or those of the export) say how many of
-theirs these are, and keep the share below --steal. The exit code is 1 if an image cannot be read. DIR/enroll.py does
-the same without hybridcls.
+A new class is the mean of the embeddings of its images. An image that no new class takes gets the same answer as
+before. Held-out images of the old classes (--data, or those of the export) set a threshold, so that the new classes
+take at most the share --steal of later images of the old classes. The exit code is 1 if an image cannot be read.
+DIR/enroll.py does the same without hybridcls.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -13,32 +13,41 @@ from .quick_imports import quick_imports
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'add classes to an exported model from a few images each'
+HELP = 'add classes to an exported model from a few images each, without training'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('folder', metavar='DIR', help='artifact, of hybridcls export')
+    parser.add_argument('folder', metavar='DIR', help='folder of an exported model (`hybridcls export`)')
     parser.add_argument(
-        'classes', nargs='*', metavar='NAME=IMAGES', help='a new class, and a folder, a pattern or files'
+        'classes',
+        nargs='*',
+        metavar='NAME=IMAGES',
+        help='name of a new class, and its images: a folder, a pattern, or files separated by commas',
     )
-    parser.add_argument('--data', metavar='FOLDER', help='held-out images of the old classes, in a folder for each')
     parser.add_argument(
-        '--train', metavar='FOLDER', help='other images of them, such as those of the training, for better class means'
+        '--data',
+        metavar='FOLDER',
+        help='held-out images of the old classes, one folder for each class; default: the images of `export --data`',
+    )
+    parser.add_argument(
+        '--train',
+        metavar='FOLDER',
+        help='other images of the old classes, such as the training images, for more accurate means',
     )
     parser.add_argument(
         '--steal',
         type=float,
         metavar='SHARE',
-        help='of later images of the old classes that all new ones may take; default: 0.02',
+        help='share of later images of the old classes that all new classes together may take; default: 0.02',
     )
-    parser.add_argument('--force', action='store_true', help='enroll a class again that is enrolled')
-    parser.add_argument('--remove', nargs='+', metavar='NAME', help='take enrolled classes out again')
-    parser.add_argument('--list', action='store_true', help='show the enrolled classes')
+    parser.add_argument('--force', action='store_true', help='replace a class that is already enrolled')
+    parser.add_argument('--remove', nargs='+', metavar='NAME', help='remove these enrolled classes')
+    parser.add_argument('--list', action='store_true', help='list the enrolled classes')
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='run the code in the artifact, if it contains some: it may run any command with your rights',
+        help='allow the artifact to run the code that it contains; it may run any command with your rights',
     )
 
 

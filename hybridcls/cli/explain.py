@@ -1,6 +1,6 @@
 """Print the final config: each value, where it comes from, and which class reads it.
 
-This builds nothing, and needs no data, weights or GPU. The exit code is 1 if the config sets a key that nothing reads.
+Nothing is built, so this needs no data, weights or GPU. The exit code is 1 if the config sets a key that nothing reads.
 """
 
 import os
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'Report', 'add_arguments', 'final_config', 'reports_of', 'run', 'text_of']
 
-HELP = 'print the final config: each value, where it comes from and which class reads it'
+HELP = 'print the final config: each value, where it comes from, and which class reads it'
 _WIDTH = 120
 _MARKS = {'unread': '!', 'unknown': '?'}
 
@@ -49,17 +49,22 @@ class Report:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('config', help='config: path, hybridcls::NAME, or NAME of a shipped one: digits/ce_hybrid')
     parser.add_argument(
-        'key', nargs='?', help='only this key and the keys below it: model.head; of a chain: supcon.model.head'
+        'config', help='path of a config, or NAME or hybridcls::NAME of a shipped one, such as digits/ce_hybrid'
+    )
+    parser.add_argument(
+        'key',
+        nargs='?',
+        help='print only this key and the keys below it, such as model.head; in a chain, with the phase: '
+        'supcon.model.head',
     )
     add_shared_options(parser)
     add_training_options(parser)
     parser.add_argument(
         '--build',
         action='store_true',
-        help='also build model, data sets, hooks, metrics and optimizer, as far as possible here, to find the readers '
-        'of keys without a signature',
+        help='also build the model, data sets, hooks, metrics and optimizer, as far as this machine can, to find the '
+        'readers of keys that no signature names',
     )
 
 
@@ -97,7 +102,7 @@ def _complete(cfg: 'Config', args: Namespace) -> str:
 
     missing = [key for key in TRAINING_KEYS if cfg.get(key) is None]
     if missing:
-        return f'Not completed for training: it has no {", ".join(missing)}.'
+        return f'This config has no {", ".join(missing)}: it is shown as written, not completed for a training.'
     complete(cfg, training_options(args))
     return ''
 
@@ -125,7 +130,7 @@ def reports_of(args: Namespace) -> list[Report]:
         note = _complete(of_phase, args)
         reports.append(_report(phase.name, of_phase, args, note, InChain(cfg, phase.number - 1)))
         if phase.load is not None:
-            reports[-1].notes.append(f'It starts from load={phase.load!r} instead of load_from.')
+            reports[-1].notes.append(f'This phase starts from load={phase.load!r} instead of load_from.')
     return reports
 
 

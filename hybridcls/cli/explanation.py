@@ -195,7 +195,7 @@ def _of_variable(cfg: Config, path: Path) -> tuple[str, str]:
     """Describe the use of a top-level key that no class reads."""
     known, key = provenance_of(cfg), path[0]
     if key in SHARED_KEYS and cfg[key] is None:
-        return 'left open: chosen by the data or the model', VARIABLE
+        return 'open: the data or the model decides', VARIABLE
     filled = [change.path for change in known.changes if change.by == (key,)]
     if filled:
         return f'fills {_and_more(filled)}', VARIABLE

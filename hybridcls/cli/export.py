@@ -1,9 +1,9 @@
-"""Export a trained model to a folder that predicts without hybridcls and without torch.
+"""Export a trained model to a folder that predicts without hybridcls and torch.
 
-The network starts from uint8 RGB images of its size; normalization is inside. What surrounds it (how images are read
-and resized, classes, calibration, where it comes from) is in model.json, and runtime.py beside it predicts with numpy,
-Pillow and onnxruntime alone. What was written is compared with a test of the checkpoint; if it differs, nothing is left
-there.
+The exported network takes uint8 RGB images of its size, and normalizes them itself. model.json describes the rest: how
+to read and resize images, the classes, the calibration, the origin of the model. runtime.py predicts with numpy, Pillow
+and onnxruntime alone. The command compares the answers of the exported model with those of the checkpoint, and writes
+nothing if they differ.
 """
 
 import os
@@ -31,55 +31,61 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
         'checkpoint',
-        help='checkpoint file, or work dir: its best checkpoint, else its last. Also a folder of saved LoRA adapters, '
-        'or the config of an EnsembleClassifier',
+        help='checkpoint file, or work dir: its best checkpoint, or the last one if there is no best. Also: a folder '
+        'of saved LoRA adapters, or the config of an EnsembleClassifier',
     )
-    parser.add_argument('--out', required=True, metavar='DIR', help='the folder to write')
-    parser.add_argument('--force', action='store_true', help='replace DIR if it is an artifact')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
+    parser.add_argument('--force', action='store_true', help='overwrite DIR if it is an exported model')
     parser.add_argument(
         '--format',
         choices=('onnx', 'torch_export', 'openvino'),
         default='onnx',
-        help='torch_export needs torch where it runs, openvino OpenVINO; default: onnx',
+        help='format of the network; torch_export needs torch to run, openvino needs OpenVINO; default: onnx',
     )
     parser.add_argument(
         '--dtype',
         choices=('float32', 'float16', 'int8'),
         default='float32',
-        help='float16 halves the file, int8 (of onnx) quarters it and is measured on --data; default: float32',
+        help='precision of the weights: float16 halves the file; int8 (only onnx) quarters it, and needs --data; '
+        'default: float32',
     )
     parser.add_argument(
-        '--token-merging', choices=('keep', 'remove'), help='of a model that merges tokens; default: as in a test'
+        '--token-merging',
+        choices=('keep', 'remove'),
+        help='keep or remove the token merging of the model; default: as in a test',
     )
     parser.add_argument(
         '--weights',
         choices=('test', 'ema', 'raw', 'slow', 'fast'),
         default='test',
-        help='of a checkpoint with two sets: the EMA weights or the raw ones, the slow ones of Lookahead or the fast '
-        'ones; default: those that a test takes (ema, slow)',
+        help='for a checkpoint with two sets of weights: ema or raw, or slow or fast of Lookahead; default: test, the '
+        'set that a test uses (ema, slow)',
     )
     parser.add_argument(
-        '--golden', metavar='FOLDER', help='your own images to compare with, in place of the 16 generated ones'
+        '--golden', metavar='FOLDER', help='images to compare the answers on; default: 16 generated images'
     )
     parser.add_argument(
         '--data',
         metavar='FOLDER',
-        help='held-out images (class folders, a folder, a table): the alarm of the artifact compares later images with '
-        'them. Of a folder with train and val, val is taken',
+        help='held-out images (class folders, a folder, or a table), which the drift alarm of the artifact compares '
+        'later images with. If FOLDER has train and val, val is used',
     )
     parser.add_argument(
         '--max-loss',
         type=float,
         metavar='POINTS',
-        help='what int8 may lose on a part of the held-out images, in points of accuracy, coverage and ECE; default: 1',
+        help='largest loss of int8 on a part of the held-out images, in percentage points of accuracy, coverage and '
+        'ECE; default: 1',
     )
     add_calibration_options(parser)
-    parser.add_argument('--tta', action='store_true', help='refused: an exported model sees one view of an image')
-    parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
+    parser.add_argument(
+        '--tta', action='store_true', help='not supported: an exported model sees one view of each image'
+    )
+    parser.add_argument('--config', help='config of the model, for a checkpoint without one (bare weights)')
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='run the code in the checkpoint, if it contains some: it may run any command with your rights',
+        help='allow the checkpoint to run the code that it contains; it may run any command with your rights',
     )
 
 
@@ -89,8 +95,8 @@ def run(args: Namespace) -> int:
     check_model('export', args)
     if args.tta:
         raise ValueError(
-            'export: --tta averages several views of an image, which a pipeline makes, and an exported model sees one. '
-            'Leave it out; whoever runs the model can show it several views.'
+            'export: --tta averages several views of an image, but an exported model sees one. Leave it out; your '
+            'code can give the model several views and average its answers.'
         )
     if args.data is not None and not os.path.exists(os.path.expanduser(args.data)):
         raise FileNotFoundError(f'export: --data {args.data!r} does not exist.{near_files(args.data)}')

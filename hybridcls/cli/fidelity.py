@@ -1,7 +1,7 @@
-"""Compare losses, margins, stages, adapters and metrics with the numbers of their papers' codes, on this machine.
+"""Compare losses, heads, optimizers, adapters and metrics with the official code of their papers.
 
-NAMES are cases, parts, kinds (margin, head, loss, module, adapter, stage, optimizer, metric, function), or parts of
-names. A deviation is the largest difference in units of the number. The exit code is 1 if one is larger than allowed.
+Everything runs on this machine, and is compared with stored outputs of the official code. A deviation is the largest
+difference, relative to the size of the number. The exit code is 1 if a deviation is larger than allowed.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -16,15 +16,23 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = "compare the parts with the numbers of their papers' codes, on this machine"
+HELP = 'compare losses, heads and optimizers with the official code of their papers'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('names', nargs='*', metavar='NAMES', help='what to compare; default: all')
-    parser.add_argument('--list', action='store_true', help='show the cases and what deviates on purpose, run none')
     parser.add_argument(
-        '--dtype', choices=('float64', 'float32'), default='float64', help='precision of the parts; default: float64'
+        'names',
+        nargs='*',
+        metavar='NAMES',
+        help='names of cases, classes or functions, or parts of them; or kinds: margin, head, loss, module, adapter, '
+        'stage, optimizer, metric, function; default: all',
+    )
+    parser.add_argument(
+        '--list', action='store_true', help='list the cases and the intended deviations, without running them'
+    )
+    parser.add_argument(
+        '--dtype', choices=('float64', 'float32'), default='float64', help='precision to compute in; default: float64'
     )
     add_device_option(parser)
 

@@ -1,4 +1,4 @@
-"""A config is named by its path, as ``package::path``, or as one of those that hybridcls ships: ``finetune/full``."""
+"""Find a config by its path, as ``package::path``, or by the name of a shipped one, such as ``finetune/full``."""
 
 import os
 from pathlib import Path
@@ -40,8 +40,8 @@ def find_config(caller: str, name: str) -> str:
         return str(found)
     if os.path.isdir(name):
         raise FileNotFoundError(
-            f'{caller}: config={name!r} is a folder, not a config.{near_files(name)} `hybridcls list recipes` names '
-            'those that are shipped; a folder of images is --data FOLDER.'
+            f'{caller}: config={name!r} is a folder, not a config.{near_files(name)} `hybridcls list recipes` lists '
+            'the shipped configs; a folder of images is given by --data FOLDER.'
         )
     stems = {Path(one).name: one for one in reversed(shipped)}
     stem = Path(inside).name.removesuffix('.py')
@@ -52,6 +52,6 @@ def find_config(caller: str, name: str) -> str:
         near = '' if colons else near_files(name)
     looked = '' if colons else f' (looked for {os.path.abspath(name)}, and among the shipped configs)'
     raise FileNotFoundError(
-        f'{caller}: config={name!r} does not exist{looked}.{near or did_you_mean(stem, stems)} '
-        '`hybridcls list recipes` names the shipped ones.'
+        f'{caller}: config={name!r} does not exist{looked}.{near or did_you_mean(stem, stems)} `hybridcls list '
+        'recipes` lists the shipped configs.'
     )

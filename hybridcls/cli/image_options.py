@@ -1,4 +1,4 @@
-"""The options of commands that run a trained model over images, and how these begin."""
+"""The options and first steps of commands that run a trained model on images."""
 
 import os
 import sys
@@ -31,27 +31,39 @@ def add_image_options(parser: ArgumentParser, batch_size: bool = True, on_unread
     """
     parser.add_argument(
         '--config',
-        help='config instead of that in the checkpoint: where it holds none (bare weights), names parts of your own '
-        'code, or as `hybridcls benchmark --out` wrote it',
+        help='config instead of the one in the checkpoint: for bare weights, for parts of your own code, or as '
+        '`hybridcls benchmark --out` wrote it',
     )
     if batch_size:
-        parser.add_argument('--batch-size', type=_positive, metavar='N', help='images at once; default: as in a test')
+        parser.add_argument(
+            '--batch-size',
+            type=_positive,
+            metavar='N',
+            help='number of images in a batch; default: the batch size of the test',
+        )
     parser.add_argument(
-        '--workers', type=int, metavar='N', help='threads that read images ahead; default: one a processor, at most 8'
+        '--workers',
+        type=int,
+        metavar='N',
+        help='threads that read images ahead; default: the number of processors, at most 8',
     )
     if on_unreadable:
         parser.add_argument(
             '--on-unreadable',
             choices=['skip', 'error'],
             default='skip',
-            help='an image that cannot be read is listed and skipped (the default), or ends the run',
+            help='what to do with an image that cannot be read: list and skip it, or end the run; default: skip',
         )
-    parser.add_argument('--amp', action='store_true', help='mixed precision, as in test; default: as the config says')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='use mixed precision, as `test --amp` does; default: the precision of the config',
+    )
     add_device_option(parser)
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='run the code in the checkpoint, if it contains some: it may run any command with your rights',
+        help='allow the checkpoint to run the code that it contains; it may run any command with your rights',
     )
 
 

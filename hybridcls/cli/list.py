@@ -1,6 +1,6 @@
-"""List what there is: the recipes that are shipped, timm's models, the registered parts by kind.
+"""List the shipped recipes, the models of timm, or the registered parts (heads, losses, hooks, ...).
 
-A PATTERN with * or ? is for whole names, any other text for a part of them. The exit code is 1 if nothing matches.
+The exit code is 1 if nothing matches.
 """
 
 import ast
@@ -18,14 +18,21 @@ from .json_output import print_json, stdout_for_json
 
 __all__ = ['HELP', 'add_arguments', 'models', 'parts', 'recipes', 'run']
 
-HELP = 'list recipes, timm models, or registered parts'
+HELP = 'list the shipped recipes, the models of timm, or the registered parts'
 _WIDTH = 120
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('kind', nargs='?', choices=list(_KINDS), default='recipes', help='default: recipes')
-    parser.add_argument('pattern', nargs='?', help="'*vit*tiny*', 'convnext'; of parts also a kind: heads")
+    parser.add_argument(
+        'kind', nargs='?', choices=list(_KINDS), default='recipes', help='what to list; default: recipes'
+    )
+    parser.add_argument(
+        'pattern',
+        nargs='?',
+        help="list only names that match: '*vit*tiny*' is compared with whole names, 'convnext' with parts of them. "
+        'For parts, also a kind, such as heads',
+    )
 
 
 def run(args: Namespace) -> int:

@@ -71,9 +71,7 @@ SUBCOMMANDS = {
 
 def parse_args(arguments: Optional[Sequence[str]] = None) -> Namespace:
     """Read the command line."""
-    parser = ArgumentParser(
-        prog='hybridcls', description='Train, test and ask image classifiers, inspect and rewrite configs.'
-    )
+    parser = ArgumentParser(prog='hybridcls', description='Train, test and use image classifiers and embedding models.')
     parser.add_argument('--version', action='version', version=f'hybridcls {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, command in SUBCOMMANDS.items():
@@ -84,8 +82,10 @@ def parse_args(arguments: Optional[Sequence[str]] = None) -> Namespace:
 
 
 def _add_common(parser: ArgumentParser) -> None:
-    parser.add_argument('--json', action='store_true', help='one JSON object on stdout; everything else on stderr')
-    parser.add_argument('--traceback', action='store_true', help='show where an error was raised')
+    parser.add_argument(
+        '--json', action='store_true', help='print one JSON object to stdout, and everything else to stderr'
+    )
+    parser.add_argument('--traceback', action='store_true', help='show the Python traceback of an error')
 
 
 def main() -> None:
@@ -124,7 +124,7 @@ def _run(command: Any, args: Namespace) -> None:
         codes = [2]
         if explain_error(error) is None:
             codes = [3]
-            print(f'This is a bug. The log, with this traceback: {_written(error)}', file=sys.stderr)
+            print(f'This is a bug in hybridcls. The log with this traceback: {_written(error)}', file=sys.stderr)
     sys.exit(codes[0])
 
 

@@ -1,7 +1,8 @@
-"""Rewrite the old spellings of a config, those of version 0.1, to those of today, or print what would change.
+"""Update configs of version 0.1: replace old keys, values and names, or print what would change.
 
-Comments, order and layout of the file stay. The new text is read before it is shown: it must say the same. The exit
-code is 0 if nothing is to do or all is done, 1 if there is something to rewrite and no --write, or something is left.
+Comments, order and layout of the file stay. The command checks that the new text means the same as the old one. The
+exit code is 0 if nothing is left to do, and 1 if there are changes to make and --write is not given, or if some must be
+made by hand.
 """
 
 import difflib
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'Migration', 'add_arguments', 'migration_of', 'run']
 
-HELP = 'rewrite the keys, values and names of version 0.1 in a config'
+HELP = 'update a config of version 0.1: old keys, values and names'
 
 
 @dataclass
@@ -68,9 +69,11 @@ class _Reading:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Say what the subcommand takes."""
-    parser.add_argument('config', nargs='+', help='config file')
-    parser.add_argument('--write', action='store_true', help='rewrite the files, instead of printing the changes')
-    parser.add_argument('--bases', action='store_true', help='also their own bases, outside of this package')
+    parser.add_argument('config', nargs='+', help='path of a config file')
+    parser.add_argument('--write', action='store_true', help='rewrite the files instead of printing the changes')
+    parser.add_argument(
+        '--bases', action='store_true', help='also update their base configs, except those that hybridcls ships'
+    )
 
 
 def run(args: Namespace) -> int:
@@ -106,9 +109,9 @@ def _tell(files: list[Migration], changed: list[Migration], write: bool) -> None
         for sentence in one.left:
             print(f'{one.file}: {sentence}', file=sys.stderr)
     if not changed and not any(one.left for one in files):
-        print('Nothing to do: all is written in the spellings of today.')
+        print('Nothing to do: there are no old spellings.')
     elif changed and not write:
-        print(f'{len(changed)} file{"s" * (len(changed) > 1)} to rewrite: --write does it.', file=sys.stderr)
+        print(f'{len(changed)} file{"s" * (len(changed) > 1)} to rewrite. Add --write to do it.', file=sys.stderr)
 
 
 def _write(one: Migration) -> None:
@@ -172,7 +175,7 @@ def _migrate(file: Path, reading: _Reading) -> Migration:
     for before, after in zip(reading.facts, facts, strict=True):
         if before != after:
             raise ConfigError(
-                f'migrate: {file} would say something else in the new spellings: {differing_keys(before, after)}. '
+                f'migrate: {file} would mean something else in the new spellings: {differing_keys(before, after)}. '
                 'Rewrite it by hand.'
             )
     left = [one for phase, one in again.renamed if phase >= 0 or Path(one.layer.name) == copy]
@@ -216,4 +219,4 @@ def _sentence(one: 'Renamed') -> str:
     from hybridcls.engine.config.tree import dotted
 
     new = f'{one.new_path[-1]}={one.new!r}'
-    return f'{dotted(one.path)}={one.old!r} is not written out in the file. Write {new} where it comes from.'
+    return f'{dotted(one.path)}={one.old!r} is computed, not written in the file. Write {new} where it is computed.'

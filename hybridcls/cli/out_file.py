@@ -1,4 +1,4 @@
-"""``--out FILE``: written atomically, and never over a file that is there without ``--force``."""
+"""``--out FILE``: write a file atomically, and replace an existing one only with ``--force``."""
 
 import os
 from argparse import ArgumentParser
@@ -12,7 +12,7 @@ __all__ = ['add_out_option', 'check_out', 'unfinished_out', 'write_out']
 def add_out_option(parser: ArgumentParser, help: str) -> None:
     """Add ``--out`` and ``--force``."""
     parser.add_argument('--out', metavar='FILE', help=help)
-    parser.add_argument('--force', action='store_true', help='replace FILE if it exists')
+    parser.add_argument('--force', action='store_true', help='overwrite FILE if it exists')
 
 
 def check_out(caller: str, path: Optional[str], force: bool, suffixes: Sequence[str]) -> None:
@@ -41,7 +41,7 @@ def check_out(caller: str, path: Optional[str], force: bool, suffixes: Sequence[
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise PermissionError(f'{caller}: --out {path!r} cannot be written: {folder!r} is no folder that takes files.')
+        raise PermissionError(f'{caller}: --out {path!r} cannot be written: {folder!r} is not a writable folder.')
 
 
 def write_out(content: bytes, path: str) -> None:

@@ -14,7 +14,8 @@ def add_overlay_options(parser: ArgumentParser, option: str, says: str, **settin
         nargs='+',
         default=[],
         metavar='STREAM=LAYER',
-        help='map the output of these layers (cnn=blocks.5 vit=blocks.9); default: the last features with places',
+        help='layers that the maps are computed from, such as cnn=blocks.5 vit=blocks.9; default: the last layer of '
+        'each stream that keeps positions',
     )
 
 
@@ -28,5 +29,5 @@ def chosen_layers(caller: str, args: Namespace) -> dict[str, str]:
     if not all(layers.values()):
         raise ValueError(f'{caller}: expected --overlay-layers STREAM=LAYER, got {" ".join(args.overlay_layers)}.')
     if layers and args.overlays is None:
-        raise ValueError(f'{caller}: --overlay-layers is that of --overlays. Add it, or leave --overlay-layers out.')
+        raise ValueError(f'{caller}: --overlay-layers needs --overlays. Add it, or leave --overlay-layers out.')
     return layers

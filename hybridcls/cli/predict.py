@@ -1,6 +1,7 @@
-"""Answer for images with a trained model: class, probability and, where the head has them, uncertainties.
+"""Predict the classes of images with a trained model: class, probability, and uncertainties if the head has them.
 
-The exit code is 0 if every image has an answer, 1 if some could not be read (they are listed), 2 if none could.
+The exit code is 0 if every image has an answer, 1 if some images could not be read (they are listed), and 2 if none
+could be read.
 """
 
 import sys
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'answer for images with a trained model: classes, probabilities, uncertainties'
+HELP = 'predict the classes of images with a trained model'
 _TABLES = ('.csv', '.tsv')
 
 
@@ -35,32 +36,37 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
         'checkpoint',
-        help='checkpoint file, or work dir: its best checkpoint, else its last; the config and the class names are in '
-        'it. Also a folder of saved LoRA adapters, or the config of an EnsembleClassifier',
+        help='checkpoint file, or work dir: its best checkpoint, or the last one if there is no best. The config and '
+        'the class names are read from it. Also: a folder of saved LoRA adapters, or the config of an '
+        'EnsembleClassifier',
     )
     parser.add_argument(
         'images',
         nargs='+',
-        help="images, folders (all images below), patterns ('photos/**/*.jpg'), tables (.csv, .tsv) with a column "
-        'path. Folders named as classes, or a column label, give the accuracy too',
+        help="images, folders (all images below them), patterns ('photos/**/*.jpg'), or tables (.csv, .tsv) with a "
+        'column path. The accuracy is printed if the folders are named after classes or the table has a column label',
     )
     add_calibration_options(parser)
     add_skip_option(parser)
     add_out_option(parser, 'write the answers to FILE (.csv, .jsonl, .parquet) instead of printing them')
-    parser.add_argument('--resume', action='store_true', help='go on with an interrupted run of the same command')
-    parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their answers to FOLDER')
+    parser.add_argument('--resume', action='store_true', help='continue an interrupted run of the same command')
+    parser.add_argument('--show-dir', metavar='FOLDER', help='write each image with its answer to FOLDER')
     add_overlay_options(
         parser, '--overlays', 'write class activation maps (Grad-CAM) of the images to FOLDER', metavar='FOLDER'
     )
-    parser.add_argument('--top-k', type=int, default=1, metavar='K', help='the K most probable classes; default: 1')
     parser.add_argument(
-        '--embeddings', action='store_true', help='also write the embeddings (always so without classes: SupCon)'
+        '--top-k', type=int, default=1, metavar='K', help='give the K most probable classes of each image; default: 1'
+    )
+    parser.add_argument(
+        '--embeddings',
+        action='store_true',
+        help='also write the embeddings (a model without classes, such as SupCon, always does)',
     )
     parser.add_argument(
         '--fast',
         action='store_true',
-        help='compile the model and compute in bfloat16, if the images are enough to pay for it and the machine can; '
-        'answers may differ by what bfloat16 rounds',
+        help='compile the model and compute in bfloat16, if the machine supports it and there are enough images to '
+        'make up for the compilation; answers may differ by rounding errors of bfloat16',
     )
     add_image_options(parser)
 
@@ -88,7 +94,7 @@ def _check(args: Namespace) -> None:
     check_model('predict', args)
     check_out('predict', args.out, args.force, FORMATS)
     if args.resume and not args.out:
-        raise ValueError('predict: --resume needs --out FILE, the file of the run that is to go on.')
+        raise ValueError('predict: --resume needs --out FILE, the output file of the interrupted run.')
     if str(args.out).endswith('.parquet'):
         check_installed('predict', 'pyarrow', f'--out {args.out}', 'parquet')
     check_images('predict', args.images)
@@ -123,8 +129,8 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
         )
         if file.progress.done:
             tell(
-                f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; going '
-                f'on from there.',
+                f'{counted(file.progress.done, "image", of=len(items))} {is_or_are(file.progress.done)} done; '
+                'continuing from there.',
                 sys.stderr,
             )
     answers = model(
@@ -242,7 +248,7 @@ def _report(
         written = f' -> {args.out}' if args.out else ''
         skipped = f', {len(unreadable)} cannot be read' if unreadable else ''
         unknown = f", {answers.accuracy.unanswered} of them with 'unknown'" if answers.accuracy.unanswered else ''
-        one = f', {answers.skipped} of them by one stream alone' if model.skips else ''
+        one = f', {answers.skipped} of them with one stream only' if model.skips else ''
         tell(
             f'{counted(total - len(unreadable), "image")} answered{unknown}{one}{skipped}{written} ({seconds:.1f} s)',
             sys.stderr,

@@ -1,7 +1,7 @@
-"""Pull a model that was pushed from the Hugging Face Hub or from a folder; each file is compared with its digest.
+"""Pull a model that `hybridcls push` has pushed to the Hugging Face Hub or to a folder.
 
-What is pulled is a checkpoint for every command (or an artifact, or adapters). Nothing that comes is run, and pickles
-are refused.
+The digest of each file is checked. Every command accepts the pulled folder as a checkpoint (or as an exported model, or
+as adapters). No pulled code is run, and pickles are refused.
 """
 
 import sys
@@ -19,14 +19,14 @@ HELP = 'pull a model from the Hugging Face Hub or from a folder'
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('place', help='OWNER/NAME on the Hub (hf://OWNER/NAME), or a folder that was pushed to')
-    parser.add_argument('--out', required=True, metavar='DIR', help='the folder to write')
-    parser.add_argument('--revision', metavar='R', help='branch, tag or commit on the Hub; default: its main branch')
-    parser.add_argument('--force', action='store_true', help='replace DIR, if a model was pulled into it')
+    parser.add_argument('place', help='OWNER/NAME or hf://OWNER/NAME on the Hub, or a folder with a pushed model')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder to write')
+    parser.add_argument('--revision', metavar='R', help='branch, tag or commit on the Hub; default: the main branch')
+    parser.add_argument('--force', action='store_true', help='overwrite DIR if it holds a pulled model')
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='also take files that may run code when they are read: they may run any command with your rights',
+        help='also accept files that may run code when they are read; it may run any command with your rights',
     )
 
 
@@ -41,7 +41,8 @@ def run(args: Namespace) -> int:
             tell(note, sys.stderr)
         size = sum(pulled.files.values()) / 2**20
         tell(
-            f'{pulled.kind} of {counted(len(pulled.files), "file")}, {size:.1f} MiB, as they were pushed -> {args.out}',
+            f'{pulled.kind} of {counted(len(pulled.files), "file")}, {size:.1f} MiB, identical to the pushed ones -> '
+            f'{args.out}',
             sys.stderr,
         )
     if args.json:

@@ -1,7 +1,8 @@
-"""Push a trained model to the Hugging Face Hub or to a folder: safetensors, its config, class names and a README.
+"""Push a trained model to the Hugging Face Hub or to a folder, as safetensors with its config, class names and a
+README.
 
-A checkpoint becomes a folder without pickles, which is a checkpoint for every command. An artifact of `hybridcls
-export` and a folder of saved LoRA adapters are pushed as they are.
+A checkpoint becomes a folder without pickles, which every command accepts as a checkpoint. An exported model and a
+folder of saved LoRA adapters are pushed as they are.
 """
 
 import os
@@ -22,29 +23,39 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     parser.add_argument(
         'source',
-        help='checkpoint file, or work dir: its best checkpoint, else its last. Or an artifact of `hybridcls export`, '
-        'or a folder of saved LoRA adapters',
+        help='checkpoint file, or work dir: its best checkpoint, or the last one if there is no best. Or a folder of '
+        'an exported model (`hybridcls export`) or of saved LoRA adapters',
     )
     parser.add_argument(
         'place',
-        help='a folder (./model), or OWNER/NAME on the Hub: that is hf://OWNER/NAME, unless there is such a folder',
+        help='folder, such as ./model, or OWNER/NAME or hf://OWNER/NAME on the Hub; an existing folder OWNER/NAME '
+        'comes first',
     )
-    parser.add_argument('--results', metavar='FILE', help='JSON of `hybridcls test CHECKPOINT --json`, for the README')
+    parser.add_argument(
+        '--results',
+        metavar='FILE',
+        help='output of `hybridcls test CHECKPOINT --json`, whose metrics the README then lists',
+    )
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         '--report',
         metavar='FILE',
-        help='report.json of `hybridcls report`, from which the README is written; default: that in the work dir',
+        help='report.json of `hybridcls report`, which the README is written from; default: the one in the work dir, '
+        'if any',
     )
-    group.add_argument('--no-report', dest='report', action='store_false', default=None, help='a README without it')
+    group.add_argument(
+        '--no-report', dest='report', action='store_false', default=None, help='write the README without a report'
+    )
     parser.add_argument(
         '--figures',
         action='store_true',
-        help='also push the charts of the report; images of the data are never pushed',
+        help='also push the charts of the report; images of the data set are never pushed',
     )
-    parser.add_argument('--license', metavar='NAME', help='licence of the model, as the Hub spells it: apache-2.0')
-    parser.add_argument('--private', action='store_true', default=None, help='make a new repository private')
-    parser.add_argument('--force', action='store_true', help='replace a folder, if a model was pushed to it')
+    parser.add_argument(
+        '--license', metavar='NAME', help='licence of the model, as the Hub spells it, such as apache-2.0'
+    )
+    parser.add_argument('--private', action='store_true', default=None, help='make the repository private if it is new')
+    parser.add_argument('--force', action='store_true', help='overwrite a folder that holds a pushed model')
 
 
 def run(args: Namespace) -> int:

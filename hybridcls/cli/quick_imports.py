@@ -1,4 +1,4 @@
-"""Imports without collections of garbage, a quarter of the time that torch, timm and mmpretrain need."""
+"""Import without garbage collection, which takes a quarter of the import time of torch, timm and mmpretrain."""
 
 import gc
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Make one page that says what was trained, how good it is, and where it fails.
+"""Write an HTML report: what was trained, how good it is, and where it fails.
 
-The page is a single file that needs no network; beside it lie the same numbers as JSON. The exit code is 1 if some
-images could not be read (they are listed).
+The report is a single file that needs no network. A JSON file beside it has the same numbers. The exit code is 1 if
+some images could not be read (they are listed).
 """
 
 import json
@@ -19,7 +19,7 @@ from .overlay_options import add_overlay_options, chosen_layers
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'make a page that says what was trained, how good it is, and where it fails'
+HELP = 'write an HTML report: what was trained, how good it is, and where it fails'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,28 +28,33 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         metavar='DATA',
-        help='labelled images: class folders, or a table (path,label). Default: those of the test that the config of '
-        'the training names, else of its validation',
+        help='labelled images: one folder for each class, or a table with the columns path and label; default: the '
+        'test images of the config, or else its validation images',
     )
-    parser.add_argument('--ood', metavar='IMAGES', help='images of none of the classes')
+    parser.add_argument(
+        '--ood',
+        metavar='IMAGES',
+        help='images that belong to none of the classes, to measure how well the model rejects them',
+    )
     parser.add_argument(
         '--gallery',
         metavar='IMAGES',
-        help='where the nearest images of an image are searched: class folders (of the training, say), or an index of '
-        '`hybridcls embed`; default: among the images of --data',
+        help='images to search for nearest neighbours: class folders, such as the training images, or an index of '
+        '`hybridcls embed`; default: the images of --data',
     )
     parser.add_argument(
         '--corruptions',
         nargs='*',
         metavar='KIND',
-        help='also test on corrupted images, as `hybridcls test --corruptions`: blur, noise, jpeg, brightness, '
-        'resolution; without KIND all of them, which takes 25 times as long',
+        help='also test on corrupted images, as `hybridcls test --corruptions` does: blur, noise, jpeg, brightness, '
+        'resolution; default without KIND: all of them, which takes 25 times as long',
     )
     add_overlay_options(
-        parser, '--overlays', 'show class activation maps (Grad-CAM) of N images (12), and what they are worth',
+        parser, '--overlays', 'show class activation maps (Grad-CAM) of N images, and measure how faithful they are; '
+        'default without N: 12',
         nargs='?', const=12, type=int, metavar='N',
     )  # fmt: skip
-    add_out_option(parser, 'the page; default: report.html in the work dir')
+    add_out_option(parser, 'file to write (.html); default: report.html in the work dir')
     add_image_options(parser)
 
 

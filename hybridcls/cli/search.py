@@ -1,7 +1,7 @@
-"""Find the images of an index that are most similar to queries, exactly; or say what an index holds, or remove images.
+"""Find the images of an index that are most similar to query images; or describe an index, or remove images from it.
 
-The queries are images, which the checkpoint of the index embeds, or files of embeddings. A query's own file is not
-among its matches. The exit code is 0, or 1 if some queries could not be read (they are listed).
+The search is exact. Queries are images, which the checkpoint of the index embeds, or a file of embeddings. A query
+never matches its own file. The exit code is 1 if some queries could not be read (they are listed).
 """
 
 import csv
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'find the most similar images of an index'
+HELP = 'find the images of an index that are most similar to query images'
 _FORMATS = ('.csv', '.jsonl')
 _INDEXES = ('.npz', '.npy', '.parquet')
 _QUERIES_AT_ONCE = 4096
@@ -45,40 +45,53 @@ _POOLS = ('none', 'max', 'mean', 'prototype', 'quality')
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('index', help='file of hybridcls embed, or another .npz, .npy or .parquet with vectors')
+    parser.add_argument('index', help='index of `hybridcls embed`, or another .npz, .npy or .parquet file with vectors')
     parser.add_argument(
         'queries',
         nargs='*',
-        help='images, folders, patterns, tables; or one file of embeddings (.npz, .npy, .parquet). Without any, the '
-        'index is described',
+        help='images, folders, patterns or tables; or one file of embeddings (.npz, .npy, .parquet). Without queries, '
+        'the index is described',
     )
-    parser.add_argument('--k', type=int, default=5, metavar='K', help='matches of a query; default: 5')
+    parser.add_argument('--k', type=int, default=5, metavar='K', help='number of matches of each query; default: 5')
     parser.add_argument(
         '--pool',
         choices=_POOLS,
         default='none',
-        help='find classes instead of images, and compare a class by its most similar image (max), the mean of its '
-        'similarities (mean), the mean of its L2-normalized embeddings (prototype), or that weighted by their norms '
-        '(quality)',
+        help='find classes instead of images, and compare a query with the most similar image of the class (max), '
+        'with all its images, averaging the similarities (mean), with the mean of its L2-normalized embeddings '
+        '(prototype), or with their mean weighted by the norms (quality); default: none, find images',
     )
-    parser.add_argument('--distractors', metavar='FILE', help='index of images that compete, and are of no class')
     parser.add_argument(
-        '--threshold', type=float, metavar='S', help='below this similarity is no match; default: that of the index'
+        '--distractors', metavar='FILE', help='index of more images to search, which belong to no class'
+    )
+    parser.add_argument(
+        '--threshold',
+        type=float,
+        metavar='S',
+        help='smallest similarity of a match; default: the threshold of the index (`hybridcls calibrate`), if any',
     )
     parser.add_argument(
         '--engine',
         choices=('exact', 'faiss'),
         default='exact',
-        help='what looks for candidates; the answers are the same. faiss holds the index in memory',
+        help='how to find candidates: both give the same answers, and faiss loads the index into memory; default: '
+        'exact',
     )
     add_out_option(parser, 'write the matches to FILE (.csv, .jsonl) instead of printing them')
-    parser.add_argument('--sheet', metavar='FILE', help='draw queries and matches (.png, .jpg)')
     parser.add_argument(
-        '--sheet-queries', type=int, default=20, metavar='N', help='the first N queries are drawn; default: 20'
+        '--sheet', metavar='FILE', help='write a picture of the queries and their matches to FILE (.png, .jpg)'
     )
-    parser.add_argument('--checkpoint', help='checkpoint that embeds the queries; default: that of the index')
     parser.add_argument(
-        '--remove', nargs='+', metavar='PATH', help='remove images, folders or patterns from the index; no search'
+        '--sheet-queries', type=int, default=20, metavar='N', help='draw the first N queries; default: 20'
+    )
+    parser.add_argument(
+        '--checkpoint', help='checkpoint that embeds the queries; default: the checkpoint that made the index'
+    )
+    parser.add_argument(
+        '--remove',
+        nargs='+',
+        metavar='PATH',
+        help='remove these images, folders or patterns from the index, and do not search',
     )
     add_image_options(parser)
 
@@ -187,10 +200,10 @@ def _search(args: Namespace, index: 'EmbeddingIndex', stdout: TextIO) -> int:
     distractors = EmbeddingIndex(args.distractors) if args.distractors else None
     search = IndexSearch(index, args.k, args.pool, distractors, args.threshold, args.engine, _device(args.device))
     if search.threshold is not None and args.threshold is None:
-        tell(f'Matches have a similarity of {search.threshold:.4f} or more, as the index says.', sys.stderr)
+        tell(f'Matches have a similarity of {search.threshold:.4f} or more (the threshold of the index).', sys.stderr)
     if search.threshold is None and index.about.get('threshold') is not None:
         made_for = index.about['threshold_for']['pool']
-        tell(f'The threshold of the index is for --pool {made_for}, and is not taken.', sys.stderr)
+        tell(f'The threshold of the index is for --pool {made_for}, and is not used.', sys.stderr)
     of_file = args.queries[0].lower().endswith(_INDEXES)
     with _opened(args.out) as file:
         answers = _Answers(args, search, _writer(args, file, stdout))
@@ -267,8 +280,8 @@ def _width_of_queries(index: 'EmbeddingIndex', queries: dict[str, Any], of_queri
         check_same_model('search', index.described, index.path, queries, of_queries)
         return None
     tell(
-        f'The queries are of {queries.get("checkpoint")}, which is trained to be backward-compatible with the model of '
-        f'the index ({index.about.get("checkpoint")}): {width} numbers are compared.',
+        f'The queries were embedded by {queries.get("checkpoint")}, which was trained to be backward-compatible with '
+        f'the model of the index ({index.about.get("checkpoint")}): {width} dimensions are compared.',
         sys.stderr,
     )
     return width
@@ -286,12 +299,13 @@ def _ask_images(args: Namespace, index: 'EmbeddingIndex', answers: _Answers) -> 
     checkpoint = args.checkpoint or index.about.get('checkpoint')
     if checkpoint is None:
         raise ValueError(
-            f'search: expected an index that knows its checkpoint, and {args.index} does not. Name it: --checkpoint '
-            'FILE, or pass a file of embeddings as the queries.'
+            f'search: expected an index that knows its checkpoint, and {args.index} does not. Type --checkpoint FILE, '
+            'or pass a file of embeddings as the queries.'
         )
     if args.checkpoint is None and '://' not in checkpoint and not os.path.exists(checkpoint):
         raise FileNotFoundError(
-            f'search: the checkpoint of {args.index} was {checkpoint}, which does not exist. Name it: --checkpoint FILE'
+            f'search: the checkpoint of {args.index} was {checkpoint}, which does not exist. If it was moved, type '
+            '--checkpoint FILE'
         )
     model = open_model(args, checkpoint, args.amp or index.about.get('amp'), calibration=False)
     width = _width_of_queries(index, about_model(model), f'the model of {checkpoint}')
@@ -386,7 +400,7 @@ def _draw(path: str, shown: list[tuple[str, str, str, list['Match']]], search: '
         rows.append(row if matches else [*row, Cell(None, ['no match'])])
     absent = sum(cell.image is None and cell.caption != ['no match'] for row in rows for cell in row)
     if absent:
-        tell(f'Empty frames on the sheet, of images that are not there or cannot be read: {absent}.', sys.stderr)
+        tell(f'Images that are missing or cannot be read, shown as empty frames on the sheet: {absent}.', sys.stderr)
     sheet = contact_sheet(rows, ['query', *(str(rank) for rank in range(1, search.k + 1))])
     with unfinished_out(path) as unfinished:
         sheet.save(unfinished)

@@ -1,4 +1,4 @@
-"""``--data``, ``--model``, ``--epochs``, ...: short names of the keys of a config that are set most."""
+"""``--data``, ``--model``, ``--epochs``, ...: short names of the config keys that users set most."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -41,34 +41,44 @@ def image_size(text: str) -> Any:
 
 _FOLDS = 'data_split.folds'
 SHARED_OPTIONS = {
-    'data': SharedOption('data_root', 'FOLDER', str, 'images in class folders, or a CSV (path,label)', True),
-    'model': SharedOption('model_name', 'NAME', str, 'timm model (`hybridcls list models`)'),
-    'cnn': SharedOption('model.backbone.cnn.model_name', 'NAME', str, 'timm model of the CNN stream'),
-    'vit': SharedOption('model.backbone.vit.model_name', 'NAME', str, 'timm model of the ViT stream'),
-    'checkpoint': SharedOption('checkpoint_path', 'FILE', str, 'weights that the model starts from', True),
-    'teacher': SharedOption('teacher', 'CHECKPOINT', str, 'teacher of a distillation: checkpoint or work dir', True),
+    'data': SharedOption(
+        'data_root',
+        'FOLDER',
+        str,
+        'training images: one folder for each class, or a CSV file with the columns path and label',
+        True,
+    ),
+    'model': SharedOption('model_name', 'NAME', str, 'name of a timm model (`hybridcls list models`)'),
+    'cnn': SharedOption('model.backbone.cnn.model_name', 'NAME', str, 'name of the timm model of the CNN stream'),
+    'vit': SharedOption('model.backbone.vit.model_name', 'NAME', str, 'name of the timm model of the ViT stream'),
+    'checkpoint': SharedOption(
+        'checkpoint_path', 'FILE', str, 'file of pretrained weights that the model starts from', True
+    ),
+    'teacher': SharedOption('teacher', 'CHECKPOINT', str, 'distill from this teacher: checkpoint or work dir', True),
     'backward-compat': SharedOption(
         'backward_compat',
         'CHECKPOINT',
         str,
-        'old model whose index the new one shall search: checkpoint or work dir',
+        'keep the new embeddings compatible with the index of this older model: checkpoint or work dir',
         True,
     ),
-    'epochs': SharedOption('max_epochs', 'N', int, 'length of the training'),
-    'img-size': SharedOption('img_size', 'N', image_size, 'size of the images in pixels: N, or HEIGHT,WIDTH'),
-    'batch-size': SharedOption('batch_size', 'N', int, 'images in a batch of one process'),
+    'epochs': SharedOption('max_epochs', 'N', int, 'number of epochs to train'),
+    'img-size': SharedOption('img_size', 'N', image_size, 'image size in pixels: N, or HEIGHT,WIDTH'),
+    'batch-size': SharedOption('batch_size', 'N', int, 'number of images in a batch, for each process'),
     'lr': SharedOption('lr', 'RATE', float, 'learning rate'),
-    'drop': SharedOption('drop', 'TABLE', str, 'leave out the training images that it decides to drop (audit)', True),
-    'relabel': SharedOption('relabel', 'TABLE', str, 'train with the labels that it decides on (audit)', True),
-    'folds': SharedOption(_FOLDS, 'K', int, 'cross-validation: one training a fold, as one resumable job'),
-    'seed': SharedOption('seed', 'N', int, 'seed of all random numbers'),
+    'drop': SharedOption(
+        'drop', 'TABLE', str, 'leave out the training images that TABLE (of `hybridcls audit`) marks as drop', True
+    ),
+    'relabel': SharedOption('relabel', 'TABLE', str, 'use the corrected labels of TABLE (of `hybridcls audit`)', True),
+    'folds': SharedOption(_FOLDS, 'K', int, 'cross-validation: K trainings, one for each fold, as one resumable job'),
+    'seed': SharedOption('seed', 'N', int, 'seed of the random number generators'),
 }
 """By the name of the option, without its dashes."""
 
 
 def add_shared_options(parser: ArgumentParser, names: Iterable[str] = SHARED_OPTIONS) -> None:
     """Add the options; each sets a key of the config, and of every phase of a chain."""
-    group = parser.add_argument_group('keys of the config by short names')
+    group = parser.add_argument_group('short names of config keys')
     for name in names:
         one = SHARED_OPTIONS[name]
         group.add_argument(
@@ -144,8 +154,8 @@ def _check_taken(cfgs: list['Config'], given: dict[str, Any]) -> None:
 
     if 'folds' in given and not any(map(open_splits, cfgs)):
         raise ConfigError(
-            f'--folds {given["folds"]}: no data set of this config has images to divide: split=... and data_root, and '
-            'neither data_prefix nor ann_file. Leave the option out.'
+            f'--folds {given["folds"]}: no data set of this config can be divided, which needs split=... and '
+            'data_root, and neither data_prefix nor ann_file. Leave the option out.'
         )
     for name, value in given.items():
         key = SHARED_OPTIONS[name].key
@@ -153,6 +163,6 @@ def _check_taken(cfgs: list['Config'], given: dict[str, Any]) -> None:
             start = f'{key}={value!r} '
             notes = [note.removeprefix(start) for note in provenance_of(cfgs[-1]).notes if note.startswith(start)]
             raise ConfigError(
-                f'--{name} {value}: {notes[0] if notes else "no part of this config takes it."} Set the key itself by '
+                f'--{name} {value}: {notes[0] if notes else "no part of this config takes it."} Set the key with '
                 '--cfg-options, or leave the option out.'
             )

@@ -1,6 +1,6 @@
-"""Test a checkpoint, or the best one of a work dir, and print its metrics.
+"""Test a trained model on its test images, and print the metrics.
 
-The config travels in the checkpoint; --config takes another one.
+The config is read from the checkpoint, unless --config names another one.
 """
 
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'add_options', 'run', 'use_tta']
 
-HELP = 'test a checkpoint, or the best one of a work dir'
+HELP = 'test a trained model on its test images and print the metrics'
 _SHARED = ('data', 'img-size', 'batch-size', 'seed')
 _PICKLES = ('.pkl', '.pickle')
 _FORMATS = ('.json', '.yml', '.yaml', '.csv')
@@ -37,42 +37,44 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint file, or work dir: its best checkpoint, else its last. (An EnsembleClassifier whose members '
-        'name their checkpoints needs none, but --config.)',
+        help='checkpoint file, or work dir: its best checkpoint, or the last one if there is no best. Leave it out if '
+        '--config is an EnsembleClassifier whose members name their checkpoints',
     )
-    parser.add_argument('--config', help='config, as for train; default: the one in the checkpoint')
+    parser.add_argument(
+        '--config', help='path or name of a config, as for `train`; default: the config in the checkpoint'
+    )
     add_options(parser)
     parser.set_defaults(beside=True)
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options that ``tools/test.py`` has too."""
-    parser.add_argument('--work-dir', help='folder for the log; default: `test` beside the checkpoint')
-    add_out_option(parser, 'write the metrics to FILE (.json, .yml, .csv), or the predictions of all images (.pkl)')
+    parser.add_argument('--work-dir', help='folder for the log; default: a folder `test` beside the checkpoint')
+    add_out_option(parser, 'write the metrics (.json, .yml, .csv) or the predictions of all images (.pkl) to FILE')
     parser.add_argument(
         '--out-item',
         choices=['metrics', 'pred'],
-        help='what to write to FILE; default: predictions into .pkl, else metrics',
+        help='what to write to FILE; default: pred for .pkl, metrics for other files',
     )
     parser.add_argument(
         '--tta',
         action='store_true',
-        help='aggregate the predictions of several views of each image: those of tta_pipeline and tta_model of the '
-        'config, by default the image and its mirror image, by MixtureTTA',
+        help='test-time augmentation: aggregate the predictions of several views of each image, as tta_pipeline and '
+        'tta_model of the config say; default: the image and its mirror image, with MixtureTTA',
     )
     parser.add_argument(
         '--corruptions',
         nargs='*',
         metavar='KIND',
-        help='also test on corrupted images, five severities each: blur, noise, jpeg, brightness, resolution; '
-        'without KIND all of them',
+        help='also test on corrupted images, at five severities for each KIND: blur, noise, jpeg, brightness, '
+        'resolution; default without KIND: all of them',
     )
     add_calibration_options(parser)
     add_skip_option(parser)
-    parser.add_argument('--show', action='store_true', help='show the images with their predictions in a window')
-    parser.add_argument('--show-dir', metavar='FOLDER', help='write the images with their predictions to FOLDER')
-    parser.add_argument('--interval', type=int, default=1, help='show or write every n-th image')
-    parser.add_argument('--wait-time', type=float, default=2, help='seconds that each window is shown')
+    parser.add_argument('--show', action='store_true', help='show each image with its prediction in a window')
+    parser.add_argument('--show-dir', metavar='FOLDER', help='write each image with its prediction to FOLDER')
+    parser.add_argument('--interval', type=int, default=1, help='show or write only every n-th image; default: 1')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds to show each window; default: 2')
     add_shared_options(parser, _SHARED)
     add_config_options(parser)
     add_process_options(parser)
@@ -101,18 +103,20 @@ def _check(args: Namespace) -> None:
         if path.endswith(('.py', '.yml', '.yaml')) or (path in shipped_configs() and not os.path.exists(path)):
             raise ValueError(
                 f'test: expected a checkpoint or a work dir, got the config {path!r}. Write hybridcls test CHECKPOINT '
-                f'--config {path}, or leave --config out: the config travels in the checkpoint.'
+                f'--config {path}, or leave --config out: the checkpoint contains its config.'
             )
         if not os.path.isdir(path):
             check_file('test', 'checkpoint', path)
     check_shared_paths('test', args)
     if args.corruptions is not None and (args.show or args.show_dir):
-        raise ValueError('test: --corruptions repeats the test, and --show and --show-dir show one: leave one out.')
+        raise ValueError(
+            'test: --corruptions repeats the test, but --show and --show-dir show a single one. Leave one of them out.'
+        )
     if args.out_item and not args.out:
         raise ValueError('test: --out-item needs --out FILE.')
     args.out_item = args.out_item or ('pred' if str(args.out).endswith(_PICKLES) else 'metrics')
     if args.corruptions is not None and args.out and args.out_item == 'pred':
-        raise ValueError('test: --corruptions has no predictions to write: add --out-item metrics, or leave it out.')
+        raise ValueError('test: --corruptions writes metrics only. Add --out-item metrics, or leave --corruptions out.')
     check_out('test', args.out, args.force, _PICKLES if args.out_item == 'pred' else (*_FORMATS, *_PICKLES))
 
 
@@ -131,7 +135,7 @@ def _test(args: Namespace) -> dict[str, Any]:
     if is_chain(cfg):
         raise ValueError(
             f'test: expected the config of one phase, got the chain {args.config}. Write hybridcls test '
-            f'{args.checkpoint}: the config of the phase travels in the checkpoint.'
+            f'{args.checkpoint}: the checkpoint contains the config of its phase.'
         )
     ratio = _use_inference(cfg, args)
     if calibration is not None or args.skip_sure:
@@ -177,7 +181,7 @@ def _calibration(checkpoint: Optional[str], args: Namespace) -> Optional[str]:
     if found is None:
         return None
     if args.tta:
-        tell(f'{found.path} is left off: it is of single views, and --tta aggregates several.')
+        tell(f'{found.path} is not applied: it calibrates single views, and --tta aggregates several.')
         return None
     tell(found.why)
     return found.path
@@ -192,7 +196,9 @@ def _config_in(checkpoint: str, args: Namespace) -> 'Config':
 
     values = config_values(checkpoint)
     if values is None:
-        raise ValueError(f'test: {checkpoint} holds no config: no run of hybridcls has written it. Add --config.')
+        raise ValueError(
+            f'test: {checkpoint} contains no config, because hybridcls did not write it. Add --config CONFIG.'
+        )
     if not args.trust_checkpoint:
         values.pop('custom_imports', None)
     registries = [getattr(registry, name) for name in registry.__all__]
@@ -225,7 +231,7 @@ def _use_inference(cfg: 'Config', args: Namespace) -> Optional[float]:
             torch.set_autocast_dtype('cuda', settings.dtype)
     left_out = [name for name in ('compile', 'channels_last') if getattr(settings, name)]
     if left_out:
-        tell(f'inference: a test computes with {settings.precision} and leaves out {" and ".join(left_out)}, which '
+        tell(f'inference: the test computes in {settings.precision} and ignores {" and ".join(left_out)}, which only '
              'change the speed.')  # fmt: skip
     return ratio
 

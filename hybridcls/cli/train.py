@@ -1,7 +1,6 @@
-"""Train the model of a config, or the phases of a chain in turn.
+"""Train the model of a config, or the phases of a chain one after the other.
 
-The config is a path, hybridcls::NAME, or the NAME of a shipped one (`hybridcls list recipes`). Checkpoints and logs go
-to --work-dir, by default work_dirs/<last part of the name>.
+`hybridcls list recipes` lists the shipped configs. Checkpoints and logs are written to --work-dir.
 """
 
 import os
@@ -26,23 +25,29 @@ if TYPE_CHECKING:
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'train a model, or the phases of a chain of configs'
+HELP = 'train the model of a config, or a chain of training phases'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
-    parser.add_argument('config', help='config: a path, hybridcls::NAME, or the NAME of a shipped one: finetune/full')
+    parser.add_argument(
+        'config', help='path of a config, or NAME or hybridcls::NAME of a shipped one, such as finetune/full'
+    )
     parser.add_argument('--work-dir', help='folder for checkpoints and logs; default: work_dirs/<name of the config>')
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from the given checkpoint or work dir, or without one from the latest valid checkpoint of the '
-        'work dir, if any. A chain always resumes; there, the option allows an interrupted phase to resume with a '
-        'changed config',
+        help='continue an interrupted training from CHECKPOINT (a file or a work dir); default without CHECKPOINT: '
+        'the latest valid checkpoint of --work-dir, if it has one. A chain always continues; with this option, an '
+        'interrupted phase may continue with a changed config',
     )
-    parser.add_argument('--force', action='store_true', help='train again in a work dir that holds a training')
+    parser.add_argument(
+        '--force',
+        action='store_true',
+        help='train in a work dir that already holds a training; its files are moved aside',
+    )
     add_shared_options(parser)
     add_training_options(parser)
     add_process_options(parser)
@@ -60,7 +65,7 @@ def run(args: Namespace) -> int:
         try:
             result = dict(command='train', **_train(args), seconds=round(time.monotonic() - began, 3))
         except KeyboardInterrupt:
-            tell('\nTo go on, type the same command with --resume.', sys.stderr)
+            tell('\nTo continue, type the same command with --resume.', sys.stderr)
             raise
     if args.json:
         print_json(result)
@@ -150,6 +155,6 @@ def _leave_earlier_training(cfg: 'Config', folder: Path, options: 'TrainOptions'
         if not (args.force or args.overwrite):
             check_unused(folder)
         moved = set_aside(folder, files)
-        tell(f'The training that {folder} held is set aside: {moved}.')
+        tell(f'The earlier training in {folder} was moved to {moved}.')
 
     decided_by_first(decide)

@@ -23,18 +23,18 @@ def add_config_options(parser: ArgumentParser, about_phases: str = '') -> None:
         nargs='+',
         action=ConfigOptions,
         metavar='KEY=VALUE',
-        help=f'override keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"{about_phases}',
+        help=f'set keys of the config: a.b.0.c=1, list=1,2 or "list=[(1,2),(3,4)]"{about_phases}',
     )
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision: bfloat16 where the device has it, else float16 with a loss scaler',
+        help='use mixed precision: bfloat16 if the device supports it, else float16 with a loss scaler',
     )
-    parser.add_argument('--no-pin-memory', action='store_true', help='no pinned memory in dataloaders')
+    parser.add_argument('--no-pin-memory', action='store_true', help='do not pin the memory of dataloaders')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
-        help="job launcher; default: that of the config, 'none' if it has none",
+        help='how the processes were started; default: the launcher of the config, or else none',
     )
 
 
@@ -42,24 +42,24 @@ def add_training_options(parser: ArgumentParser) -> None:
     """Add the options that change the config of a training."""
     add_config_options(
         parser,
-        '. For one phase of a chain phases.0.cfg_options.KEY=VALUE, for all cfg_options.KEY=VALUE',
+        '. In a chain: phases.0.cfg_options.KEY=VALUE for one phase, cfg_options.KEY=VALUE for all of them',
     )
     parser.add_argument(
         '--compile', action='store_true', help='compile the streams with torch.compile (key env_cfg.compile_streams)'
     )
-    parser.add_argument('--no-validate', action='store_true', help='do not evaluate while training')
+    parser.add_argument('--no-validate', action='store_true', help='skip the validation during the training')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate by real batch size / auto_scale_lr.base_batch_size',
+        help='multiply the learning rate by the actual batch size / auto_scale_lr.base_batch_size',
     )
     parser.add_argument(
         '--record',
         action='store_true',
-        help='record how the training sees each of its images, for `hybridcls audit` (SampleRecordHook)',
+        help='record the loss and the margin of every training image, for `hybridcls audit` (SampleRecordHook)',
     )
     parser.add_argument(
-        '--no-persistent-workers', action='store_true', help='end the workers of dataloaders after each epoch'
+        '--no-persistent-workers', action='store_true', help='restart the workers of dataloaders in each epoch'
     )
 
 
@@ -83,12 +83,18 @@ def training_options(args: Namespace, resume: Optional[str] = None) -> 'TrainOpt
 def add_process_options(parser: ArgumentParser) -> None:
     """Add the options of a process that trains or tests."""
     add_device_option(parser)
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by some launchers')
+    parser.add_argument(
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
+        help='rank of the process on its machine; some launchers set it',
+    )
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='run the code in checkpoints that contain some: it may run any command with your rights. Applies to all '
-        'checkpoints of the config (load_from, teachers, phases, members)',
+        help='allow checkpoints to run the code that they contain; it may run any command with your rights. Applies '
+        'to all checkpoints of the config (load_from, teachers, phases, members)',
     )
 
 

@@ -1,4 +1,4 @@
-"""Answers are appended to a file in pieces, and an interrupted run goes on where it was."""
+"""Append answers to a file in pieces, so that an interrupted run can continue where it stopped."""
 
 import hashlib
 import json
@@ -93,8 +93,8 @@ class UnfinishedAnswers:
         before = self._read_note()
         if before is not None and not resume and not force:
             raise FileExistsError(
-                f'{self._caller}: an interrupted run has left {before.done} answers for {path}. Add --resume to go on '
-                'with it, or --force to begin again.'
+                f'{self._caller}: an interrupted run has left {before.done} answers for {path}. Add --resume to '
+                'continue it, or --force to start again.'
             )
         if before is not None and resume:
             self._check(before)
@@ -184,29 +184,30 @@ class UnfinishedAnswers:
             return Progress(**json.loads(self._note.read_text(encoding='utf8')))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f'{self._caller}: {self._note} is no note of an interrupted run ({error}). Remove it to begin again.'
+                f'{self._caller}: {self._note} is not the progress file of an interrupted run ({error}). Remove it to '
+                'start again.'
             ) from error
 
     def _check(self, before: Progress) -> None:
         if before.digest != self.progress.digest:
             raise ValueError(
-                f'{self._caller}: the list of images has changed since the run that is to go on ({before.done} are '
-                'done). Restore the images, or add --force instead of --resume to begin again.'
+                f'{self._caller}: the list of images has changed since the interrupted run ({before.done} are done). '
+                'Restore the images, or add --force instead of --resume to start again.'
             )
         changed = [key for key, value in self.progress.settings.items() if before.settings.get(key) != value]
         if changed:
             key = changed[0]
             raise ValueError(
-                f'{self._caller}: the run that is to go on had {key} {before.settings.get(key)!r}, this one has '
-                f'{self.progress.settings[key]!r}. Take the old value, or add --force instead of --resume to begin '
+                f'{self._caller}: the interrupted run had {key} {before.settings.get(key)!r}, this one has '
+                f'{self.progress.settings[key]!r}. Use the old value, or add --force instead of --resume to start '
                 'again.'
             )
 
     def _explain(self, error: OSError) -> None:
         raise OSError(
             error.errno,
-            f'{self._caller}: {self.path} cannot be written ({error.strerror}). What was noted is kept: when there is '
-            'room, the same command with --resume goes on',
+            f'{self._caller}: {self.path} cannot be written ({error.strerror}). The progress is kept: when the file '
+            'can be written again, type the same command with --resume',
         ) from error
 
 

@@ -1,8 +1,9 @@
-"""Find out what is wrong where an exported model answers otherwise, and name it.
+"""Find out why an exported model gives other answers than the original one.
 
-Files, preprocessing and graph of the artifact are compared with its golden images; so are your own preprocessing, your
-whole code, and a graph that was converted again. The same as `python DIR/verify.py`, which needs no hybridcls; here the
-checkpoint can be compared too. The exit code is 1 if a mismatch was found: a sentence each, with what to change.
+The command checks the files, the preprocessing and the graph of the artifact against its golden images. It can also
+check your preprocessing, your whole prediction code, a graph that was converted again, or the checkpoint. `python
+DIR/verify.py` does the same without hybridcls, except for the checkpoint. The exit code is 1 if there is a mismatch;
+each is explained in one sentence that names what to change.
 """
 
 import os
@@ -18,35 +19,58 @@ from .quick_imports import quick_imports
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
-HELP = 'name what is wrong where an exported model answers otherwise: preprocessing, graph, classes, thresholds'
+HELP = 'find out why an exported model gives other answers than the original one'
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the arguments of the subcommand."""
     function = 'FILE.py:FUNCTION'
-    parser.add_argument('folder', metavar='DIR', help='folder of `hybridcls export`')
+    parser.add_argument('folder', metavar='DIR', help='folder of an exported model (`hybridcls export`)')
     parser.add_argument(
-        '--pipeline', metavar=function, help="your preprocessing: from the path of an image to the network's input"
+        '--pipeline',
+        metavar=function,
+        help='check your preprocessing: a function that takes the path of an image and returns the input of the '
+        'network',
     )
     parser.add_argument(
-        '--predict', metavar=function, help='your whole code: from the path of an image to probabilities or a class'
+        '--predict',
+        metavar=function,
+        help='check your whole prediction code: a function that takes the path of an image and returns probabilities '
+        'or a class',
     )
-    parser.add_argument('--model', metavar='FILE.onnx', help='a graph that was converted or quantized again')
-    parser.add_argument('--checkpoint', help='checkpoint or work dir that was exported: PyTorch is compared too')
-    parser.add_argument('--config', help='config, for a checkpoint that holds none (bare weights)')
+    parser.add_argument('--model', metavar='FILE.onnx', help='check a graph that was converted or quantized again')
+    parser.add_argument('--checkpoint', help='also compare with the exported checkpoint or work dir, run by PyTorch')
+    parser.add_argument('--config', help='config of the model, for a checkpoint without one (bare weights)')
     parser.add_argument(
-        '--stage', choices=('uint8', 'unit', 'normalized'), help='what --pipeline gives; default: uint8 or normalized'
+        '--stage',
+        choices=('uint8', 'unit', 'normalized'),
+        help='range of the values that --pipeline returns: uint8 (0 to 255), unit (0 to 1) or normalized; default: '
+        'uint8 or normalized, whichever fits',
     )
-    parser.add_argument('--layout', choices=('NHWC', 'NCHW'), help='default: NHWC for uint8, any for floats')
-    parser.add_argument('--tolerance', type=float, metavar='X', help='of outputs; default: 0.001 for float32')
     parser.add_argument(
-        '--allow', action='append', default=[], metavar='NAME', help='a finding of this name is no mismatch (opset)'
+        '--layout',
+        choices=('NHWC', 'NCHW'),
+        help='order of the axes that --pipeline returns; default: NHWC for uint8, either for floats',
+    )
+    parser.add_argument(
+        '--tolerance',
+        type=float,
+        metavar='X',
+        help='largest difference of the outputs to accept, relative to the largest output; default: 0.001 for float32',
+    )
+    parser.add_argument(
+        '--allow',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='do not count the finding NAME, such as opset, as a mismatch',
     )
     add_device_option(parser)
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='run the code in the artifact or checkpoint, if it contains some: it may run any command with your rights',
+        help='allow the artifact or checkpoint to run the code that it contains; it may run any command with your '
+        'rights',
     )
 
 

@@ -184,7 +184,7 @@ class ClassNumbering:
             )
         here = {number for number in self.model.find(own) if number is not None}
         if len(here) == total:
-            return Remark(logging.INFO, f"{what}: {total} classes, all of the model's {total}.")
+            return Remark(logging.INFO, f"{what}: {total} classes, the same as the model's.")
         missing = [name for number, name in enumerate(self.model.names) if number not in here]
         return Remark(logging.INFO, f"{what}: {len(here)} of the model's {total} classes; without {listed(missing)}.")
 

@@ -261,7 +261,7 @@ class ImageFolder(CustomDataset):
             sample = sorted({number * len(self) // _HEADERS_READ for number in range(_HEADERS_READ)})
             kinds = Counter(file_kind(self.get_data_info(index)['img_path']) for index in sample)
             share = 'all' if len(sample) == len(self) else f'a sample of {len(sample)}'
-            text += f' Headers of {share}: {_counted(kinds)}.'
+            text += f' Formats, from the headers of {share}: {_counted(kinds)}.'
         return text
 
     def filter_data(self) -> list[dict]:
@@ -554,7 +554,7 @@ class ImageFolder(CustomDataset):
                 f'or they have moved: write the paths below {os.path.abspath(self.img_prefix)}.'
             )
         raise ValueError(
-            f'ImageFolder: {decisions.file} decides on {path!r}, which is no image of this data set '
+            f'ImageFolder: {decisions.file} decides on {path!r}, which is not an image of this data set '
             f'({os.path.abspath(self.ann_file or self.img_prefix)}). Delete the line, or write the path below '
             f'{os.path.abspath(self.img_prefix)}.'
         )

@@ -114,8 +114,8 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
     decisions = LabelDecisions(file, keep=keep, unread=unread, **{'drop': {}, 'relabel': {}, what: found})
     if settings.get('digest') not in (None, decisions.digest):
         raise ValueError(
-            f'{caller}: the decisions in {file} are others than when this training began. Take the old ones back, or '
-            'begin a new training.'
+            f'{caller}: the decisions in {file} have changed since this training began. Restore the old ones, or '
+            'start a new training.'
         )
     return decisions
 

@@ -171,8 +171,8 @@ def prepare_testing(
         check_checkpoint(checkpoint)
     elif not cfg.model.get('members'):
         raise ValueError(
-            'test: no checkpoint was given. Name one after the config; only an EnsembleClassifier, whose '
-            'members name theirs, needs none.'
+            'test: no checkpoint was given. Name one after the config; only an EnsembleClassifier whose members name '
+            'their checkpoints needs none.'
         )
     launcher = options.launcher or cfg.get('launcher') or 'none'
     choose_work_dir(cfg, work_dir)

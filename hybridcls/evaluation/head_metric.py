@@ -97,7 +97,7 @@ class HeadMetric(BaseMetric):
         heads = sample.get('heads') or {}
         if self.head not in heads:
             raise MissingFieldError(
-                f'HeadMetric: expected predictions of head={self.head!r}, got those of '
+                f'HeadMetric: expected predictions of head={self.head!r}, got predictions of '
                 f'{", ".join(sorted(heads)) if heads else "a model without MultiHead"}.'
             )
         return {**sample, **heads[self.head]}

@@ -71,7 +71,7 @@ class Calibration:
                 f'{self.risk["confidence"]:.3g})'
             )
         if self.sets is not None:
-            parts.append(f'sets of classes (the right one with {1 - self.sets["alpha"]:.3g})')
+            parts.append(f'sets of classes (including the right one with probability {1 - self.sets["alpha"]:.3g})')
         return f'{", ".join(parts)}; from {counted(self.images, "image")}'
 
     def to_json(self) -> dict[str, Any]:

@@ -103,10 +103,10 @@ def test_what_it_brings_is_measured_on_other_images():
 
     assert before == pytest.approx(nll(other.scores), rel=0.05)
     assert after == pytest.approx(nll(apply_scaling(report.calibration.scaling, other.scores)), rel=0.05)
-    assert report.notes[-1].startswith('On held-out images (3000, each half by the fit on the other): NLL ')
-    assert 'no better' not in report.notes[-1]
+    assert report.notes[-1].startswith('On held-out images (3000, each half scaled by the fit to the other): NLL ')
+    assert 'not better' not in report.notes[-1]
     worse = fit_calibration(drawn(40, sure=1.0), NAMES, 'isotonic')
-    assert worse.notes[-1].endswith('The likelihood is no better: more images, another --scale, or none.')
+    assert worse.notes[-1].endswith('The likelihood is not better: use more images, another --scale, or --scale none.')
     assert fit_calibration(given, NAMES, 'none').calibration.measured == {}
 
 
@@ -192,15 +192,15 @@ def test_labels_are_those_of_the_model(trained, digit_folder, tmp_path):
     (tmp_path / 'list.csv').write_text('path,label\n' + '\n'.join(lines) + f'\n{tmp_path}/no.png,one')
     (tmp_path / 'no.png').write_bytes(b'no image')
     report = calibrate(model, str(tmp_path / 'list.csv'), scale='none')
-    assert report.notes[0].startswith('Of classes that the model does not have (cow), 4 images: they count as wrong')
+    assert report.notes[0].startswith('4 images of classes that the model does not have (cow): they count as wrong')
     assert report.notes[1].startswith(f'1 image cannot be read, the first: {tmp_path}/no.png')
     assert report.calibration.images == 48
 
 
 def test_what_has_no_calibration_says_so(trained, digit_folder, tmp_path):
     heads = (
-        (dict(type='SupConHead'), r'got one whose head \(SupConHead\) has embeddings alone'),
-        (dict(type='MultiLabelHead', num_classes=4), 'got MultiLabelHead, whose classes each'),
+        (dict(type='SupConHead'), r'got one whose head \(SupConHead\) has only embeddings.'),
+        (dict(type='MultiLabelHead', num_classes=4), 'got MultiLabelHead, which gives each'),
     )
     for head, said in heads:
         path = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, head))[0]
@@ -216,7 +216,7 @@ def test_other_heads_are_said_to_keep_their_scores(digit_folder, tmp_path):
     path = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, head))[0]
     model = hybridcls.load(path, 'cpu', calibration=False)
     report = calibrate(model, str(digit_folder / 'train'), scale='none')
-    assert report.notes == ['The main head, b, is calibrated; the others keep their scores.']
+    assert report.notes == ['Only the main head, b, is calibrated; the others keep their scores.']
 
 
 def test_scores_that_are_nan_are_named(trained, digit_folder, tmp_path):

@@ -49,7 +49,7 @@ def test_a_folder_that_trained_is_refused(data):
     assert len(held_out_images(str(data / 'split' / 'test'), 'w/a.pth', cfg)[0]) == 2
     for split in ('val', 'test'):
         (data / 'split' / split).rename(data / split)
-    with pytest.raises(ValueError, match=r'with images for the training alone \(train\)'):
+    with pytest.raises(ValueError, match=r'with training images only \(train\)'):
         held_out_images(str(data / 'split'), 'w/a.pth', cfg)
 
 
@@ -64,7 +64,9 @@ def test_what_the_split_of_the_training_gave_to_it_is_left_out(data):
     for checkpoint in (work_dir / 'a.pth', work_dir / '1_phase' / 'a.pth'):
         items, notes = held_out_images(str(data / 'flat'), str(checkpoint), cfg)
         assert names(items) == ['val0.png', 'val0.png', 'val1.png', 'val1.png']
-        assert notes == [f'8 of 12 images trained the model ({work_dir / "split.csv"}): left out.']
+        assert notes == [
+            f'8 of 12 images are left out, because the model was trained on them ({work_dir / "split.csv"}).'
+        ]
     assert len(held_out_images(str(data / 'flat'), str(work_dir / 'a.pth'), trained_on(data / 'split'))[0]) == 12
 
 

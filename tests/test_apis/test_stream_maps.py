@@ -128,7 +128,7 @@ def test_a_place_in_the_image_is_that_place_in_the_map():
 
 def test_what_cannot_be_mapped_is_a_sentence(tmp_path):
     model = loaded(tmp_path, CNN)
-    with pytest.raises(ValueError, match='the features of cnn have one place alone'):
+    with pytest.raises(ValueError, match='the features of cnn have a single position'):
         mapped_layers(model, torch.rand(1, 3, 2, 2))
     with pytest.raises(ValueError, match=r"expected a layer of cnn, such as .*, got 'nowhere'"):
         mapped_layers(model, torch.rand(1, 3, 64, 64), dict(cnn='nowhere'))

@@ -120,7 +120,7 @@ def test_a_second_round_writes_a_table_that_is_used_alone(audited, tmp_path, cap
     capsys.readouterr()
     run('audit', tmp_path / 'moved', '--top', 1, '--decide', 'drop', '--device', 'cpu')
     second = tmp_path / 'moved' / 'audit.csv'
-    assert f'holds 4 decisions of before. Next: hybridcls train CONFIG --drop {second} --relabel {second}' in (
+    assert f', and 4 earlier decisions. Next: hybridcls train CONFIG --drop {second} --relabel {second}' in (
         capsys.readouterr().out
     )
     new, *before = rows_of(second)
@@ -200,7 +200,7 @@ def test_what_can_be_done_where_the_training_images_are_gone(audited, tmp_path):
             shutil.copy(audited / f'{row}.png', held_out / name)
     told = []
     found = audit_data(model, held_out=str(held_out), tell=told.append)
-    assert told[0].startswith('The labels of the training images are not looked at: the images of the training, ')
+    assert told[0].startswith('The labels of the training images are not checked: the images of the training, ')
     assert found.numbers['slices']['images'] == 13
     assert (found.numbers['images'], found.numbers['duplicates']['contradicting']) == (0, 1)
     assert '2 held out images, in 1 group, show the same under several labels.' in found.html
@@ -238,7 +238,7 @@ def test_a_folder_without_a_record_is_audited_without_its_held_out_images(audite
 @pytest.mark.parametrize(
     ('head', 'message'),
     [
-        (dict(type='SupConHead'), 'got SupConHead, which has embeddings alone. Audit the phase'),
+        (dict(type='SupConHead'), 'got SupConHead, which has only embeddings. Audit the phase'),
         (dict(type='MultiLabelHead', num_classes=4), 'one class an image, got several by MultiLabelHead'),
     ],
 )

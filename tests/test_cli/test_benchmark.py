@@ -54,7 +54,7 @@ def test_nothing_good_enough_is_a_problem_that_was_found(checkpoint, digit_folde
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        (['--out', 'fast.py'], 'to judge their loss, add --data DATA'),
+        (['--out', 'fast.py'], 'add --data DATA to measure the loss of accuracy'),
         (['--out', 'fast.txt'], r'expected --out to end in \.py'),
         (['--settings', 'int4'], 'expected parts out of eager'),
         (['--threads', '0'], 'expected --threads of 1 or more, got 0'),
@@ -77,7 +77,7 @@ def test_there_is_no_option_that_nothing_reads(capsys):
 
 def test_an_artifact_has_no_config(tmp_path):
     folder = write_tiny_artifact(tmp_path / 'artifact')
-    with pytest.raises(ValueError, match='an artifact has none'):
+    with pytest.raises(ValueError, match='leave --out out for an exported model'):
         command('benchmark', folder, '--out', tmp_path / 'fast.py')
 
 

@@ -87,7 +87,7 @@ def test_what_is_found_is_taken_by_predict_and_test(checkpoint, digit_folder, tm
     assert json.loads(capfd.readouterr().out)['calibration'] is None
     assert run_command('test', work_dir, '--tta', '--json') == 0
     shown = capfd.readouterr()
-    assert f'{file} is left off: it is of single views' in shown.err
+    assert f'{file} is not applied: it calibrates single views' in shown.err
     assert 'answered/error' not in json.loads(shown.out)['metrics']
     assert run_command('test', work_dir, '--amp') == 2
     assert 'these are in bfloat16. Its thresholds guarantee nothing here' in capfd.readouterr().err
@@ -133,7 +133,7 @@ def test_a_file_is_not_replaced_without_being_told(checkpoint, digit_folder, tmp
     ('options', 'said'),
     [
         (['--risk', 1.5], r'expected --risk in (0, 1), got 1.5'),
-        (['--confidence', 0.9], '--confidence is that of --risk R'),
+        (['--confidence', 0.9], '--confidence needs --risk R'),
         (['--pool', 'max'], '--pool is for an index'),
         (['--confidence', 0.0], 'expected --confidence in (0, 1), got 0.0'),
         (['--sets', 1.0], 'expected --sets in (0, 1), got 1.0'),
@@ -155,7 +155,7 @@ def test_a_checkpoint_that_was_written_again_needs_a_new_one(checkpoint, digit_f
     torch.save(content, checkpoint)
     for command in (['predict', checkpoint, digit_folder / 'val'], ['test', checkpoint]):
         assert run_command(*command) == 2
-        assert 'which is of others' in capfd.readouterr().err
+        assert 'which is for other weights' in capfd.readouterr().err
     assert run_command('test', checkpoint, '--no-calibration') == 0
 
 
@@ -172,15 +172,15 @@ def test_an_index_gets_a_threshold_that_search_takes(checkpoint, digit_folder, t
     found = json.loads(capfd.readouterr().out)
     assert (found['queries'], found['without'], found['missing']) == (16, 0, [])
     assert run_command(*asked, '--sets', 0.2) == 2
-    assert 'has a threshold, ' in capfd.readouterr().err
+    assert 'already has the threshold ' in capfd.readouterr().err
     assert run_command('search', gallery, queries, '--k', 48, '--json') == 0
     shown = capfd.readouterr()
-    assert f'Matches have a similarity of {found["threshold"]:.4f} or more' in shown.err
+    assert f'Matches are images with a similarity of {found["threshold"]:.4f} or more' in shown.err
     held = [query['label'] in {match['label'] for match in query['matches']}
             for query in json.loads(shown.out)['queries']]  # fmt: skip
     assert sum(held) == 14  # all but floor(0.2 * 17) - 1 of 16
     assert run_command('search', gallery, queries, '--pool', 'mean', '--json') == 0
-    assert 'The threshold of the index is for --pool none, and is not taken.' in capfd.readouterr().err
+    assert 'The threshold of the index is for --pool none, and is not used.' in capfd.readouterr().err
 
 
 @pytest.fixture(scope='module')
@@ -237,7 +237,7 @@ def test_a_stream_is_left_out_where_the_other_is_sure(pair, digit_folder, tmp_pa
     tested = json.loads(capfd.readouterr().out)['metrics']
     assert tested['accuracy/top1'] == pytest.approx(100 * answers.accuracy.top1)
     assert run_command('predict', pair, images, '--skip-sure', '--embeddings', '--out', tmp_path / 'e.csv', *cpu) == 2
-    assert 'embeddings are those of both streams' in capfd.readouterr().err
+    assert 'embeddings need both streams' in capfd.readouterr().err
     assert run_command('predict', pair, images, '--skip-sure', '--amp', *cpu) == 2
     assert 'computed in float32, and these are in bfloat16' in capfd.readouterr().err
     assert run_command('predict', pair, images, '--skip-sure', '--fast', *cpu) == 2
@@ -277,5 +277,5 @@ def test_thresholds_of_the_fast_settings_hold_for_them(checkpoint, digit_folder,
 
     assert run_command('test', checkpoint, '--config', config, '--json') == 0
     shown = capfd.readouterr()
-    assert 'a test computes with bfloat16 and leaves out compile' in shown.err
+    assert 'the test computes in bfloat16 and ignores compile' in shown.err
     assert 'answered/coverage' in json.loads(shown.out)['metrics']

@@ -25,7 +25,8 @@ CHROMIUM = next(
 def test_a_port_that_is_taken():
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=rf'demo: port {port} of 127.0.0.1 cannot be had \(.*\). Choose another with'):
+        expected = rf'demo: cannot listen on port {port} of 127.0.0.1 \(.*\). Choose another with'
+        with pytest.raises(OSError, match=expected):
             demo._listen('127.0.0.1', port)
     with demo._listen('127.0.0.1', 0) as free:
         assert free.getsockname()[1] > 0
@@ -35,7 +36,7 @@ def test_the_next_port_is_said(monkeypatch, capsys):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         monkeypatch.setattr(demo, '_PORT', taken.getsockname()[1])
         with demo._listen('127.0.0.1', None) as free:
-            assert f'listening at {free.getsockname()[1]}' in capsys.readouterr().err
+            assert f'listening on {free.getsockname()[1]}' in capsys.readouterr().err
 
 
 def test_an_address_that_is_none():
@@ -60,7 +61,7 @@ def test_mistakes_are_sentences(tmp_path, options, error, match):
 def test_an_artifact_has_its_own_calibration(tmp_path):
     pytest.importorskip('onnx', reason='the extra export is not installed')
     folder = write_tiny_artifact(tmp_path / 'a')
-    with pytest.raises(ValueError, match='--calibration: an artifact has its own'):
+    with pytest.raises(ValueError, match='--calibration: an exported model has its own'):
         demo._opened(parse_args(['demo', str(folder), '--calibration', 'x.json']))
 
 

@@ -20,7 +20,7 @@ def images(tmp_path):
 def test_data_alone(images, capfd):
     assert run_command('doctor', '--data', images) == 0
     out = capfd.readouterr().out
-    assert '18 images, all looked at' in out
+    assert '18 images, all checked' in out
     assert '0 problems, 0 warnings' in out
 
 
@@ -57,7 +57,7 @@ def test_a_contact_sheet_is_written_once(images, tmp_path, capfd):
         (['--data', 'nowhere'], "'nowhere' does not exist"),
         (['digits/ce_hybird'], 'digits/ce_hybrid'),
         (['digits/ce_hybrid', '--images', '0'], 'of 1 or more'),
-        (['digits/ce_hybrid', '--lr', '--no-trial'], 'Drop --no-trial'),
+        (['digits/ce_hybrid', '--lr', '--no-trial'], 'Leave --no-trial out'),
         (['digits/ce_hybrid', '--out', 'sheet.jpg'], '.png'),
     ],
 )

@@ -124,7 +124,7 @@ def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
         embed(checkpoint, folder)
     with pytest.raises(ValueError, match=r'expected --out to end in .npz or .parquet'):
         embed(checkpoint, folder, '--out', tmp_path / 'a.csv')
-    with pytest.raises(FileNotFoundError, match=r'^embed: .*a.npz. does not exist .*Leave out --append'):
+    with pytest.raises(FileNotFoundError, match=r'^embed: .*a.npz. does not exist .*Leave --append out'):
         embed(checkpoint, folder, '--out', out, '--append')
     with pytest.raises(FileNotFoundError, match=r"^embed: the image 'gone.jpg' does not exist"):
         embed(checkpoint, 'gone.jpg', '--out', out)
@@ -137,7 +137,7 @@ def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
     with pytest.raises(ValueError, match=r'^embed: expected embeddings of one model, but the weights differ'):
         embed(other, folder, '--out', out, '--append')
     out.write_bytes(out.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r'^embed: expected a file of embeddings .* its end is missing'):
+    with pytest.raises(ValueError, match=r'^embed: expected a file of embeddings .* is damaged, incomplete'):
         embed(checkpoint, folder, '--out', out, '--append')
     unreadable = tmp_path / 'texts'
     unreadable.mkdir()

@@ -242,7 +242,7 @@ def test_base_config_of_an_installed_package(capsys, tmp_path):
 def test_incomplete_base_is_explained_without_completion(capsys):
     code, out = run(capsys, ROOT / '_base_' / 'models' / 'hybrid_digits.py')
     assert code == 0
-    assert 'Not completed for training: it has no train_dataloader, train_cfg, optim_wrapper.' in out
+    assert 'This config has no train_dataloader, train_cfg, optim_wrapper: it is shown as written' in out
 
 
 def test_the_phases_of_a_chain(capsys):
@@ -254,7 +254,7 @@ def test_the_phases_of_a_chain(capsys):
     assert reports[0]['keys'][0]['taker'] == 'run_chain'
     lr = {row['key']: row for row in reports[2]['keys']}['optim_wrapper.optimizer.lr']
     assert (lr['value'], lr['why'], place(lr)) == (1e-3, 'top-level lr', ('two_phase.py', 8))
-    assert "It starts from load='last' instead of load_from." in reports[2]['notes']
+    assert "This phase starts from load='last' instead of load_from." in reports[2]['notes']
     _, out = run(capsys, chain, 'adaface.model.head', '--json')
     (report,) = json.loads(out)['reports']
     assert {row['key'] for row in report['keys']} == {'model.head.type', 'model.head.scale', 'model.head.num_classes'}

@@ -16,7 +16,7 @@ def test_a_table_of_what_is_named(capfd):
     assert 'Lion: Lion, arXiv 2302.06675' in out
     assert 'against google/automl 6a54c874 lion/lion_pytorch.py' in out
     assert '2 cases in float64 on cpu' in out
-    assert '2 within what is allowed, 0 not' in out
+    assert '2 within the allowed deviation, 0 beyond it' in out
 
 
 def test_json_and_float32(capfd):

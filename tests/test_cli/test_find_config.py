@@ -46,7 +46,7 @@ def test_configs_of_other_packages_are_left_to_their_loader():
         ('mine.py', "Did you mean 'mime.py'"),
         ('folder', 'is a folder'),
         ('_base_/default_runtime', 'does not exist'),
-        ('xyz', '`hybridcls list recipes` names'),
+        ('xyz', '`hybridcls list recipes` lists the shipped configs'),
     ],
 )
 def test_an_unknown_name_has_near_names(name, hint, monkeypatch, tmp_path):

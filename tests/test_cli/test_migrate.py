@@ -57,7 +57,7 @@ def test_the_diff_has_each_line_that_changes_and_nothing_is_written(old, capsys)
     changed = [line for line in said.out.splitlines() if line[0] in '+-' and line[:3] not in ('+++', '---')]
     pairs = [(a, b) for a, b in zip(OLD.splitlines(), NEW.splitlines(), strict=True) if a != b]
     assert sorted(changed) == sorted([f'-{a}' for a, _ in pairs] + [f'+{b}' for _, b in pairs])
-    assert '1 file to rewrite: --write does it.' in said.err
+    assert '1 file to rewrite. Add --write to do it.' in said.err
     assert old.read_text() == OLD
     assert sorted(path.name for path in old.parent.iterdir()) == ['base.py', 'old.py']
 
@@ -81,7 +81,7 @@ def test_written_it_says_the_same_and_nothing_is_left_to_do(old, capsys, told_re
     assert {key: value for key, value in facts.items() if key not in variable}.items() <= new.items()
     assert not told_renames
     code, said = run(capsys, link, '--bases')
-    assert (code, said.out) == (0, 'Nothing to do: all is written in the spellings of today.\n')
+    assert (code, said.out) == (0, 'Nothing to do: there are no old spellings.\n')
 
 
 def test_without_bases_they_are_left_alone(old, capsys):
@@ -134,14 +134,14 @@ def test_what_the_text_does_not_write_out_is_listed(tmp_path, capsys, name, text
     file = write(tmp_path, name, text)
     code, said = run(capsys, file, *write_it)
     assert code == 1
-    assert 'model.sub_centres=3 is not written out in the file. Write num_subcenters=3' in said.err
+    assert 'model.sub_centres=3 is computed, not written in the file. Write num_subcenters=3' in said.err
     assert file.read_text() == text
 
 
 def test_a_text_that_would_say_something_else_is_not_written(tmp_path, capsys):
     text = "model = dict(type='ArcFaceHead', num_classes=2)\nmodel = {**model, 'scale': len('ood/auroc_max_softmax')}\n"
     file = write(tmp_path, 'odd.py', text)
-    with pytest.raises(ConfigError, match=r'odd\.py would say something else .*model\.scale \(21, now 26\)'):
+    with pytest.raises(ConfigError, match=r'odd\.py would mean something else .*model\.scale \(21, now 26\)'):
         run(capsys, file, '--write')
     assert file.read_text() == text
     assert os.listdir(tmp_path) == ['odd.py']

@@ -28,7 +28,7 @@ def test_what_cannot_be_written(tmp_path):
     with pytest.raises(IsADirectoryError, match='is a folder'):
         check_out('test', str(tmp_path / 'a.csv'), True, ('.csv',))
     (tmp_path / 'file').touch()
-    with pytest.raises(PermissionError, match=r"file' is no folder that takes files"):
+    with pytest.raises(PermissionError, match=r"file' is not a writable folder"):
         check_out('test', str(tmp_path / 'file' / 'below' / 'a.csv'), False, ('.csv',))
 
 

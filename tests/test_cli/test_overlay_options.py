@@ -15,5 +15,5 @@ def test_layers_are_read():
     assert chosen_layers('report', args) == dict(cnn='blocks.5', vit='blocks.9')
     with pytest.raises(ValueError, match=r'expected --overlay-layers STREAM=LAYER, got blocks\.5'):
         chosen_layers('report', parser.parse_args(['--overlays', '--overlay-layers', 'blocks.5']))
-    with pytest.raises(ValueError, match='--overlay-layers is that of --overlays'):
+    with pytest.raises(ValueError, match='--overlay-layers needs --overlays'):
         chosen_layers('report', parser.parse_args(['--overlay-layers', 'cnn=blocks.5']))

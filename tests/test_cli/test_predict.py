@@ -104,7 +104,7 @@ def test_an_interrupted_run_goes_on_to_the_same_file(checkpoint, digit_folder, t
     monkeypatch.setattr(HybridInferencer, 'forward', interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict(*command)
-    assert '8 of 16 images are done: the same command with --resume goes on.' in capfd.readouterr().err
+    assert '8 of 16 images are done. Type the same command with --resume to continue.' in capfd.readouterr().err
     assert not out.exists()
     with pytest.raises(FileExistsError, match=r'has left 8 answers for .* Add --resume'):
         predict(*command)
@@ -192,6 +192,7 @@ def test_a_full_disk_is_a_sentence(checkpoint, digit_folder, tmp_path, monkeypat
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(unfinished_answers, '_csv_lines', no_room)
-    with pytest.raises(OSError, match=r'a.csv cannot be written .No space left on device.. .* --resume goes on'):
+    expected = r'a.csv cannot be written .No space left on device.. .* type the same command with --resume'
+    with pytest.raises(OSError, match=expected):
         predict(checkpoint, digit_folder / 'val', '--out', tmp_path / 'a.csv')
     assert not os.listdir(tmp_path)

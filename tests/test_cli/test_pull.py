@@ -23,7 +23,7 @@ def test_an_artifact_and_programs_of_others(tmp_path, capfd):
     sidecar['files']['runtime.py'] = dict(sha256=digest_of_file(folder / 'runtime.py'), bytes=13)
     (folder / 'model.json').write_text(json.dumps(sidecar))
     assert pull(folder, '--out', tmp_path / 'out') == 0
-    assert 'runtime.py is not that of hybridcls' in capfd.readouterr().err
+    assert 'runtime.py differs from the one of hybridcls' in capfd.readouterr().err
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['model.json', 'model.onnx', 'runtime.py']
     with pytest.raises(FileExistsError):
         pull(folder, '--out', tmp_path / 'out')

@@ -19,7 +19,7 @@ def test_without_data_it_takes_what_the_config_names_and_writes_into_the_work_di
     (work_dir.parent / 'images' / 'one' / 'broken.png').write_bytes(b'nothing')
     assert run_command('report', work_dir, '--device', 'cpu') == 1  # an image cannot be read
     said = capfd.readouterr().err.splitlines()
-    assert said[1].startswith(f'17 images of the test that the config names ({work_dir.parent / "images"}) are taken')
+    assert said[1].startswith(f'Using 17 images of the test that the config names ({work_dir.parent / "images"})')
     assert any(line.startswith('1 image could not be read: ') for line in said)
     assert '1 image could not be read' in (work_dir / 'report.html').read_text()
     assert len(json.loads((work_dir / 'report.json').read_text())['unreadable']) == 1
@@ -38,5 +38,5 @@ def test_mistakes_are_one_sentence(work_dir, tmp_path, capfd):
     assert f"report: expected images below '{tmp_path / 'empty'}', got none." in message('--ood', tmp_path / 'empty')
     shutil.rmtree(tmp_path / 'images')
     assert "the images of the training's test" in (said := message())
-    assert 'are not there. Name labelled images that did not train the model: --data FOLDER.' in said
+    assert 'are not there. Type --data FOLDER with labelled images that the model was not trained on.' in said
     assert not (work_dir / 'report.html').exists()

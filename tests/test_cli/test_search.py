@@ -120,7 +120,7 @@ def test_images_that_are_gone_are_told_beside_the_sheet(made, digit_folder, tmp_
     command('embed', made / 'epoch_1.pth', tmp_path / 'images', '--out', index)
     shutil.rmtree(images)
     assert search(index, digit_folder / 'val', '--sheet', tmp_path / 's.png', '--sheet-queries', 3, '--k', 2) == 0
-    assert 'images that are not there or cannot be read: 6.' in capfd.readouterr().err
+    assert 'shown as empty frames on the sheet: 6.' in capfd.readouterr().err
 
 
 def test_without_queries_the_index_is_described(index, capfd):

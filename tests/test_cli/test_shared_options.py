@@ -66,7 +66,7 @@ def test_all_options_are_tried_above():
 
 
 def test_folds_need_images_to_divide(toy_configs, digit_folder):
-    with pytest.raises(ConfigError, match='--folds 3: no data set of this config has images to divide'):
+    with pytest.raises(ConfigError, match='--folds 3: no data set of this config can be divided'):
         load_with_options(read(toy_configs / 'toy.py', '--folds', 3))
     arguments = ['--folds', 3, '--data', digit_folder / 'train']
     assert load_with_options(read('hybridcls::finetune/full.py', *arguments)).data_split.folds == 3
@@ -78,9 +78,10 @@ def test_folds_need_images_to_divide(toy_configs, digit_folder):
 
 
 def test_the_dataset_has_no_place_for_what_is_written(toy_configs):
-    with pytest.raises(ConfigError, match=r'--epochs 9: does not reach train_cfg\.max_epochs=3: what is written'):
+    expected = r'--epochs 9: does not reach train_cfg\.max_epochs=3: the value that is written'
+    with pytest.raises(ConfigError, match=expected):
         load_with_options(read(toy_configs / 'toy.py', '--epochs', 9))
-    with pytest.raises(ConfigError, match=r'--model resnet10t: fills no place: no part of this config takes it'):
+    with pytest.raises(ConfigError, match=r'--model resnet10t: has no effect: no part of this config takes it'):
         load_with_options(read(toy_configs / 'toy.py', '--model', 'resnet10t'))
     with pytest.raises(ConfigError, match=r"^--teacher: nothing reads the top-level key 'teacher'"):
         load_with_options(read(toy_configs / 'toy.py', '--teacher', 'x'))

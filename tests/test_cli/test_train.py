@@ -93,7 +93,7 @@ def test_force_sets_the_earlier_training_aside(toy_configs, work_dir, capsys):
     assert run_toy(toy_configs, work_dir, '--force', *options) == 0
     assert sorted(path.name for path in work_dir.glob('*.pth')) == ['epoch_1.pth', 'teacher.pth']
     assert {path.name: path.read_bytes() for path in (work_dir / 'previous').glob('*.pth')} == earlier
-    assert f'is set aside: {work_dir / "previous"}.' in capsys.readouterr().out
+    assert f'The earlier training in {work_dir} was moved to {work_dir / "previous"}.' in capsys.readouterr().out
     assert run_toy(toy_configs, work_dir, '--force', *options) == 0
     assert [path.name for path in (work_dir / 'previous').glob('*.pth')] == ['epoch_1.pth']
 
@@ -131,7 +131,7 @@ def test_ctrl_c_loses_nothing(toy_configs, work_dir, tmp_path, capsys):
     (toy_configs / 'stopped.py').write_text(ENDED_EARLY)
     assert run_toy(toy_configs, work_dir, config='stopped.py') == 130
     said = capsys.readouterr()
-    assert 'To go on, type the same command with --resume.' in said.err
+    assert 'To continue, type the same command with --resume.' in said.err
     assert [path.name for path in work_dir.glob('iter_*.pth')] == ['iter_5.pth']
     assert run_toy(toy_configs, work_dir, '--resume') == 0
     assert run_toy(toy_configs, tmp_path / 'whole') == 0
@@ -173,6 +173,6 @@ def test_mistakes_in_names_are_found_before_the_slow_imports():
 def test_two_processes_set_an_earlier_training_aside_once(toy_configs, work_dir):
     assert run_toy(toy_configs, work_dir) == 0
     said = processes.run_tool('train.py', 'toy.py', '--work-dir', work_dir, count=2, folder=toy_configs)
-    assert said.count('is set aside') == 1
+    assert said.count('was moved to') == 1
     assert (work_dir / 'previous' / 'epoch_3.pth').is_file()
     assert (work_dir / 'epoch_3.pth').is_file()

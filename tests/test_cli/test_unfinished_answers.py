@@ -44,7 +44,7 @@ def test_a_note_of_another_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match='had top_k 1, this one has 2'):
         begin(tmp_path / 'a.jsonl', resume=True, top_k=2)
     (tmp_path / '.a.jsonl.progress').write_text('{}')
-    with pytest.raises(ValueError, match='is no note of an interrupted run'):
+    with pytest.raises(ValueError, match='is not the progress file of an interrupted run'):
         begin(tmp_path / 'a.jsonl', resume=True)
     (tmp_path / '.a.jsonl.progress').write_text(json.dumps(dict(digest='x', settings={}, done=1, size=14)))
     fresh = begin(tmp_path / 'a.jsonl', force=True)

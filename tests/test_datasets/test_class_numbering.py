@@ -76,7 +76,7 @@ def test_labels_become_the_numbers_of_the_model(wrapper):
 def test_equal_numbering_is_not_rewritten():
     dataset = Named([0, 1, 2], MODEL.names)
     before = dataset.data_bytes
-    assert ClassNumbering(MODEL).renumber(dataset, 'val').text == "val: 3 classes, all of the model's 3."
+    assert ClassNumbering(MODEL).renumber(dataset, 'val').text == "val: 3 classes, the same as the model's."
     assert dataset.data_bytes is before
 
 

@@ -192,8 +192,8 @@ class TestDescribe:
         write_image(folder / 'train' / 'beside.png', 3)
         assert ImageFolder(data_root=str(folder), data_prefix='train').describe() == (
             f'ImageFolder {folder}/train: 9 images of 3 classes (2 to 4 each). Left out: hidden (3), .txt (2), '
-            'images beside the class folders (1). Headers of all: RGB (6), RGB with transparency (1), 16-bit RGB (1), '
-            'grey (1).'
+            'images beside the class folders (1). Formats, from the headers of all: RGB (6), RGB with transparency '
+            '(1), 16-bit RGB (1), grey (1).'
         )
 
     def test_headers_of_a_sample(self, tmp_path):
@@ -203,7 +203,7 @@ class TestDescribe:
         (tmp_path / 'b' / '0.png').touch()
         logged = ImageFolder(data_root=str(tmp_path), indices=130).describe()
         assert ': 151 images of 2 classes (1 to 150 each), of which indices keeps 130.' in logged
-        assert logged.endswith(' Headers of a sample of 64: RGB (64).')
+        assert logged.endswith(' Formats, from the headers of a sample of 64: RGB (64).')
         dataset = ImageFolder(data_root=str(tmp_path), with_label=False, on_unreadable='skip', verify=True)
         assert ': 150 images. Left out: unreadable (1).' in dataset.describe()
 
@@ -211,7 +211,7 @@ class TestDescribe:
         (folder / 'a.csv').write_text('ant/0.png,ant\nnothing.png,ant\n')
         dataset = ImageFolder(data_root=str(folder), data_prefix='train', ann_file='a.csv')
         assert dataset.describe() == (
-            f'ImageFolder {folder}/a.csv: 2 images of 1 class (2 each). Headers of all: RGB (1), '
+            f'ImageFolder {folder}/a.csv: 2 images of 1 class (2 each). Formats, from the headers of all: RGB (1), '
             'without a known header (1).'
         )
 

@@ -60,7 +60,7 @@ def test_a_spreadsheet_may_have_saved_it(folder, table, mark):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('path,decision\nant/9.png,drop\n', r"decides on 'ant/9.png', which is no image of this data set"),
+        ('path,decision\nant/9.png,drop\n', r"decides on 'ant/9.png', which is not an image of this data set"),
         ('path,label,decision\nant/0.png,wasp,drop\n', r"got 'wasp' of 'ant/0.png'.*renamed"),
         ('path,label,decision\nant/0.png,bee,drop\n', r"made for another label of 'ant/0.png': 'bee', got 'ant'"),
         ('path,decision\nant/0.png,drpo\n', r"got 'drpo'. Did you mean 'drop'"),
@@ -108,7 +108,7 @@ def test_the_digest_is_of_the_decisions(folder, table):
     other = read_decisions('me', table('path;decision\nb.png;drop\na.png;drop\nc.png;keep\n'), 'drop')
     assert first.digest == other.digest
     noted = dict(file=table('path,decision\na.png,drop\n'), digest=first.digest)
-    with pytest.raises(ValueError, match='others than when this training began'):
+    with pytest.raises(ValueError, match='have changed since this training began'):
         read_decisions('me', noted, 'drop')
 
 

@@ -55,7 +55,7 @@ def names_in(folder, **settings):
 
 def left_out(folder):
     """What the log counts."""
-    return ImageFolder(data_root=str(folder)).describe().partition('Left out: ')[2].partition('. Headers')[0]
+    return ImageFolder(data_root=str(folder)).describe().partition('Left out: ')[2].partition('. Formats, from')[0]
 
 
 def divided(folder, **settings):
@@ -204,7 +204,7 @@ def _(root):
     for path in (root / 'bee').iterdir():
         path.unlink()
     (root / 'bee').rmdir()
-    with pytest.raises(ConfigError, match=r"got one, 'ant'\. Give each class a folder of its own"):
+    with pytest.raises(ConfigError, match=r"got one, 'ant'\. Give each class its own"):
         divided(root)
     assert set(names_in(root).values()) == {'ant'}
 
@@ -310,7 +310,7 @@ def _(root):
     own = root.parent / 'own'
     class_folders(own / 'train', ant=6, bee=6)
     class_folders(own / 'val', ant=2, bee=1)
-    assert '6 images nearly equal to one of another split' in divided(own)[1]
+    assert '6 images nearly equal to an image of another split' in divided(own)[1]
 
 
 @row('one image in two classes')

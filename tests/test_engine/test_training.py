@@ -64,7 +64,7 @@ def test_options_of_the_command_line(toy_configs, tmp_path):
 
 
 def test_scaling_of_an_unknown_batch_size(toy_configs, tmp_path):
-    with pytest.raises(ValueError, match='--auto-scale-lr: the config does not say for which batch size'):
+    with pytest.raises(ValueError, match='--auto-scale-lr: the config does not name the batch size'):
         prepare(toy_configs, tmp_path, TrainOptions(auto_scale_lr=True))
 
 

@@ -64,7 +64,9 @@ def test_dataset_meta_is_passed_on():
 
 
 def test_missing_head_is_an_error(predictions):
-    with pytest.raises(KeyError, match="HeadMetric: expected predictions of head='fase', got those of evidence, face"):
+    with pytest.raises(
+        KeyError, match="HeadMetric: expected predictions of head='fase', got predictions of evidence, face"
+    ):
         HeadMetric(dict(type='Accuracy'), head='fase').process(None, [predictions[0].to_dict()])
     with pytest.raises(KeyError, match='of a model without MultiHead'):
         HeadMetric(dict(type='Accuracy'), head='face').process(None, [dict(pred_score=torch.ones(1))])

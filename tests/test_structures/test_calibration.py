@@ -23,8 +23,8 @@ def test_it_is_read_as_it_was_written():
 
 def test_it_says_what_it_does():
     assert str(FULL) == (
-        "temperature 1.500, 'unknown' below 0.7500 (error at most 0.05 with confidence 0.9), sets of classes (the "
-        'right one with 0.9); from 40 images'
+        "temperature 1.500, 'unknown' below 0.7500 (error at most 0.05 with confidence 0.9), sets of classes "
+        '(including the right one with probability 0.9); from 40 images'
     )
     assert str(Calibration(**PLAIN)) == 'probabilities as the model says them; from 40 images'
 

@@ -201,7 +201,8 @@ def test_images_without_labels(folder, trained, monkeypatch, capsys):
 def test_checkpoint_of_a_chain_is_tested_with_its_own_config(folder, trained, monkeypatch, capsys):
     (folder / 'chain.py').write_text("phases = [dict(name='one', config='lenet.py')]\n")
     assert start_here(folder, monkeypatch, 'test.py', 'chain.py', trained) == 2
-    assert f'got the chain chain.py. Write hybridcls test {trained}: the config' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f'got the chain chain.py. Write hybridcls test {trained}: the checkpoint contains the config' in said
 
 
 def test_show_dir_writes_predictions(folder, trained, monkeypatch):
@@ -215,7 +216,7 @@ def test_show_dir_writes_predictions(folder, trained, monkeypatch):
 def test_checkpoint_of_another_model_is_one_line(folder, trained, monkeypatch, capsys):
     assert start_here(folder, monkeypatch, 'test.py', 'lenet.py', trained, '--cfg-options', 'num_classes=3') == 2
     printed = capsys.readouterr().err
-    assert 'is not of this model: 2 have another shape (first: head.fc.weight' in printed
+    assert 'does not fit this model: 2 have another shape (first: head.fc.weight' in printed
     assert 'Traceback' not in printed
 
 

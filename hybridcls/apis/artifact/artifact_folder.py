@@ -62,9 +62,7 @@ def check_out_folder(
     while not above.exists():
         above = above.parent
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise PermissionError(
-            f'{caller}: {what} {out!r} cannot be written: {str(above)!r} is no folder that takes files.'
-        )
+        raise PermissionError(f'{caller}: {what} {out!r} cannot be written: {str(above)!r} is not a writable folder.')
 
 
 def lost_with(out: str) -> list[str]:

@@ -23,8 +23,8 @@ TOKEN_MERGING = ('keep', 'remove')
 # The weights of a checkpoint, and those that a hook saved beside them.
 _BESIDE = {'ema_state_dict': ('ema', 'raw'), 'fast_state_dict': ('slow', 'fast')}
 _SAID = dict(
-    ema='the EMA weights (the averaged ones of the EMAHook)',
-    raw='the raw weights, of the training itself',
+    ema='the EMA weights (averaged by EMAHook)',
+    raw='the raw weights (not averaged)',
     slow='the slow weights of Lookahead',
     fast='the fast weights of Lookahead',
 )
@@ -47,7 +47,9 @@ def check_exportable(trained: TrainedModel) -> list[str]:
     if trained.cfg.get('tta_model') is not None:
         notes.append('Test-time augmentation (--tta of a test) is left out: the artifact sees one view of an image.')
     if (trained.cfg.get('test_cfg') or {}).get('fp16'):
-        notes.append('A test computes in mixed precision (test_cfg.fp16), the exported model in that of --dtype.')
+        notes.append(
+            'A test computes in mixed precision (test_cfg.fp16), the exported model in the precision of --dtype.'
+        )
     return notes
 
 
@@ -78,12 +80,12 @@ def choose_weights(trained: TrainedModel, chosen: str) -> tuple[str, str]:
     if key is None or chosen in ('test', there[0]):
         if key is None:
             return name, f'Weights: {"the only ones of the checkpoint" if single else f"those of the {name}"}.'
-        return name, f'Weights: {_SAID[name]}, which a test takes; --weights {there[1]} takes {_SAID[there[1]]}.'
+        return name, f'Weights: {_SAID[name]}, as in a test; --weights {there[1]} exports {_SAID[there[1]]}.'
     others = {name: value for name, value in weights_of(checkpoint[key], path).items() if name != 'steps'}
     weights, _ = fit_timm_weights(trained.model, {**weights_of(checkpoint, path), **others})
     check_every_weight(trained.model, weights, path)
     trained.model.load_state_dict(weights, strict=False)
-    return chosen, f'Weights: {_SAID[chosen]}; a test takes {_SAID[there[0]]}.'
+    return chosen, f'Weights: {_SAID[chosen]}; a test uses {_SAID[there[0]]}.'
 
 
 def set_token_merging(trained: TrainedModel, asked: Optional[str]) -> tuple[Optional[str], list[str]]:
@@ -103,7 +105,7 @@ def set_token_merging(trained: TrainedModel, asked: Optional[str]) -> tuple[Opti
     said = ' and '.join(sorted(schedules))
     if asked == 'remove':
         remove_token_merging(trained.model)
-        return 'removed', [f'Token merging ({said}) is removed: predictions differ from those of a test.']
+        return 'removed', [f'Token merging ({said}) is removed: predictions differ from a test.']
     return f'kept, {said}', [f'Token merging ({said}) is kept, as in a test; --token-merging remove takes it off.']
 
 

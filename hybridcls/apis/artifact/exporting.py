@@ -170,7 +170,7 @@ def export(
             golden=golden, normalized=partial(normalized_images, trained.model, given), mistakes=mistakes,
         )  # fmt: skip
         if 'probabilities' in names and dtype != 'int8':
-            notes.append(f'Decisions against those from PyTorch: {output_agreement(folder, expected, got)}.')
+            notes.append(f'Compared with PyTorch on {output_agreement(folder, expected, got)}.')
         if dtype == 'int8':
             quantized = quantize_artifact(folder, held_out, 1.0 if max_loss is None else max_loss, tell=tell)
             held_out, notes = quantized.judges, [*notes, *quantized.notes]  # the others are no longer held out
@@ -230,7 +230,7 @@ def _calibration(
     text = f'The calibration {found.path} does not hold with {changed}'
     if asked is not None:
         raise ValueError(f'export: {text}. Leave --calibration out.')
-    notes.append(f'{text}: it is left out.')
+    notes.append(f'{text}, so it is left out.')
     return None
 
 

@@ -83,7 +83,6 @@ def compare_with_checkpoint(
     if name and not far[name] <= graph.tolerance:
         rows = np.abs(outputs[name] - expected[name]).reshape(len(goldens), -1).max(1) if far[name] < np.inf else []
         worst = goldens[int(np.argmax(rows))].name if len(rows) else 'all images'
-        yield Finding('checkpoint', f'{model.checkpoint_path} predicts otherwise than the artifact: {name} differs by '
-                      f'{far[name]:.3g} of its largest value, most for {worst}. It is another checkpoint, or other '
-                      'weights of it '
-                      '(EMA, adapters): export again.', (worst,), far[name])  # fmt: skip
+        yield Finding('checkpoint', f'{model.checkpoint_path} gives other predictions than the artifact: {name} '
+                      f'differs by {far[name]:.3g} of its largest value, most for {worst}. It is another checkpoint, '
+                      'or other weights of it (EMA, adapters): export again.', (worst,), far[name])  # fmt: skip

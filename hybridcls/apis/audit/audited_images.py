@@ -22,7 +22,7 @@ from .decided_before import DecidedImage, decided_before, name_key
 
 __all__ = ['TrainingImages', 'no_images', 'training_images']
 
-_MOVED = 'Name them where they are now, or other labelled ones: --data DATA.'
+_MOVED = 'Type --data DATA with their new place, or with other labelled images.'
 
 
 @dataclass
@@ -105,8 +105,8 @@ def training_images(model: HybridInferencer, data: Optional[str] = None) -> Trai
     if record is not None:
         return _of_record(model, record, data)
     note = (
-        'The training was not recorded: what it saw while it learned is not known, and the model has learned these '
-        'labels. A record tells more: train with --record.'
+        'The training was not recorded, so only the trained model judges the labels, which it has learned. An audit '
+        'finds more after a training with --record.'
     )
     notes = [note]
     if data is not None:
@@ -125,7 +125,7 @@ def training_images(model: HybridInferencer, data: Optional[str] = None) -> Trai
     notes += lost
     if (labels < 0).any():
         unknown = counted(int((labels < 0).sum()), 'image')
-        notes.append(f'Left out, without a label that the model has a class for: {unknown}.')
+        notes.append(f'Left out because the model has no class for their label: {unknown}.')
     images = TrainingImages(items, labels, model.classes, root, None, notes, decided)
     for row, one in images.decided_rows().items():  # as the training had them
         labels[row] = -1 if one.decision == 'drop' else number_of.get(one.new, labels[row])
@@ -141,7 +141,7 @@ def no_images(model: HybridInferencer, reason: str) -> TrainingImages:
         reason (str): A sentence.
     """
     decided, lost = decided_before(model.config, model.checkpoint_path)
-    notes = [f'The labels of the training images are not looked at: {reason}', *lost]
+    notes = [f'The labels of the training images are not checked: {reason}', *lost]
     return TrainingImages([], np.zeros(0, np.int64), model.classes, '', None, notes, decided)
 
 
@@ -201,7 +201,7 @@ def _of_data(data: str, checkpoint: str) -> tuple[list[Item], str, list[str]]:
     held_out = {os.path.join(root, row.path) for row in rows if split_named(row.split) in ('val', 'test')}
     kept = [item for item in items if item.path not in held_out]
     left = len(items) - len(kept)
-    note = f'Left out, since they did not train ({file}): {counted(left, "image", of=len(items))}.'
+    note = f'Left out because the model was not trained on them ({file}): {counted(left, "image", of=len(items))}.'
     return kept, root, [note] if left else []
 
 
@@ -211,7 +211,7 @@ def _of_config(cfg: Mapping[str, Any], checkpoint: str) -> tuple[list[Item], str
 
     # What was decided is put in later: its tables may be gone.
     settings = {key: value for key, value in training_dataset(cfg).items() if key not in ('drop', 'relabel')}
-    advice = 'Name labelled images: --data DATA.'
+    advice = 'Type --data DATA with labelled images.'
     if not settings.get('type'):
         raise FileNotFoundError(f'audit: expected a config with training images in {checkpoint}, got none. {advice}')
     place = place_of(settings, checkpoint)

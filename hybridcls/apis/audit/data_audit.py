@@ -74,8 +74,8 @@ def audit_data(
         raise ValueError(f'audit: expected a model with one class an image, got several by {model.head_name}.')
     if not model.classes:
         raise ValueError(
-            f'audit: expected a model that names a class of an image, got {model.head_name}, which has embeddings '
-            'alone. Audit the phase that trains a classifier on them.'
+            f'audit: expected a model that names a class of an image, got {model.head_name}, which has only '
+            'embeddings. Audit the phase that trains a classifier on them.'
         )
     if len(model.classes) < 2:
         raise ValueError(f'audit: expected a model of 2 classes or more, got one, {model.classes[0]!r}.')
@@ -94,7 +94,7 @@ def audit_data(
     if seen is not None and len(seen) < len(images):
         unread = len(images) - len(seen)
         images = images.part(seen.items)
-        images.notes.append(f'Left out, not readable: {counted(unread, "image")}.')
+        images.notes.append(f'Left out because they cannot be read: {counted(unread, "image")}.')
         tell(images.notes[-1])
     read = counted(len(images), 'training image')
     if len(images):

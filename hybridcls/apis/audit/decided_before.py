@@ -52,8 +52,8 @@ def decided_before(cfg: Mapping[str, Any], checkpoint: str, root: str = '') -> t
             if decisions is None:
                 file = noted if isinstance(noted, str) else noted['file']
                 notes.append(
-                    f'What the training was told to {what} is not known any more: {file} is not there, or decides '
-                    'something else now. It is not in the table of this audit, whose labels are those of the training.'
+                    f'The decisions to {what} that the training used are lost: {file} is missing or has changed. They '
+                    'are not in the table of this audit, which has the labels of the training.'
                 )
                 continue
             images = [DecidedImage(name, label, 'keep') for name, label in decisions.keep.items()]

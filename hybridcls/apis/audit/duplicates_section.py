@@ -55,10 +55,10 @@ def duplicates_section(
     elif found.held_out and found.training:
         says.append('No held-out image is among the training images.')
     elif not found.training:
-        says.append('The training images are not there: whether held-out ones are among them is not known.')
+        says.append('The training images are missing, so it is unknown whether held-out images are among them.')
         says += [f'Groups of held-out images that show the same: {len(found.groups)}.'] if found.groups else []
     if not found.groups:
-        says.append('No image is there twice.')
+        says.append('No image occurs twice.')
     groups = [dict(title=_title(one), pictures=_pictures(one, training, held_out, classes)) for one in
               found.groups[:_GROUPS] if one.contradicts or one.is_leak or not one.training]  # fmt: skip
     return Section('duplicates', 'Duplicates and leaks', says, groups=groups)

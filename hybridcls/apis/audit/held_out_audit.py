@@ -81,7 +81,7 @@ def find_held_out(
             items, place, note = configured_images(model, moved)
         except (FileNotFoundError, ValueError) as error:
             reason = str(error).removeprefix('report: ').replace('--data FOLDER', '--held-out DATA')
-            return HeldOut([], [f'Slices and leaks are not looked for: {reason}'], [])
+            return HeldOut([], [f'Slices and leaks are not searched: {reason}'], [])
         notes = [note]
     else:
         items, notes = held_out_images(data, model.checkpoint_path, model.config, 'audit', ('test', 'val'))

@@ -188,7 +188,7 @@ def benchmark(
         if load > _BUSY * (os.cpu_count() or 1):
             result.notes.append(
                 f'The machine was busy before (load {load:.1f}, {os.cpu_count()} processors): all times are too long, '
-                'and those of many small operations by several threads most of all. Measure again when it is idle.'
+                'especially with many small operations on several threads. Measure again when it is idle.'
             )
         if images is not None:
             result.preprocess_ms = images.preprocess_ms
@@ -239,7 +239,7 @@ def _expected_time(
     minutes = count * estimated_compile_seconds(model.model) / 60
     text += f'. Compilations: {count}, about {minutes:.1f} minutes of an idle machine.'
     if count < len(compiled) * len(sizes):
-        text += f' What is compiled is timed at batch {sizes[-1]} alone; by --settings NAME ... at each.'
+        text += f' Compiled settings are timed at batch {sizes[-1]} only, and with --settings NAME ... at each size.'
     return text
 
 
@@ -302,7 +302,7 @@ def _judge(
     if not running:
         return
     if images.multi_label:
-        images.notes.append('Images may have several labels: there is no accuracy.')
+        images.notes.append('Images may have several labels, so no accuracy is measured.')
         return
     reference = running[0][0]
     found: dict[str, list[np.ndarray]] = {row.name: [] for row, _ in running}
@@ -318,7 +318,7 @@ def _judge(
         return
     found = {row.name: found[row.name] for row, _ in running}
     if any(part is None for parts in found.values() for part in parts):
-        images.notes.append('The head has no classes: there is no accuracy.')
+        images.notes.append('The head has no classes, so no accuracy is measured.')
         return
     calibration = images.calibration
     scaling = dict(kind='none') if calibration is None else calibration.scaling
@@ -333,8 +333,8 @@ def _judge(
         row.verdict, row.why = verdict_on(row, options.max_loss, options.rule)
     if calibration is not None and calibration.has_guarantee:
         images.notes.append(
-            f'The stored thresholds are those of {calibration.precision}, and guarantee nothing for what answers '
-            'otherwise: `hybridcls calibrate` with --config makes them again.'
+            f'The stored thresholds were calibrated in {calibration.precision}, and guarantee nothing for other '
+            'settings. Type hybridcls calibrate with --config to calibrate them again.'
         )
 
 
@@ -350,9 +350,9 @@ def _choose(result: Benchmark, options: BenchmarkOptions) -> None:
             break
         speed = f'{row.speeds[size].images_per_second:.1f} images/s at batch {size}'
         if row.verdict == 'within' and row is not result.rows[0]:  # there: an artifact alone
-            result.notes.append(f'{row.name} is faster ({speed}): `hybridcls export` makes it.')
+            result.notes.append(f'{row.name} is faster ({speed}): `hybridcls export` writes it.')
         elif row.verdict != 'within':
-            result.notes.append(f'{row.name} is faster ({speed}), and not chosen: {row.why}.')
+            result.notes.append(f'{row.name} is faster ({speed}) but not chosen: {row.why}.')
 
 
 class _Images:
@@ -428,7 +428,7 @@ class _Images:
         count = self.labels.count(-1)
         which = f' (such as {next(iter(self._unknown))})' if self._unknown else ''
         if count == len(self.labels):
-            self.notes.append(f'No image has a label that is a class of the model{which}: there is no accuracy.')
+            self.notes.append(f'No image has a label that is a class of the model{which}, so no accuracy is measured.')
         elif count:
             self.notes.append(
                 f'Not in the accuracy: {counted(count, "image", of=len(self.labels))} without a label that is a class '

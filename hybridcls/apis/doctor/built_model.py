@@ -43,7 +43,7 @@ def check_model(subject: Subject, runner: Any, batch_size: int) -> Iterator[Find
     yield from _streams(subject, model)
     model.train()
     if batch_size == 1 and any(isinstance(one, AnyBatchNorm) and one.training for one in model.modules()):
-        what = 'batches hold one image, of which BatchNorm can take no statistics.'
+        what = 'batches have one image, for which BatchNorm cannot compute statistics.'
         yield Finding(PROBLEM, 'train_dataloader.batch_size', what, 'batch_size=2, or model.backbone.norm_eval=True')
 
 
@@ -52,7 +52,8 @@ def _frozen(model: nn.Module, runner: Any) -> Iterator[Finding]:
     moving = [group for group in groups if group.get('initial_lr', group['lr']) > 0]
     if not any(one.requires_grad for group in moving for one in group['params']):
         yield Finding(
-            PROBLEM, 'model.backbone.frozen_stages', 'no parameter is trained: all are frozen or have the rate 0.',
+            PROBLEM, 'model.backbone.frozen_stages', 'no parameter is trained: all are frozen or have the learning '
+            'rate 0.',
             'frozen_stages, lora_rank, or the lr_mult of optim_wrapper.paramwise_cfg',
         )  # fmt: skip
         return

@@ -56,7 +56,7 @@ def _counts(subject: Subject, part: DataPart) -> Iterator[Finding]:
         yield Finding(
             WARNING, part.key, f'{counted(len(few), "class", "classes", of=len(counts))} with a single image to '
             f'train on: {named(few)}.',
-            'add images, or take the class out',
+            'add images, or remove the class',
         )  # fmt: skip
     most, fewest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     ratio, share = counts[most] / counts[fewest], counts[most] / sum(counts.values())
@@ -233,6 +233,6 @@ def _beside(part: DataPart, train: DataPart) -> Iterator[Finding]:
         )  # fmt: skip
     if {name for name in names.names} == set(own.names) and names.names != own.names:
         yield Finding(
-            NOTE, part.key, f'the classes of {part.split} stand in another order than those of the training data, and '
-            'are matched by name.', f'{part.key}.classes: leave it out',
+            NOTE, part.key, f'the classes of {part.split} are in another order than in the training data; they are '
+            'matched by name.', f'{part.key}.classes: leave it out',
         )  # fmt: skip

@@ -28,8 +28,8 @@ def check_duplicates(subject: Subject) -> Iterator[Finding]:
     for number, part in enumerate(parts):
         if number and part.paths == parts[number - 1].paths and part.split == 'test':
             yield Finding(
-                NOTE, part.key, 'the test images are those of the validation, by which a checkpoint is chosen.',
-                'test_dataloader.dataset: images of their own',
+                NOTE, part.key, 'the test images are the validation images, which also choose the best checkpoint.',
+                'test_dataloader.dataset: use other images',
             )  # fmt: skip
             continue
         for other in parts[:number]:
@@ -103,7 +103,7 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
     if alike:
         yield Finding(
             WARNING, part.key, f'nearly equal images have several labels, {counted(len(alike), "time")}: '
-            f'{_listed(part, alike)}.', 'look at them, and correct their labels',
+            f'{_listed(part, alike)}.', 'check them, and correct their labels',
         )  # fmt: skip
     groups = [group for group in by_content.values() if len(group) > 1]
     copies = sum(len(group) - 1 for group in groups)
@@ -118,7 +118,7 @@ def _inside(part: DataPart, scan: ImageScan, near: dict[str, int]) -> Iterator[F
 def _remove(groups: list[list[tuple[str, tuple[int, ...]]]]) -> str:
     """Return what to remove: the copies, or, for one file listed twice in a table, the repeated lines."""
     repeated = [len({path for path, _ in group}) < len(group) for group in groups]
-    lines = 'take out of the table the lines that repeat a file'
+    lines = 'remove the lines of the table that repeat a file'
     return lines if all(repeated) else f'delete the copies, and {lines}' if any(repeated) else 'delete the copies'
 
 

@@ -72,8 +72,8 @@ def _versions() -> Iterator[Finding]:
             yield Finding(PROBLEM, 'environment', f'{requirement.name} is not installed.', f"pip install '{line}'")
         elif not requirement.specifier.contains(version, prereleases=True):
             yield Finding(
-                WARNING, 'environment', f'{requirement.name} {version} is outside of the versions that hybridcls was '
-                f'run with, {requirement.specifier}.', f"pip install '{line}'",
+                WARNING, 'environment', f'{requirement.name} {version} is outside the tested versions, '
+                f'{requirement.specifier}.', f"pip install '{line}'",
             )  # fmt: skip
     for original, maintained in _TWINS:
         if _installed(original) and _installed(maintained):
@@ -117,7 +117,7 @@ def _gpu() -> Iterator[Finding]:
             if free < 0.5 * total:
                 yield Finding(
                     WARNING, 'environment', f'cuda:{number} has {free / _GIB:.1f} of {total / _GIB:.1f} GiB left: '
-                    'another process uses it.', '--device cuda:N of a free one, or end that process',
+                    'another process uses it.', '--device cuda:N of a free GPU, or end that process',
                 )  # fmt: skip
             yield Finding(
                 NOTE, 'environment', f'cuda:{number}: {name}, {free / _GIB:.1f} of {total / _GIB:.1f} GiB free.'
@@ -128,7 +128,7 @@ def _gpu() -> Iterator[Finding]:
     if has_card and not hidden:
         why = 'is built without CUDA' if torch.version.cuda is None else f'(CUDA {torch.version.cuda}) does not see it'
         yield Finding(
-            WARNING, 'environment', f'there is an NVIDIA GPU, and torch {torch.__version__} {why}.',
+            WARNING, 'environment', f'there is an NVIDIA GPU, but torch {torch.__version__} {why}.',
             'pip install a torch with CUDA that the driver supports (nvidia-smi shows it)',
         )  # fmt: skip
     memory = available_memory()

@@ -339,7 +339,7 @@ def _validate(runner: Any) -> Iterator[Finding]:
 def _find_rate(subject: Subject, runner: Any, batch_size: int) -> Iterator[Finding]:
     rate = subject.get('optim_wrapper.optimizer.lr')
     if not isinstance(rate, (int, float)) or not hasattr(runner.optim_wrapper, 'optimizer'):
-        yield Finding(NOTE, 'optim_wrapper', '--lr looks for the rate of one optimizer with a key lr; there is none.')
+        yield Finding(NOTE, 'optim_wrapper', '--lr needs one optimizer with a key lr, and there is none.')
         return
     runner.optim_wrapper.optimizer.state.clear()
     step = TrainStep(runner)

@@ -51,12 +51,12 @@ def _distinct(subject: Subject) -> Iterator[DataPart]:
 def _looked_at(scan: ImageScan) -> Finding:
     read, found = len(scan.looks) + len(scan.missing), scan.found
     text = (
-        f'{counted(found, "image")}, all looked at'
+        f'{counted(found, "image")}, all checked'
         if read == found
-        else f'{counted(read, "image", of=found)} looked at, a sample'
+        else f'{counted(read, "image", of=found)} checked, a sample'
     )
     more = 'more: --images N' if read < found else ''
-    return Finding(NOTE, 'data', f'{text}{" for lack of time" * scan.stopped}.', more)
+    return Finding(NOTE, 'data', f'{text}{" (time limit)" * scan.stopped}.', more)
 
 
 def _missing(part: DataPart, scan: ImageScan) -> Iterator[Finding]:
@@ -186,7 +186,8 @@ def _told_by_the_file(part: DataPart, looks: list) -> Iterator[Finding]:
         rare = Counter(kinds.values()).most_common()[-1][0]
         names = [part.name_of(number) for number, kind in kinds.items() if kind == rare]
         yield Finding(
-            WARNING, part.key, f'the colours of a file tell its class: only {named(names)} is {rare} throughout.',
+            WARNING, part.key, f'the colour mode of a file reveals its class: only {named(names)} is {rare} '
+            'throughout.',
             'save all images in one mode (RGB)',
         )  # fmt: skip
 

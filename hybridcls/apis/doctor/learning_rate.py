@@ -113,7 +113,7 @@ def rate_findings(curve: RateCurve, rate: float, where: str = 'optim_wrapper.opt
     """Compare the rate of the config with the curve."""
     if curve.suggested is None:
         text = f'the loss did not fall in {len(curve.rates)} steps with rates from {_LOWEST:g} on.'
-        yield Finding(NOTE, where, text, 'more images or trained weights, or try rates by short trainings')
+        yield Finding(NOTE, where, text, 'use more images or pretrained weights, or try rates in short trainings')
     else:
         end = f', and diverges at {curve.diverges:.2g}' if curve.diverges else ''
         yield Finding(NOTE, where,

@@ -43,8 +43,8 @@ def check_speed(subject: Subject, loader: Any) -> Iterator[Finding]:
     limit = 'loader' if loads < trains else 'model'
     subject.facts['speed'] = dict(loader=round(loads, 1), model=round(trains, 1), workers=workers, limit=limit)
     text = (
-        f'the loader gives {loads:.0f} images/s ({workers} worker{"s" * (workers != 1)}), the model trains on '
-        f'{trains:.0f}: the {limit} is the limit.'
+        f'the loader delivers {loads:.0f} images/s ({workers} worker{"s" * (workers != 1)}), the model trains on '
+        f'{trains:.0f}: the {limit} is the bottleneck.'
     )
     if limit == 'model':
         yield Finding(NOTE, 'train_dataloader', text)

@@ -69,7 +69,8 @@ def check_samples(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 PROBLEM, f'{part.key}.pipeline',
                 f'images leave the pipeline in {counted(len(shapes), "size")} '
-                f'({named(" x ".join(map(str, one)) for one in sorted(shapes))}), and do not make a batch.',
+                f'({named(" x ".join(map(str, one)) for one in sorted(shapes))}), so they cannot be stacked into a '
+                'batch.',
                 "dict(type='ResizeToSize') or dict(type='CenterCropToSize') before PackInputs",
             )  # fmt: skip
         else:
@@ -182,7 +183,7 @@ def _chance(part: DataPart, subject: Subject) -> Iterator[Finding]:
             names = [name for name in names if any(part in name for part in _CHANCE)]
             yield Finding(
                 PROBLEM, f'{part.key}.pipeline',
-                f'the {part.split} images are changed by chance{f" ({named(names)})" if names else ""}, so that '
+                f'the {part.split} images are changed at random{f" ({named(names)})" if names else ""}, so that '
                 'results differ from one validation to the next.',
                 f'{part.key}.pipeline: take {named(names) if names else "the random transforms"} out',
             )  # fmt: skip

@@ -95,9 +95,9 @@ def _rate(subject: Subject) -> Iterator[Finding]:
         start = 'trained weights' if trained else 'random weights'
         yield Finding(
             PROBLEM if rate > 5 * largest else WARNING, where,
-            f'{said} is more than {largest:g}, the most that {kind} mostly bears on {start}.',
-            '--auto-scale-lr: leave it out, lr is scaled already' if scaled else
-            f'lr={largest / 10:g}, or hybridcls doctor ... --lr, which looks for one',
+            f'{said} is more than {largest:g}, the most that {kind} usually tolerates on {start}.',
+            '--auto-scale-lr: leave it out, because lr is already scaled' if scaled else
+            f'lr={largest / 10:g}, or hybridcls doctor ... --lr, which suggests one',
         )  # fmt: skip
     elif rate <= _SMALLEST:
         yield Finding(PROBLEM, where, f'{said}: nothing would be learned.', f'lr={largest / 10:g}')
@@ -113,7 +113,7 @@ def _rate(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 NOTE,
                 where,
-                f'{said} is meant for a batch of {scale["base_batch_size"]}, got {count}.',
+                f'{said} is for a batch of {scale["base_batch_size"]}, got {count}.',
                 '--auto-scale-lr',
             )
 
@@ -129,13 +129,13 @@ def _optimizer(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             WARNING,
             where,
-            f'betas={tuple(betas)}: the first is mostly the smaller one.',
+            f'betas={tuple(betas)}: the first one is usually the smaller one.',
             f'{where}={tuple(betas[::-1])}',
         )
     clip = subject.get('optim_wrapper.clip_grad.max_norm')
     if isinstance(clip, (int, float)) and clip <= _CLIP:
         where = 'optim_wrapper.clip_grad.max_norm'
-        yield Finding(WARNING, where, f'max_norm={clip:g} leaves nearly nothing of a gradient.', f'{where}=5.0')
+        yield Finding(WARNING, where, f'max_norm={clip:g} cuts gradients to almost nothing.', f'{where}=5.0')
     for path, node in walk(subject.get('optim_wrapper'), ('optim_wrapper',)):
         rho = node.get('rho') if isinstance(node, dict) else None
         if isinstance(rho, (int, float)) and rho > 0.5 and not node.get('adaptive'):
@@ -200,7 +200,7 @@ def _validation(subject: Subject, loop: dict, total: int, unit: str) -> Iterator
             'train_cfg.val_interval=1',
         )  # fmt: skip
     if subject.get('val_cfg') is None and checkpoint.get('save_best'):
-        what = f'save_best={checkpoint["save_best"]!r}, and there is no validation.'
+        what = f'save_best={checkpoint["save_best"]!r}, but there is no validation.'
         yield Finding(PROBLEM, 'default_hooks.checkpoint.save_best', what, 'val_dataloader, val_cfg and val_evaluator')
     every = checkpoint.get('interval')
     by_same = checkpoint.get('by_epoch', True) == (unit == 'epochs')
@@ -220,7 +220,8 @@ def _averages(subject: Subject, epochs: Optional[int]) -> Iterator[Finding]:
         if isinstance(momentum, (int, float)) and momentum > 0.5:
             where = dotted((*path, 'momentum'))
             yield Finding(
-                PROBLEM, where, f'momentum={momentum:g} is the share of the newest weights: nothing is averaged.',
+                PROBLEM, where, f'momentum={momentum:g} is the weight of the newest weights, so almost nothing is '
+                'averaged.',
                 f'{where}={1 - momentum:.2g}' if momentum < 1 else f'{where}=0.0002',
             )  # fmt: skip
         batch, train = subject.get('train_dataloader.batch_size'), subject.parts.get('train')
@@ -232,6 +233,6 @@ def _averages(subject: Subject, epochs: Optional[int]) -> Iterator[Finding]:
             where = dotted((*path, 'momentum'))
             yield Finding(
                 WARNING, where,
-                f'the average looks back on {1 / momentum:,.0f} updates, and the training has {updates:,}: it stays '
-                'near the first weights.', f'{where}={min(0.5, 10 / updates):.2g}',
+                f'the average looks back on {1 / momentum:,.0f} updates, but the training has only {updates:,}, so '
+                'it stays near the first weights.', f'{where}={min(0.5, 10 / updates):.2g}',
             )  # fmt: skip

@@ -69,7 +69,7 @@ def _start(subject: Subject) -> Iterator[Finding]:
     start, resume = subject.get('load_from'), subject.get('resume')
     if start and resume:
         yield Finding(
-            WARNING, 'resume', f'resume=True goes on with the epochs and the optimizer of load_from={start!r}; it does '
+            WARNING, 'resume', f'resume=True continues the epochs and the optimizer of load_from={start!r}; it does '
             'not start a new training from its weights.', 'resume=False, or --resume CHECKPOINT instead of both',
         )  # fmt: skip
     if start and any(isinstance(node, dict) and (node.get('pretrained') is True or node.get('checkpoint_path'))
@@ -112,14 +112,16 @@ def _loaders(subject: Subject) -> Iterator[Finding]:
             )
         if subject.get(f'{split}_dataloader.sampler.shuffle') is True:
             where = f'{split}_dataloader.sampler.shuffle'
-            yield Finding(NOTE, where, f'the {split} images are shuffled, which changes no result.', f'{where}=False')
+            yield Finding(
+                NOTE, where, f'the {split} images are shuffled, which has no effect on the result.', f'{where}=False'
+            )
     indices = subject.get('train_dataloader.dataset.indices')
     if indices is not None and train is not None:
         what = f'only {counted(len(train.labels), "image")} {is_or_are(len(train.labels))} trained on, as indices says.'
         yield Finding(NOTE, 'train_dataloader.dataset.indices', what, 'take it out')
     if subject.get('train_dataloader.dataset.test_mode') is True:
         where = 'train_dataloader.dataset.test_mode'
-        yield Finding(WARNING, where, 'the training data are read as those of a test.', f'{where}=False')
+        yield Finding(WARNING, where, 'the training data are read in test mode.', f'{where}=False')
 
 
 def _head(subject: Subject) -> Iterator[Finding]:
@@ -198,7 +200,7 @@ def _preprocessor(subject: Subject) -> Iterator[Finding]:
         mean, std = subject.get(f'{key}.mean'), subject.get(f'{key}.std')
         if mean and std and max(mean) <= 1 and any(mean):
             yield Finding(
-                PROBLEM, f'{key}.mean', f'mean={list(mean)} is that of images in [0, 1], and these are in [0, 255].',
+                PROBLEM, f'{key}.mean', f'mean={list(mean)} is for images in [0, 1], but these are in [0, 255].',
                 f'{key}: mean={[round(255 * one, 3) for one in mean]}, std={[round(255 * one, 3) for one in std]}',
             )  # fmt: skip
     for path in timm_streams_in(subject.cfg):
@@ -206,7 +208,7 @@ def _preprocessor(subject: Subject) -> Iterator[Finding]:
         if mean and max(mean) > 1:
             where = dotted((*path, 'mean'))
             yield Finding(
-                PROBLEM, where, f'mean={list(mean)} is that of images in [0, 255], and a stream gets them in [0, 1].',
+                PROBLEM, where, f'mean={list(mean)} is for images in [0, 255], but a stream gets images in [0, 1].',
                 f'{where}: leave it out, and std too, or divide both by 255',
             )  # fmt: skip
             continue

@@ -48,8 +48,8 @@ def summary(comparisons: Sequence[Comparison], where: str) -> str:
     skipped = f', {counts[None]} skipped' if counts[None] else ''
     seconds = sum(one.seconds for one in comparisons)
     return (
-        f'{len(comparisons)} cases {where}: {counts[True]} within what is allowed, {counts[False]} not{skipped}; '
-        f'{seconds:.1f} s.'
+        f'{len(comparisons)} cases {where}: {counts[True]} within the allowed deviation, {counts[False]} beyond '
+        f'it{skipped}; {seconds:.1f} s.'
     )
 
 

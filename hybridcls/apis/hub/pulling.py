@@ -117,7 +117,7 @@ def _strange_programs(sidecar: Mapping[str, Any]) -> Iterator[str]:
         if name.endswith('.py') and name != 'config.py' and not (
             own.is_file() and digest_of_file(own) == known['sha256']
         ):  # fmt: skip
-            yield f'{name} is not that of hybridcls {__version__}: read it before you run it.'
+            yield f'{name} differs from the one of hybridcls {__version__}: read it before you run it.'
 
 
 def _check_safetensors(folder: Path, names: list[str], source: Place) -> None:

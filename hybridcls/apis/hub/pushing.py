@@ -138,15 +138,13 @@ def _write(path: str, folder: Path, to: Place, metrics: Optional[Mapping[str, An
         if sidecar['calibration'] is not None:
             calibration = json.loads((folder / sidecar['calibration']).read_bytes())
             source = str((calibration.get('data') or {}).get('source', ''))
-            notes += [f'Its calibration names a path of this machine, for all to read: {source}.'] * _is_absolute(
-                source
-            )
+            notes += [
+                f'Everyone can read the path of this machine that its calibration names: {source}.'
+            ] * _is_absolute(source)
         notes += _paths_of_this_machine(sidecar['meta']['cfg'])
         in_report = (report or {}).get('calibration')
         if in_report and (in_report['kind'] == 'applied') != (calibration is not None):
-            notes.append(
-                'The model was calibrated after the report, or is not any more: make a new `hybridcls report`.'
-            )
+            notes.append('The calibration of the model has changed since the report. Write a new one: hybridcls report')
     if not (folder / README).is_file():
         name = to.name.rpartition('/')[2] if to.on_hub else Path(to.name).resolve().name
         pictures = write_figures(report, folder) if report and card.figures else {}
@@ -173,7 +171,7 @@ def _report_of(path: str, checkpoint: str, card: _Card, notes: list[str]) -> Opt
         return None
     file = os.path.expanduser(os.fspath(chosen))
     report = read_report(file, digest_of_weights(checkpoint))
-    notes.append(f'The card is written from the report {file}.')
+    notes.append(f'The README is written from the report {file}.')
     return report
 
 
@@ -214,7 +212,7 @@ def _paths_of_this_machine(config: str) -> list[str]:
     """Return a note on the local paths in the config, which become public."""
     values = [value for _, value in leaves_in(read_assignments(config)) if isinstance(value, str)]
     paths = list(dict.fromkeys(value for value in values if _is_absolute(value)))
-    return [f'Its config names paths of this machine, for all to read: {listed(paths, 3)}.'] if paths else []
+    return [f'Everyone can read the paths of this machine that its config names: {listed(paths, 3)}.'] if paths else []
 
 
 def _is_absolute(value: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from PIL import Image
 
-from hybridcls.checks import counted, is_or_are
+from hybridcls.checks import counted
 from hybridcls.registry import DATASETS
 
 from ..held_out_images import held_out_images, split_file_of, training_dataset
@@ -19,7 +19,7 @@ from ..inferencer import HybridInferencer
 __all__ = ['ConfiguredImages', 'calibration_place', 'configured_images', 'listed_images', 'place_of']
 
 _PLACES = ('data_root', 'data_prefix', 'ann_file')
-_ADVICE = 'Name labelled images that did not train the model: --data FOLDER.'
+_ADVICE = 'Type --data FOLDER with labelled images that the model was not trained on.'
 
 
 class ConfiguredImages(NamedTuple):
@@ -71,11 +71,10 @@ def configured_images(model: HybridInferencer, moved: Optional[str] = None) -> C
             f"report: the images of the training's {split} cannot be listed: {error} {_ADVICE}"
         ) from error
     where = place or f'{dataset["type"].rpartition(".")[2]} ({split})'
-    note = (
-        f'{counted(len(items), "image")} of the {split} that the config names ({where}) {is_or_are(len(items))} taken'
-    )
+    note = f'Using {counted(len(items), "image")} of the {split} that the config names ({where})'
     if is_validation:
-        note += ': it has none for a test. A checkpoint that was chosen by them looks better here than on other images'
+        note += ', because it names no test images. A checkpoint that was chosen by them looks better here than on '
+        'other images'
     return ConfiguredImages(items, where, f'{note}.')
 
 

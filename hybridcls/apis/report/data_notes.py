@@ -56,7 +56,7 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
 def _of_training(model: HybridInferencer, images: EvaluatedImages) -> Iterator[str]:
     trained = listed_images(training_dataset(model.config), model)
     if trained is None:
-        yield 'The training images are not here, so it is not known whether some of these are among them.'
+        yield 'The training images are missing, so it is unknown whether some of these images are among them.'
         return
     items = images.items
     found = same_files(items, trained)

@@ -97,7 +97,7 @@ def make_report(
     if unknown_items is not None:
         unknown = evaluate_images(model, unknown_items, batch_size, workers, True, on_unreadable)
     inference = time.monotonic() - began
-    tell(f'{counted(len(images), "image")} in {inference:.0f} s; making the page.')
+    tell(f'{counted(len(images), "image")} in {inference:.0f} s; writing the report.')
     make = parts_of_classes if is_plain else parts_of_labels if model.multi_label else parts_of_embeddings
     kinds = None if corruptions is None else corruptions or CORRUPTIONS
     phases = training_facts(model)

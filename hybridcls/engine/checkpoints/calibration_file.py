@@ -111,7 +111,7 @@ def find_calibration(
 
 
 def _check(calibration: Calibration, path: str, checkpoint: str) -> None:
-    advice = f'Type hybridcls calibrate {checkpoint} --data FOLDER, or leave the calibration off: --no-calibration.'
+    advice = f'Type hybridcls calibrate {checkpoint} --data FOLDER, or --no-calibration to predict without it.'
     names = None
     if os.path.isdir(checkpoint):
         digest = digest_of_weights(checkpoint)
@@ -120,11 +120,11 @@ def _check(calibration: Calibration, path: str, checkpoint: str) -> None:
         digest, names = digest_of_state(weights_of(content, checkpoint)), ClassNames.of_checkpoint(content)
     if digest != calibration.weights_sha256:
         raise ValueError(
-            f'calibration: expected one of the weights in {checkpoint}, got {path}, which is of others '
-            f'({calibration.checkpoint}, or this file before it was written again). {advice}'
+            f'calibration: expected a calibration of the weights in {checkpoint}, got {path}, which is for other '
+            f'weights ({calibration.checkpoint}, or this file before it was written again). {advice}'
         )
     if names is not None and list(names.names) != list(calibration.classes):
         raise ValueError(
-            f'calibration: expected one of the classes {listed(names.names, 5)} in {checkpoint}, got {path}, which is '
-            f'of {listed(calibration.classes, 5)}. {advice}'
+            f'calibration: expected a calibration for the classes {listed(names.names, 5)} in {checkpoint}, got '
+            f'{path}, which is for {listed(calibration.classes, 5)}. {advice}'
         )

@@ -45,7 +45,7 @@ def atomic_write(data: bytes, path: Union[str, Path]) -> None:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise OSError(
-            error.errno, f'{path} could not be written ({error.strerror}); whatever stood there before is untouched'
+            error.errno, f'{path} could not be written ({error.strerror}); its earlier content is unchanged'
         ) from error
     _sync_folder(path.parent)
 
@@ -158,7 +158,7 @@ def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
             missing = bool(candidates) and note.is_file() and path.name != candidates[0].name
             if damaged or missing:
                 what = ', '.join(damaged) + ' is damaged' if damaged else f'{candidates[0]} is missing'
-                print_log(f'{what}; going on from {path}, the newest valid checkpoint.', 'current', level=30)
+                print_log(f'{what}; continuing from {path}, the newest valid checkpoint.', 'current', level=30)
             return str(path)
         damaged.append(str(path))
     if damaged:

@@ -19,7 +19,7 @@ _BEST = re.compile(r'best_(.+)_(?:epoch|iter)_(\d+)\.pth')
 _PHASE = re.compile(r'(\d+)_.+')
 # What a hook saved beside the weights that a test takes, which kind these are then, and its name in a sentence.
 _BESIDE = {'ema_state_dict': 'ema', 'fast_state_dict': 'slow'}
-_WEIGHTS = {'ema': 'the EMA weights (the averaged ones of the EMAHook)', 'slow': 'the slow weights of Lookahead'}
+_WEIGHTS = {'ema': 'the EMA weights (averaged by EMAHook)', 'slow': 'the slow weights of Lookahead'}
 
 
 class FoundCheckpoint(NamedTuple):
@@ -66,7 +66,11 @@ def find_checkpoint(path: Union[str, Path]) -> FoundCheckpoint:
     found = _in_work_dir(Path(path)) or _in_chain(Path(path))
     if found is None:
         runtime = os.path.join(path, 'runtime.py')
-        advice = f' An artifact answers by itself: python {runtime} IMAGES.' if os.path.isfile(runtime) else ''
+        advice = (
+            f' An exported model predicts with its own script: python {runtime} IMAGES.'
+            if os.path.isfile(runtime)
+            else ''
+        )
         raise FileNotFoundError(
             f'find_checkpoint: expected a checkpoint or a work dir with one, got {path!r}, which has no valid one.'
             f'{advice}{_checkpoints_below(Path(path))}'
@@ -154,4 +158,4 @@ def _weights_in(path: Union[str, Path]) -> str:
 def _checkpoints_below(folder: Path) -> str:
     """Name the subfolders that hold checkpoints, if the folder above the work dirs was given."""
     there = sorted({str(file.parent) for depth in ('*', '*/*') for file in folder.glob(f'{depth}/*.pth')})
-    return f' Below it there are checkpoints in {listed(there, 5)}: name one of these.' if there else ''
+    return f' Below it there are checkpoints in {listed(there, 5)}: type one of these.' if there else ''

@@ -33,9 +33,9 @@ def check_unused(work_dir: Union[str, Path]) -> None:
         when = datetime.fromtimestamp(max(path.stat().st_mtime for path in found)).isoformat(' ', 'seconds')
         raise FileExistsError(
             f'train: expected a work dir without a training, got {work_dir}, which holds '
-            f'{listed((path.name for path in found if path.suffix == ".pth"), 3)} (of {when}). Add --resume to go on '
-            f'with it, --force to train again (its checkpoints go to {Path(work_dir, PREVIOUS)}), or choose another '
-            '--work-dir.'
+            f'{listed((path.name for path in found if path.suffix == ".pth"), 3)} (of {when}). Add --resume to '
+            f'continue it, --force to train again (its checkpoints are moved to {Path(work_dir, PREVIOUS)}), or '
+            'choose another --work-dir.'
         )
 
 

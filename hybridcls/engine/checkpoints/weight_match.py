@@ -62,7 +62,7 @@ def _sentence(path: str, missing: list, unexpected: list, mismatched: list) -> s
     if adapters_in(unexpected):
         return f'The checkpoint {path} holds LoRA adapters: {"; ".join(parts)}. {MERGE_FIRST}'
     return (
-        f'The checkpoint {path} is not of this model: {"; ".join(parts)}. Use the config it was '
-        'trained with (its work dir holds a copy); to start a new training from a part of it, use load_from '
-        "without resume, with custom_hooks=[dict(type='TransferHook')]."
+        f'The checkpoint {path} does not fit this model: {"; ".join(parts)}. Use the config it was trained with (its '
+        'work dir holds a copy); to start a new training from a part of it, use load_from without resume, with '
+        "custom_hooks=[dict(type='TransferHook')]."
     )

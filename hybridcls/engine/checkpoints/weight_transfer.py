@@ -19,8 +19,8 @@ __all__ = [
 
 PARTS = ('backbone', 'neck')
 MERGE_FIRST = (
-    'Merge them into a checkpoint of its own first (python tools/adapters.py merge CONFIG CHECKPOINT OUT.pth), '
-    'or give the backbone the lora_rank that they were trained with.'
+    'Merge them into a new checkpoint first (python tools/adapters.py merge CONFIG CHECKPOINT OUT.pth), or give the '
+    'backbone the lora_rank that they were trained with.'
 )
 
 
@@ -60,8 +60,8 @@ class TransferReport:
             adapters = adapters_in(self.left_out)
             if adapters:
                 lines.append(
-                    f'{len(adapters)} of these are LoRA adapters, without which the loaded weights are not '
-                    f'what was trained. {MERGE_FIRST}'
+                    f'{len(adapters)} of these are LoRA adapters, without which the loaded weights are not the '
+                    f'trained ones. {MERGE_FIRST}'
                 )
         if self.mismatched:
             shown = (f'{name} is {old} in the checkpoint and {new} in the model' for name, old, new in self.mismatched)
@@ -150,8 +150,8 @@ def check_taken(model: nn.Module, weights: Mapping[str, Tensor], names: Iterable
     different = differing_weights(model, weights, names)
     if different:
         raise WeightMismatchError(
-            f'{path}: {len(different)} weights were read, and the model has other values after loading (first: '
-            f'{different[0]}). Its own rules of loading (_load_from_state_dict, hooks) change them.'
+            f'{path}: {len(different)} weights were read, but the model has other values after loading (first: '
+            f'{different[0]}), because its own loading code (_load_from_state_dict, hooks) changes them.'
         )
 
 

@@ -153,7 +153,10 @@ def note_layer(known: Provenance, cfg: Any, path: Path, layer: Layer) -> None:
 def _refuse(cfg: Config, change: Change, layer: Layer, written: Layer) -> None:
     nearer = change.by
     if not isinstance(nearer, tuple):
-        raise ConfigError(f'{dotted(change.path)}={_short(change.old)} is written, and {change.why} only fills.')
+        raise ConfigError(
+            f'{dotted(change.path)}={_short(change.old)} is written in the config, and {change.why} only fills keys '
+            'that are not.'
+        )
     where = f'both in {_name(written)}' if layer == written else f'in {_name(layer)} and in {_name(written)}'
     raise ConfigError(
         f'{dotted(nearer)}={_short(value_at(cfg, nearer))} and {dotted(change.path)}={_short(change.old)} do not '

@@ -159,13 +159,13 @@ def check_types(
             if value.get(key) is not None and value[key] not in registered.scopes:
                 raise UnsafeConfigError(
                     f'{path}: expected {key} among {listed(sorted(registered.scopes))} in its config, got '
-                    f'{value[key]!r}. If you use that package, import it before. {trust}'
+                    f'{value[key]!r}. If you use that package, import it first. {trust}'
                 )
         kind = value.get('type')
         if kind is not None and not (isinstance(kind, str) and registered.knows(kind)):
             raise UnsafeConfigError(
-                f'{path}: expected registered classes in its config, got type={kind!r}. If it is of your own code, '
-                f'import that before: custom_imports of a checkpoint are not followed. {trust}'
+                f'{path}: expected registered classes in its config, got type={kind!r}. If it is your own class, '
+                f'import it first: custom_imports of a checkpoint are not followed. {trust}'
             )
 
 

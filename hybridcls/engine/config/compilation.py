@@ -44,8 +44,8 @@ def compilation(cfg: Config, asked: bool) -> Iterator[Change]:
     is_on = asked or _is_on(wanted)
     if is_on and cfg.get('compile'):
         raise ConfigError(
-            f'{_KEY} compiles the streams, and compile={cfg.compile!r} the whole training step of mmengine around '
-            'them. Set compile=False.'
+            f'{_KEY} compiles the streams, and compile={cfg.compile!r} makes mmengine compile the whole training step '
+            'around them. Set compile=False.'
         )
     strategy = str((cfg.get('strategy') or {}).get('type', _WHOLE[0])).rpartition('.')[2]
     if is_on and strategy not in _WHOLE:

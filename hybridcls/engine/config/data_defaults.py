@@ -101,7 +101,7 @@ def data_defaults(cfg: Config, processes: int = 1, is_test: bool = False) -> Ite
         max_epochs=(chosen.max_epochs, f'{counted(images, "image")}, {counted(chosen.updates, "update")}'),
         momentum=(float(f'{min(0.5, 1 / max(1, _AVERAGED * updates)):.2g}'), f'a tenth of {updates} updates'),
         patience=(max(3, round(_PATIENCE * chosen.max_epochs)), f'half of {counted(chosen.max_epochs, "epoch")}'),
-        crop_ratio_range=((0.2, 1.0), 'small crops, too: few images are seen often'),
+        crop_ratio_range=((0.2, 1.0), 'small crops too, because few images are seen often'),
         lr=_learning_rate(cfg),
         norm_eval=_norm_eval(cfg, images),
     )
@@ -169,7 +169,7 @@ def _count_images(cfg: Config) -> int:
             dataset = registry.build(dataset)
     if not hasattr(dataset, '__len__'):
         raise ConfigError(
-            f'{type(dataset).__name__} does not tell how many images there are to train on. Set batch_size, max_epochs '
-            'and what else is None in the config.'
+            f'{type(dataset).__name__} does not tell how many training images there are. Set batch_size, max_epochs '
+            'and all other keys that are None in the config.'
         )
     return len(dataset)

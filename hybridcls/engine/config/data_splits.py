@@ -117,7 +117,9 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
         notes = near_duplicates_across(rows, root, leaks) if settings.near_duplicates and leaks else []
     elif is_test and not has_folders and not any(row.split for row in rows) and not is_split_of(file, rows):
         for path, one in places:
-            yield Change((*path, 'split'), one['split'], None, 'no split is about these images: all are tested', _BY)
+            yield Change(
+                (*path, 'split'), one['split'], None, 'there is no split of these images, so all are tested', _BY
+            )
             if is_table:
                 yield Change((*path, 'ann_file'), one.get('ann_file', ABSENT), root, 'data_root is a table', _BY)
         yield f'All of {root} is tested: {counted(len(rows), "image")}.'
@@ -133,7 +135,7 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
         if file != root:
             labels = {} if is_table and not (one.get('ann_format') or {}).get('labels') else dict(labels='names')
             new = dict(delimiter=',', **labels)
-            yield Change((*path, 'ann_format'), one.get('ann_format', ABSENT), new, 'as the split is written', _BY)
+            yield Change((*path, 'ann_format'), one.get('ann_format', ABSENT), new, 'as the split says', _BY)
     yield from notes
 
 
@@ -144,8 +146,8 @@ def _why(dataset: dict, found: Container[str]) -> str:
 def _refuse_folds(settings: SplitSettings, root: str) -> None:
     if settings.folds:
         raise ConfigError(
-            f'data_split: expected images without a split for folds={settings.folds}, but {root} brings its own. Set '
-            'data_root to a folder of class folders, or to a table without validation images.'
+            f'data_split: expected images without a split for folds={settings.folds}, but {root} has its own split. '
+            'Set data_root to a folder of class folders, or to a table without validation images.'
         )
 
 
@@ -166,16 +168,15 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
     names: Sequence[str] = built.metainfo.get('classes') or ()
     if built.with_label and len(names) == 1 and split != 'test' and not dataset.get('classes'):
         raise ConfigError(
-            f'{root}: expected images of two or more classes, got one, {names[0]!r}. Give each class a folder of its '
-            'own in data_root (or a label of its own in the table). If one class is meant, set classes=[...] in the '
-            'data set.'
+            f'{root}: expected images of two or more classes, got one, {names[0]!r}. Give each class its own folder '
+            'in data_root (or its own label in the table). If you want a single class, set classes=[...] in the data '
+            'set.'
         )
     missing = [info['img_path'] for info in infos if '://' not in root and not os.path.isfile(info['img_path'])]
     if missing:
         raise FileNotFoundError(
             f'{root}: {counted(len(missing), "image", of=len(infos))} {is_or_are(len(missing))} not there: '
-            f'{listed(missing, 3)}. Write paths below '
-            f'{built.img_prefix}, or take the lines out.'
+            f'{listed(missing, 3)}. Write paths below {built.img_prefix}, or remove the lines.'
         )
     rows = []
     above = os.path.join(built.img_prefix, '')

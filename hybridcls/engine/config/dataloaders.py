@@ -51,7 +51,7 @@ def dataloaders(cfg: Config) -> Iterator[Change]:
                 )
             refused.append(('prefetch_factor', 'there are no workers (num_workers=0)'))
         if loader.get('batch_sampler') is not None:
-            refused += [(key, 'torch refuses it beside a batch_sampler') for key in ('drop_last', 'shuffle')]
+            refused += [(key, 'torch does not accept it with a batch_sampler') for key in ('drop_last', 'shuffle')]
         for key, why in refused:
             if loader.get(key):
                 yield Change((*path, key), loader[key], ABSENT, why, 'torch')
@@ -91,7 +91,7 @@ def check_dataloaders(cfg: Config) -> None:
         loader = cfg.get(f'{kind}_dataloader')
         if loader is not None and not isinstance(loader, dict):
             raise ConfigError(
-                f'{kind}_dataloader: expected a dict, got a {type(loader).__name__}. Join several data sets in one: '
+                f'{kind}_dataloader: expected a dict, got a {type(loader).__name__}. Put several data sets into one: '
                 "dataset=dict(type='ConcatDataset', datasets=[...])."
             )
     for path, loader in dataloaders_in(cfg):
@@ -110,6 +110,6 @@ def check_dataloaders(cfg: Config) -> None:
             if isinstance(function_name, str) and MMENGINES.get(function_name) is None:
                 FUNCTIONS.get(function_name)  # says what is near, if there is none
                 raise ConfigError(
-                    f'{name}.{key}.type={function_name!r} is a function of hybridcls, and mmengine looks for functions '
-                    f"of other packages under their scope only. Write 'hybridcls.{function_name}'."
+                    f'{name}.{key}.type={function_name!r} is a function of hybridcls, and mmengine finds functions of '
+                    f"other packages only with their scope. Write 'hybridcls.{function_name}'."
                 )

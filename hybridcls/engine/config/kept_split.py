@@ -64,8 +64,8 @@ def _made(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label
     together = sum(row.group.startswith(_NEAR) for row in rows)
     also = f', {together} near-duplicates kept together' if together else ''
     made = (
-        f'{root} is divided into {_counts(rows)} ({settings}{also}). The next start reads that from {file}: edit its '
-        'column split, or remove it.'
+        f'{root} is divided into {_counts(rows)} ({settings}{also}). The next training reads the split from {file}: '
+        'edit its column split, or remove it.'
     )
     return rows, [made, *_remarks(rows, multi_label)]
 
@@ -94,8 +94,8 @@ def near_duplicates_across(rows: Rows, root: str, file: str) -> list[str]:
     if not found:
         return []
     return [
-        f'{counted(found, "image")} nearly equal to one of another split of {root}, so that results are too good: see '
-        f'{file}.'
+        f'{counted(found, "image")} nearly equal to an image of another split of {root}, which makes results look '
+        f'better than they are: see {file}.'
     ]
 
 
@@ -130,24 +130,28 @@ def _kept(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label
     ]
     other = 'Remove it for a new split, or choose another --work-dir.'
     if not kept:
-        raise ConfigError(f'{file} divides other images: none of its {len(old)} is in {root}. {other}')
+        raise ConfigError(f'{file} is the split of other images: none of its {len(old)} is in {root}. {other}')
     asked = {f'fold{number + 1}' for number in range(settings.folds or 0)}
     found = {row.split for row in kept} - {'train', 'val', 'test'}
     if found != asked:
         has = f'{len(found)} folds' if found else 'no folds'
         raise ConfigError(f'{file} has {has} ({listed(sorted(found))}), not data_split folds={settings.folds}. {other}')
     new, gone = len(rows) - len(kept), len(old) - len(kept)
-    notes = [f'{root} is divided into {_counts(kept)} by {file}, of an earlier start.']
+    notes = [f'{root} is divided into {_counts(kept)} by {file} of an earlier training.']
     if new or gone:
         notes.append(
-            f'{counted(new, "image")} new since and not used, {gone} gone from it. Remove the file for a split of all.'
+            f'{counted(new, "image")} added since then and not used, {gone} missing. Remove the file to split all '
+            'images again.'
         )
     else:
         with suppress(ConfigError):  # too few for these settings: other settings than it was made with
             groups = [row._replace(group=one.group) for row, one in zip(rows, kept, strict=True)]
             if _divided(groups, root, settings, multi_label) == kept:
                 return kept, notes
-        notes.append(f'That is not what {settings} of data_split makes: it was edited, or made by others. {other}')
+        notes.append(
+            f'This is not the split that {settings} of data_split makes: the file was edited, or made with other '
+            f'settings. {other}'
+        )
     if gone or any(row.label != old[row.path].label for row in kept):  # data sets read it
         _write(kept, file)
     return kept, notes

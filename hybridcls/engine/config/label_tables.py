@@ -55,7 +55,8 @@ def label_tables(cfg: Config) -> Iterator[Union[Change, str]]:
         if decisions.unread and dataset.get(other) is None and decisions.file not in said:
             said.add(decisions.file)
             yield (
-                f'{decisions.file} decides {other} for {decisions.unread} more: not done, since --{other} is not given.'
+                f'{decisions.file} also decides {other} for {counted(decisions.unread, "image")}, which is not '
+                f'applied because --{other} is not given.'
             )
 
 

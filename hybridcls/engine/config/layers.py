@@ -67,7 +67,7 @@ class Layers:
         if twice:
             files = [next(o.name for p, o in one.origins.items() if p[0] == twice[0]) for one in (self, other)]
             advice = (
-                'Keep it in one of them.' if files[0] != files[1] else 'Let one of the bases alone inherit that file.'
+                'Keep it in one of them.' if files[0] != files[1] else 'Let only one of the bases inherit that file.'
             )
             raise ConfigError(
                 f'load_config: two bases set the top-level key {twice[0]!r}: {files[0]} and {files[1]}. {advice}'

@@ -172,8 +172,8 @@ def _merge(layers: Layers, options: dict[str, Any], file: str) -> None:
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
             text = str(error.args[0]) if error.args else str(error)
             raise ConfigError(
-                f'--cfg-options {key}: does not fit {file}: {text}. A dotted key goes down one dict or list (by '
-                'number) a dot, and a dict is replaced by a dict.'
+                f'--cfg-options {key}: does not fit {file}: {text}. Each dot of a key goes one dict, or one list (by '
+                'number), deeper, and a dict is only replaced by a dict.'
             ) from error
 
 
@@ -187,7 +187,7 @@ def _nested(values: dict, key: str, value: Any) -> dict:
         if isinstance(there, (list, tuple)):
             if not parts[depth].isdigit() or int(parts[depth]) >= len(there):
                 raise KeyError(
-                    f'{parts[depth]} is no position in {dotted(above)}, a list of {len(there)}, counted from 0'
+                    f'{parts[depth]} is not a position in {dotted(above)}, a list of {len(there)}, counted from 0'
                 )
             number = int(parts[depth])
             if isinstance(there, tuple) or not isinstance(nested, dict):
@@ -212,6 +212,6 @@ def _import_custom(cfg: Config, by_option: bool) -> None:
         import_modules_from_strings(**imports)
     except (ImportError, TypeError) as error:
         raise ConfigError(
-            f'{source} custom_imports.imports={imports["imports"]!r} cannot be imported: {error}. Modules are looked '
-            'for in the folder that the tool is started in, and in those of PYTHONPATH.'
+            f'{source} custom_imports.imports={imports["imports"]!r} cannot be imported: {error}. Modules are '
+            'searched in the current folder and in those of PYTHONPATH.'
         ) from error

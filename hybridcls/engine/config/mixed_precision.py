@@ -66,7 +66,7 @@ def mixed_precision(cfg: Config, asked: bool) -> Iterator[Union[Change, str]]:
         if wrapper.get('amp') is None:
             yield Change(_AMP, wrapper.get('amp', ABSENT), best, '--amp')
         else:
-            yield f'--amp: optim_wrapper.amp={wrapper["amp"]!r} is written, and stays.'
+            yield f'--amp: the config sets optim_wrapper.amp={wrapper["amp"]!r}, which is kept.'
     elif kind is AmpOptimWrapper and torch.cuda.is_available():
         if wrapper.get('loss_scale') is None:
             yield Change(('optim_wrapper', 'loss_scale'), wrapper.get('loss_scale', ABSENT), 'dynamic', '--amp')

@@ -37,7 +37,7 @@ def num_classes(cfg: Config, checkpoint: Optional[str] = None) -> Iterator[Chang
     if names is None:
         dataset = (cfg.get('train_dataloader') or {}).get('dataset')
         found = (
-            'there is no training data to count'
+            'there are no training data to count classes in'
             if dataset is None
             else f'the training data ({dataset["type"]}) does not name its classes'
         )

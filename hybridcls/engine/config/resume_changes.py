@@ -55,7 +55,7 @@ def apply_changes(runner: Any, checkpoint: dict, batches_per_epoch: Optional[int
     ):
         optimizer_changed = True
     if any(key.startswith('optim_wrapper.') and key.endswith('optimizer.type') for key in changes):
-        runner.logger.warning('Another optimizer than in the checkpoint: its state begins again.')
+        runner.logger.warning('The optimizer is not the one of the checkpoint, so its state starts again.')
         checkpoint.pop('optimizer', None)
     wrappers, packed = wrappers_by_name(runner.optim_wrapper), checkpoint.get('optimizer')
     built, saved = by_optimizer(runner.param_schedulers), by_optimizer(checkpoint.get('param_schedulers'))
@@ -84,7 +84,7 @@ def _changes(runner: Any, checkpoint: dict) -> tuple[dict[str, tuple[str, str]],
     try:
         written = read_assignments(text)  # a config is code, and nothing of a checkpoint is run
     except SyntaxError as error:
-        runner.logger.warning(f'The config in the checkpoint cannot be read, so changes are not named: {error}')
+        runner.logger.warning(f'The config in the checkpoint cannot be read, so its changes are not listed: {error}')
         return {}, False
     old, new = config_facts(with_new_spellings(written)), config_facts(runner.cfg)
     changes = {
@@ -98,7 +98,7 @@ def _changes(runner: Any, checkpoint: dict) -> tuple[dict[str, tuple[str, str]],
     for key in filled:
         del changes[key]
     for key, (before, now) in list(changes.items())[:_MOST_LINES]:
-        kept = ', which stays: the order of the data follows from it' if key == 'randomness.seed' else ''
+        kept = ', which is kept because the order of the data depends on it' if key == 'randomness.seed' else ''
         runner.logger.warning(f'{key} {before} -> {now} (config changed since the checkpoint{kept})')
     if len(changes) > _MOST_LINES:
         runner.logger.warning(f'... and {len(changes) - _MOST_LINES} more changes of the config')
@@ -113,10 +113,10 @@ def _rescale_iteration(runner: Any, meta: dict, before: Optional[int]) -> None:
         return
     done = old - meta['epoch'] * before
     meta['iter'] = meta['epoch'] * now + round(now * done / before)
-    part = f', of the epoch at hand {done} of {before} are done' if done else ''
+    part = f', and {done} of {before} of the current epoch are done' if done else ''
     runner.logger.warning(
         f'An epoch has {counted(now, "batch", "batches")}, {before} in the checkpoint{part}: iteration {old} is now '
-        f'{meta["iter"]}.' + (' What is left of this epoch is not exactly what was not seen.' if done else '')
+        f'{meta["iter"]}.' + (' Some images of this epoch may be seen twice, and others not at all.' if done else '')
     )
 
 
@@ -126,7 +126,7 @@ def _update_groups(state: dict, wrapper: Any, kept: Set[str]) -> None:
     if len(built) != len(saved):
         raise ValueError(
             f'resume: expected {len(saved)} parameter groups, as in the checkpoint, got {len(built)} from the config. '
-            'Take the old optim_wrapper.paramwise_cfg back, or start with load_from, without resume.'
+            'Use the old optim_wrapper.paramwise_cfg, or start with load_from, without resume.'
         )
     for old, new in zip(saved, built, strict=True):
         for key in [key for key in new if key not in {'params', *kept} and not key.startswith('initial_')]:
@@ -146,7 +146,8 @@ def _move_schedules(
     if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
         return _remembering(runner, schedulers, states)
     runner.logger.warning(
-        f'Schedules changed since the checkpoint: they go on as if they had been these for {meta["iter"]} iterations.'
+        f'Schedules have changed since the checkpoint: they continue as if they had been like this for {meta["iter"]} '
+        'iterations.'
     )
     per_epoch = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else 0
     epochs = 0
@@ -181,7 +182,7 @@ def _remembering(runner: Any, schedulers: list, states: list[dict]) -> list[dict
             (one for one in left if one.keys() == own.keys() and one['param_name'] == scheduler.param_name), None
         )
         if before is None:
-            runner.logger.warning(f'{type(scheduler).__name__} is not in the checkpoint: it begins here.')
+            runner.logger.warning(f'{type(scheduler).__name__} is not in the checkpoint: it starts here.')
             found.append(own)
         else:
             left.remove(before)

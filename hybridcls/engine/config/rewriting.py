@@ -28,8 +28,8 @@ class _Edit(NamedTuple):
 def rewritten(content: bytes, places: Iterable[tuple[tuple[Path, ...], Renamed]]) -> bytes:
     """Return the text of a Python config in the present spelling.
 
-    What the text shows is found by looking at it: imports, names of metrics, dicts with a type. What only its bases or
-    its readers know (that ``head=dict(sub_centres=3)`` is a head with a margin) is told by ``places``.
+    Imports, names of metrics and dicts with a type are found in the text itself. ``places`` lists what only the bases
+    or the readers of the config know, such as that ``head=dict(sub_centres=3)`` is a head with a margin.
 
     Args:
         content (bytes): The file.

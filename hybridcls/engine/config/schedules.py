@@ -170,8 +170,8 @@ def iterations(cfg: Config) -> Iterator[Change]:
 def _stretched(path: Path, scheduler: dict, epochs: Optional[int], total: int, why: str, by: Path) -> Iterator[Change]:
     if not epochs:
         raise ConfigError(
-            f'{dotted(path)} counts epochs, and the training counts iterations. Give it by_epoch=False, with begin and '
-            'end in iterations.'
+            f'{dotted(path)} counts epochs, but the training counts iterations. Give it by_epoch=False, with begin '
+            'and end in iterations.'
         )
     from mmengine.optim import ExponentialParamScheduler
 
@@ -212,7 +212,7 @@ def fitted_schedules(cfg: Config) -> Iterator[Change]:
             unit = 'epochs' if by_epoch else 'iterations'
             if by_epoch and not scheduler.get('convert_to_iter_based', False):
                 raise ConfigError(
-                    f'{dotted(path)} begins after {begin} epochs, and the training ends after {total}. Give it '
+                    f'{dotted(path)} begins after {begin} epochs, but the training ends after {total}. Give it '
                     f'convert_to_iter_based=True, or a smaller begin: --cfg-options {dotted(path)}.begin={total - 1}'
                 )
             shortened = total / _SHARES if by_epoch else max(1, total // _SHARES)
@@ -266,7 +266,7 @@ def scaled_lr(cfg: Config, processes: int, asked: bool) -> Iterator[Union[Change
         return
     if not scale.get('base_batch_size'):
         raise ConfigError(
-            '--auto-scale-lr: the config does not say for which batch size its learning rate is meant; add '
+            '--auto-scale-lr: the config does not name the batch size that its learning rate is for; add '
             'auto_scale_lr = dict(base_batch_size=...).'
         )
     wrapper: Any = cfg.optim_wrapper

@@ -50,9 +50,9 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
         if layer_of(cfg, (key,)).rank < 0:
             continue
         if keep:
-            yield f'{key}={value!r} does not reach {", ".join(keep)}: what is written there stays.'
+            yield f'{key}={value!r} does not reach {", ".join(keep)}: the value that is written there is kept.'
         elif not found and key not in provenance_of(cfg).used:
-            yield f'{key}={value!r} fills no place: no part of this config takes it.'
+            yield f'{key}={value!r} has no effect: no part of this config takes it.'
 
 
 def reaches_a_place(cfg: Config, key: str) -> bool:

@@ -23,7 +23,7 @@ def tf32(cfg: Config) -> Iterator[str]:
 
     wanted = _wanted(cfg)
     if wanted not in (None, True, False):
-        raise ConfigError(f'env_cfg.tf32: expected True, False or None (as torch has it), got {wanted!r}.')
+        raise ConfigError(f'env_cfg.tf32: expected True, False or None (the default of torch), got {wanted!r}.')
     if wanted and torch.cuda.is_available():
         yield (
             'env_cfg.tf32=True: the GPU multiplies float32 matrices and convolves in TF32 (10 bits of fraction, sums '

@@ -24,7 +24,7 @@ def lone_stream(cfg: Config) -> Iterator[Change]:
             from hybridcls.models.backbones.stream_kind import stream_kind
 
             stream = stream_kind(model_name)
-            why = f'top-level model_name: {model_name} gives {"a map" if stream == "cnn" else "tokens"}'
+            why = f'top-level model_name: {model_name} returns {"a map" if stream == "cnn" else "tokens"}'
             # The whole stream, so that a dump of the config without this change has none.
             place = (*path, stream)
             yield Change(place, value_at(cfg, place), dict(model_name=model_name), why, ('model_name',))

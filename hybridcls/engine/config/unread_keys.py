@@ -62,8 +62,8 @@ def unread_option(values: dict, layers: Layers, options: Iterable[str]) -> str:
         files = [file for file, used in layers.used.items() if key in used]
         if files:
             return (
-                f'--cfg-options {option}: {files[0]} uses {key!r} in an expression, which was computed when the file '
-                'was read. Set the key that it was computed for.'
+                f'--cfg-options {option}: {files[0]} uses {key!r} in an expression, which is computed when the file '
+                'is read. Set the key that the expression is for.'
             )
         return f'--cfg-options {option}: nothing reads the top-level key {key!r}.{_advice(key)}'
     return ''
@@ -92,7 +92,7 @@ def unread_variables(cfg: Config, layers: Layers) -> list[str]:
     for key in _unused(cfg, layers):
         rank = max((layer.rank for path, layer in layers.origins.items() if path[0] == key), default=-1)
         if rank == 0:
-            sentences.append(f'{key} is read by nothing: it changes nothing.')
+            sentences.append(f'{key} has no effect: nothing reads it.')
     return sentences
 
 

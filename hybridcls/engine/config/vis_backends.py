@@ -31,6 +31,6 @@ def check_vis_backends(cfg: Config) -> None:
             missing = [package for package in packages if find_spec(package) is None]
             if missing and is_a('VISBACKENDS', backend, kind):
                 raise ConfigError(
-                    f'visualizer.vis_backends: {kind.__name__} needs {" and ".join(missing)}, not installed here. '
+                    f'visualizer.vis_backends: {kind.__name__} needs {" and ".join(missing)}, which is not installed. '
                     f'Type: pip install {" ".join(missing)}; or take it out of visualizer.vis_backends.'
                 )

@@ -94,7 +94,7 @@ class BackwardCompatHook(Hook):
         if own is not None and own < width:
             raise ValueError(
                 f'BackwardCompatHook: expected embeddings of at least {width} numbers, as the old model has, got '
-                f"{own}. Take a wider model, or a neck: model.neck=dict(type='ConcatFusion', fusion_dim={width})."
+                f"{own}. Use a wider model, or a neck: model.neck=dict(type='ConcatFusion', fusion_dim={width})."
             )
         self._terms = BackwardCompat(old, self.loss, width)
         if self.loss.influence_weight:

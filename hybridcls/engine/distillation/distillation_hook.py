@@ -98,9 +98,8 @@ class DistillationHook(Hook):
         classes = getattr(student.head, 'num_classes', None)
         if needs_logits and classes is None:
             raise ValueError(
-                f'DistillationHook: the head of the student, {type(student.head).__name__}, gives no '
-                'logits. Set distill_weight=0 and feature_weight or relation_weight, or take a head with '
-                'classes.'
+                f'DistillationHook: the head of the student, {type(student.head).__name__}, gives no logits. Set '
+                'distill_weight=0 and feature_weight or relation_weight, or use a head with classes.'
             )
         with isolated_randomness():
             model = build_teacher(self.teacher, self.teacher_checkpoint, classes)
@@ -109,14 +108,14 @@ class DistillationHook(Hook):
         if needs_logits and several:
             raise ValueError(
                 'DistillationHook: expected heads whose classes exclude each other, got '
-                f'{type(several[0].head).__name__}, whose logits are those of several labels an image. Set '
+                f'{type(several[0].head).__name__}, whose logits are for several labels per image. Set '
                 'distill_weight=0 and feature_weight or relation_weight.'
             )
         if needs_logits and teacher.num_classes != classes:
             raise ValueError(
-                f'DistillationHook: the teacher knows {teacher.num_classes} classes and the student '
-                f'{classes}; their logits cannot be compared. Take a teacher of the same classes, or set '
-                'distill_weight=0 and feature_weight or relation_weight.'
+                f'DistillationHook: the teacher knows {teacher.num_classes} classes and the student {classes}; their '
+                'logits cannot be compared. Use a teacher with the same classes, or set distill_weight=0 and '
+                'feature_weight or relation_weight.'
             )
         names = class_names_of(runner.train_dataloader.dataset)
         theirs = getattr(model, 'class_names', None)
@@ -129,8 +128,8 @@ class DistillationHook(Hook):
         if self.feature_weight > 0 and not hasattr(student, 'distill_projection'):
             width = teacher.embedding_width(224, 224)
             raise ValueError(
-                'DistillationHook: feature_weight needs a projection that is learned with the student: '
-                f'model=dict(distill_projection={width}). (tools/train.py sets it by itself.)'
+                'DistillationHook: feature_weight needs a projection that is trained with the student: '
+                f'model=dict(distill_projection={width}). (`hybridcls train` sets it.)'
             )
         weight, temperature = self._values(0, 1)
         self._term = Distillation(teacher, weight, temperature, self.feature_weight, self.relation_weight)

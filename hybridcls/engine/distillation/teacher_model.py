@@ -89,12 +89,12 @@ def build_teacher(
         report = select_weights(state, model.state_dict(), parts=None)
     except WeightMismatchError as error:
         raise WeightMismatchError(
-            f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher. {error}'
+            f'DistillationHook: teacher_checkpoint={checkpoint!r} does not fit this teacher. {error}'
         ) from error
     missing = [name for name in report.new if not name.endswith('num_batches_tracked')]
     if missing or report.mismatched:
         raise WeightMismatchError(
-            f'DistillationHook: teacher_checkpoint={checkpoint!r} is not of this teacher:\n  {report}'
+            f'DistillationHook: teacher_checkpoint={checkpoint!r} does not fit this teacher:\n  {report}'
         )
     model.load_state_dict(report.state)
     check_taken(model, report.state, report.loaded, checkpoint)

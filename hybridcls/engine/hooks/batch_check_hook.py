@@ -69,8 +69,8 @@ def _refuse_one_value_of(name: str, loader: Any) -> Any:
             images = len(loader.sampler)
             raise ValueError(
                 f'train_dataloader: expected two images or more in each batch, got {images} images a process in '
-                f'batches of {loader.batch_size}, so that the last one holds a single image, of which BatchNorm '
-                f'({name}) can take no statistics. Set train_dataloader.drop_last=True, or another batch_size.'
+                f'batches of {loader.batch_size}, so the last batch is a single image, for which BatchNorm ({name}) '
+                'cannot compute statistics. Set train_dataloader.drop_last=True, or another batch_size.'
             )
 
     return look
@@ -90,7 +90,7 @@ def check_batches(loader: Any) -> None:
         else 'The data set is empty.'
     )
     raise ValueError(
-        f'train_dataloader: {images} images on {processes} '
-        f'{"processes" if processes > 1 else "process"} do not fill one batch of '
-        f'{loader.batch_size}, and drop_last=True drops it, so there is nothing to train on. {advice}'
+        f'train_dataloader: {images} images on {processes} {"processes" if processes > 1 else "process"} do not fill '
+        f'a batch of {loader.batch_size}, and drop_last=True drops incomplete batches, so there is nothing to train '
+        f'on. {advice}'
     )

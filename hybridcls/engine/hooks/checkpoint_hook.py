@@ -131,8 +131,9 @@ class CheckpointHook(WritingCheckpointHook):
                 unit = unit_of(key, validation_metrics(runner))
                 if self.best_tolerance == STANDARD_ERROR and unit != '%':
                     raise ValueError(
-                        f"CheckpointHook: best_tolerance='{STANDARD_ERROR}' is that of a share in percent, got "
-                        f'save_best={key!r}, whose unit is {unit or "not declared"}. Give a number instead.'
+                        f"CheckpointHook: best_tolerance='{STANDARD_ERROR}' needs a metric that is a share in "
+                        f'percent, got save_best={key!r}, whose unit is {unit or "not declared"}. Give a number '
+                        'instead.'
                     )
         out_dir = str(self.out_dir or runner.work_dir)
         if self.file_client_args is None and self.backend_args is None and '://' not in out_dir:
@@ -283,8 +284,8 @@ class CheckpointHook(WritingCheckpointHook):
             hub.update_info(key, None)
             if key != 'last_ckpt' and is_main_process():
                 runner.logger.warning(
-                    f'CheckpointHook: the best checkpoint so far, {path}, is of another work dir and stays as it is. '
-                    'Its score is kept: the next best checkpoint is the first that is better.'
+                    f'CheckpointHook: the best checkpoint so far, {path}, is in another work dir, and is not changed. '
+                    'Its score is kept: the next best checkpoint must be better.'
                 )
         if not ours:
             hub.update_info_dict(dict(keep_ckpt_ids=[], outdated_ckpt_ids=[], preempted_ckpt=None))

@@ -117,8 +117,9 @@ class ClassNamesHook(Hook):
                 if isinstance(metric, (ConfusionMatrix, SingleLabelMetric)):
                     name = type(metric).__name__
                     raise ValueError(
-                        f'{name}: expected images of the classes of the model, got those of others, too (see the '
-                        f"log). Leave them out by dict(type='HeadMetric', known_only=True, metric=dict(type={name!r}))."
+                        f'{name}: expected images of the classes of the model, got images of other classes too (see '
+                        "the log). Leave them out with dict(type='HeadMetric', known_only=True, "
+                        f'metric=dict(type={name!r})).'
                     )
 
     def _names_of_model(self, runner: Runner) -> Optional[ClassNames]:
@@ -131,7 +132,7 @@ class ClassNamesHook(Hook):
             try:
                 names = training_class_names(runner.cfg)
             except FileNotFoundError:
-                runner.logger.warning('Neither the checkpoint names its classes, nor are the training images there.')
+                runner.logger.warning('The checkpoint does not name its classes, and the training images are missing.')
         return names
 
     @staticmethod
@@ -146,8 +147,8 @@ class ClassNamesHook(Hook):
                 'checkpoint, or start a new training from it: load_from without resume.'
             )
         runner.logger.warning(
-            f'load_from: the classes of the checkpoint, {before}, have other numbers than those of the '
-            f'training data, {now}: weights of a classifier belong to other classes at the start.'
+            f'load_from: the classes of the checkpoint, {before}, have other numbers than in the training data, '
+            f'{now}, so the weights of a classifier start with other classes.'
         )
 
 

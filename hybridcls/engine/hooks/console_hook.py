@@ -178,7 +178,7 @@ def summary_of(runner: Any, training: bool = True) -> str:
         rows += [('optimizer', f'{name and f"{name}: "}{_optimizer_line(one)}') for name, one in wrappers.items()]
     table = table_of(runner.cfg, left_out=() if training else _OF_TRAINING)
     rows += [('changes' if number == 0 else '', line) for number, line in enumerate(table.splitlines())]
-    rows.append(('work dir', f'{runner.work_dir} (the whole log: {runner.timestamp}/{runner.timestamp}.log)'))
+    rows.append(('work dir', f'{runner.work_dir} (log: {runner.timestamp}/{runner.timestamp}.log)'))
     rows.append(('versions', f'hybridcls {hybridcls.__version__}, torch {torch.__version__}'))
     return '\n'.join(f'  {name:<10}{text}'.rstrip() for name, text in rows)
 
@@ -186,7 +186,7 @@ def summary_of(runner: Any, training: bool = True) -> str:
 def ending_of(runner: Any, phase: str = '') -> str:
     """Describe where a training, or a phase of a chain, left its best and last checkpoints, with the best score."""
     info = runner.message_hub.runtime_info
-    lines = [f'Phase {phase}, is over.' if phase else 'The training is over.']
+    lines = [f'Phase {phase}, has finished.' if phase else 'The training has finished.']
     checkpoint = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     for kind in ('best', 'last'):
         path = info.get(f'{kind}_ckpt')

@@ -66,8 +66,8 @@ class EmbeddingBankHook(Hook):
         metrics = [metric for metric in evaluator.metrics if hasattr(metric, setter)]
         if not metrics:
             raise ValueError(
-                f'{name}: no metric of this evaluation takes a {self.what}. Add '
-                f"dict(type='{self.metrics}') to val_evaluator and test_evaluator, or drop the hook."
+                f"{name}: no metric of this evaluation uses a {self.what}. Add dict(type='{self.metrics}') to "
+                'val_evaluator and test_evaluator, or drop the hook.'
             )
         if isinstance(self.dataloader, dict):
             self.dataloader = runner.build_dataloader(self.dataloader)
@@ -123,7 +123,7 @@ class GalleryHook(EmbeddingBankHook):
             runner.logger.warning(
                 f'GalleryHook: {len(both)} of {len(evaluated)} queries {is_or_are(len(both))} in the gallery too, and '
                 f'{verb_of(len(both), "finds itself", "find themselves")}: '
-                f'{listed(sorted(both), 3)}. Leave them out of one of the two.'
+                f'{listed(sorted(both), 3)}. Remove them from the queries or from the gallery.'
             )
 
 
@@ -159,7 +159,7 @@ def embed_dataset(
                     lacks = 'embedding' if 'embedding' not in sample else 'gt_label'
                     raise ValueError(
                         f'{title}: the predictions have no {lacks}. The data need labels, and the head must set the '
-                        'embedding (those of hybridcls do).'
+                        'embedding, as the heads of hybridcls do.'
                     )
             block = torch.stack([sample.embedding for sample in samples]).float().cpu().numpy()
             rows += [(row, sample.gt_label.tolist()) for row, sample in zip(block, samples, strict=True)]

@@ -69,8 +69,8 @@ class HeadFirstHook(Hook):
         check_number('HeadFirstHook', 'max_images', max_images, 1, integer=True)
         if fit and dataloader is None:
             raise ValueError(
-                'HeadFirstHook: fit=True needs the images to fit to: set dataloader to that of the training images '
-                'with the pipeline of the validation, or fit=False.'
+                'HeadFirstHook: fit=True needs images to fit the head to. Set dataloader to the training images with '
+                'the validation pipeline, or fit=False.'
             )
         self.dataloader: Any = dataloader
         self.fit, self.frozen_epochs = fit, frozen_epochs
@@ -149,7 +149,9 @@ class HeadFirstHook(Hook):
     def _fit(self, runner: Runner) -> None:
         head: Any = getattr(bare_model(runner.model), 'head', None)
         if not callable(getattr(head, 'fit', None)):
-            runner.logger.info(f'HeadFirstHook: {type(head).__name__} has no method fit and starts at random.')
+            runner.logger.info(
+                f'HeadFirstHook: {type(head).__name__} has no method fit, so its weights start at random.'
+            )
             return
         loader = runner.build_dataloader(self._settings(runner))
         runner.call_hook('after_build_dataloader', dataloader=loader)

@@ -54,9 +54,9 @@ class PreprocessingVersionHook(Hook):
             self._version = getattr(bare_model(runner.model), 'preprocessing_version', None)
         if keep_version(_loaders(dataloader), self._version):
             runner.logger.info(
-                f'LoadImage: the model is trained with preprocessing version {self._version}, which is kept '
-                '(1: transparency dropped, the upper 8 of 16 bits). Set '
-                f'version={PREPROCESSING_VERSION} in LoadImage to read images as they are read now.'
+                f'LoadImage: the model is trained with preprocessing version {self._version}, which is kept (1: '
+                'transparency is dropped, and 16-bit images keep the upper 8 bits). Set '
+                f'version={PREPROCESSING_VERSION} in LoadImage to use the current preprocessing.'
             )
 
 

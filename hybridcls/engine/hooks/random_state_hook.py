@@ -106,8 +106,8 @@ class RandomStateHook(Hook):
         self._loaded = dict(sampler_seed=saved.get('sampler_seed'))
         if saved['world_size'] != world_size:
             runner.logger.warning(
-                f'RandomStateHook: the checkpoint is from {saved["world_size"]} processes and this '
-                f'run has {world_size}: its random numbers start again, and its batches are others.'
+                f'RandomStateHook: the checkpoint is from {saved["world_size"]} processes and this run has '
+                f'{world_size}: its random numbers start again, and its batches differ.'
             )
         else:
             began = saved.get('epoch_began')
@@ -138,8 +138,8 @@ class RandomStateHook(Hook):
         if done and (self._batches is None or not 0 < done <= length):
             what = 'its data have no batch sampler' if self._batches is None else f'an epoch has {length} batches'
             runner.logger.warning(
-                f'RandomStateHook: {done} batches of epoch {runner.epoch + 1} should be skipped, but {what}: the epoch '
-                'begins again.'
+                f'RandomStateHook: {done} batches of epoch {runner.epoch + 1} should be skipped, but {what}, so the '
+                'epoch starts again.'
             )
             done = 0
         if self._batches is not None:
@@ -155,7 +155,7 @@ class RandomStateHook(Hook):
         self._batches.skip(done)
         if 'state' in loaded:
             self._batches.restore_at_next(loaded['state'])
-        runner.logger.info(f'Epoch {runner.epoch + 1} goes on after {done} of {length} batches.')
+        runner.logger.info(f'Epoch {runner.epoch + 1} continues after {done} of {length} batches.')
         # The loop counts from 0; the log shall show which batch of the epoch it is.
         loop.run_iter = lambda idx, data_batch: type(loop).run_iter(loop, idx + done, data_batch)
 

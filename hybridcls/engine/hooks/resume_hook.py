@@ -73,7 +73,7 @@ class ResumeHook(Hook):
         """Validate first, if that comes before the next epoch."""
         was_resumed, self._was_resumed = self._was_resumed, False
         if was_resumed and self._validated is not None and self._validated < runner.iter and _is_due(runner):
-            runner.logger.info('The checkpoint was written before its validation, which comes first now.')
+            runner.logger.info('The checkpoint was written before its validation, which now runs first.')
             runner.val_loop.run()
 
 

@@ -256,7 +256,7 @@ class SampleRecordHook(Hook):
     def _take_back(self, runner: Runner, saved: dict[str, Any]) -> None:
         if saved['paths'] != self._images.digest or saved['totals'].shape != self._totals.shape:
             what = 'the training images are' if saved['paths'] != self._images.digest else 'what is recorded is'
-            runner.logger.warning(f'SampleRecordHook: {what} other than before the resume: the record begins again.')
+            runner.logger.warning(f'SampleRecordHook: {what} other than before the resume, so the record starts again.')
             return
         self._epochs = saved['epochs'].tolist()
         kept = [array.numpy() for array in saved['kept']]
@@ -372,7 +372,7 @@ class _Images:
         row = sample.get('sample_idx')
         if row is None:
             raise ValueError(
-                'SampleRecordHook: the samples have no sample_idx, so that it is not known which image each is. Add '
+                'SampleRecordHook: the samples have no sample_idx, so it is unknown which image each of them is. Add '
                 "'sample_idx' and 'img_path' to meta_keys of PackInputs."
             )
         return int(row)

@@ -98,9 +98,9 @@ class ShardedRowsHook(Hook):
             if (clips or scales) and not isinstance(wrapper, ComposedOptimWrapper):
                 what = 'clip_grad' if clips else 'a loss scaler'
                 raise ValueError(
-                    f'ShardedRowsHook: {names[0]} is sharded over processes, and {what} of '
-                    f'{type(wrapper).__name__} would see the part of one process only, each another one. '
-                    "Use optim_wrapper=dict(type='ComposedOptimWrapper', ...), which takes the same keys."
+                    f'ShardedRowsHook: {names[0]} is sharded over processes, and {what} of {type(wrapper).__name__} '
+                    "would see only the part of its process. Use optim_wrapper=dict(type='ComposedOptimWrapper', "
+                    '...), which takes the same keys.'
                 )
 
     def gather_for_checkpoint(self, runner: Runner) -> None:

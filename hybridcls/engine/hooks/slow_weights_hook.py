@@ -47,8 +47,8 @@ class SlowWeightsHook(Hook):
             )
         if any(isinstance(hook, EMAHook) for hook in runner.hooks):
             raise ValueError(
-                'SlowWeightsHook: the EMAHook evaluates and saves its average of the fast weights, and '
-                'this hook the slow weights: drop one of them. (Lookahead itself goes well with EMAHook.)'
+                'SlowWeightsHook: the EMAHook evaluates and saves its average of the fast weights, and this hook the '
+                'slow weights: drop one of them. (Lookahead itself works with EMAHook.)'
             )
         if any(is_dtensor(param) for param in runner.model.parameters()) or any(
             kind.__name__ == 'FullyShardedDataParallel' for kind in type(runner.model).__mro__

@@ -14,8 +14,8 @@ __all__ = ['SwitchRecipeHook']
 class SwitchRecipeHook(_SwitchRecipeHook):
     """mmpretrain's hook, which also checks before the run that the head accepts the losses of the schedule.
 
-    ``LinearHead`` takes any loss of logits, as mmpretrain's heads do. Of the others of hybridcls a loss is a part (a
-    margin, evidence, views), so that it can be exchanged for one of its own kind only.
+    ``LinearHead`` takes any loss of logits, as mmpretrain's heads do. The other heads of hybridcls depend on their loss
+    (a margin, evidence, views), so it can only be replaced by one of the same kind.
 
     Args:
         schedule (list[dict]): As in mmpretrain: ``action_epoch``, and ``train_pipeline``, ``batch_augments`` or
@@ -34,7 +34,7 @@ class SwitchRecipeHook(_SwitchRecipeHook):
             if loss is None or not isinstance(head, EmbeddingHead) or isinstance(head, LinearHead):
                 continue
             if own is None or not isinstance(loss, type(own)):
-                kind = f'a {type(own).__name__}' if own is not None else 'no loss of its own, which can be exchanged'
+                kind = f'a {type(own).__name__}' if own is not None else 'no loss that can be replaced'
                 raise ValueError(
                     f'SwitchRecipeHook: at epoch {epoch} expected a loss for {type(head).__name__} ({kind}), got '
                     f'{type(loss).__name__}. Drop that loss from the schedule, or train with LinearHead, which takes '

@@ -52,9 +52,8 @@ class TransferHook(Hook):
         lost = [name for name in report.left_out if name in frozen and name.split('.')[0] in (self.parts or PARTS)]
         if lost:
             raise WeightMismatchError(
-                f"TransferHook: with lora_rank.checkpoint='adapters' {lost[0]} and "
-                f'{len(lost) - 1} other weights of {path} would not be in any '
-                "checkpoint of this run. Use checkpoint='all'."
+                f"TransferHook: with lora_rank.checkpoint='adapters' {lost[0]} and {len(lost) - 1} other weights of "
+                f"{path} would be in no checkpoint of this run. Use checkpoint='all'."
             )
         checkpoint['state_dict'] = report.state
         checkpoint['transferred_parts'] = self.parts

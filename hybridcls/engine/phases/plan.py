@@ -57,8 +57,8 @@ class Phase:
             check_choice(caller, 'load', self.load, ['best', 'last'])
             if number == 1:
                 raise ConfigError(
-                    f'{caller}: load={self.load!r} asks for a checkpoint of the phase before, but this is '
-                    'the first phase. Name the path of a checkpoint, or leave load out.'
+                    f'{caller}: load={self.load!r} asks for a checkpoint of the previous phase, but this is the first '
+                    'phase. Name the path of a checkpoint, or leave load out.'
                 )
         self.transfer = entry.get('transfer', list(PARTS))
         self.test = entry.get('test', is_last)

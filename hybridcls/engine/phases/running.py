@@ -62,8 +62,8 @@ def run_chain(
     options = options or TrainOptions()
     if options.resume not in (None, 'auto'):
         raise ValueError(
-            f'--resume {options.resume}: a chain goes on by itself from the phase that was interrupted. '
-            "To start a phase from a checkpoint, set phases.N.load='PATH'."
+            f'--resume {options.resume}: a chain always continues from the interrupted phase. To start a phase from a '
+            "checkpoint, set phases.N.load='PATH'."
         )
     phases = read_phases(chain)
     cfgs = [load_config(phase.config, phase.options) for phase in phases]  # all mistakes come to light before hour one
@@ -99,7 +99,7 @@ def _run_phase(
     record, finished = decided_by_first(lambda: _look_up(phase, cfg, folder, options, before))
     head = f'Phase {phase.number} of {number_of_phases}, {phase.name}'
     if finished:
-        _say(f'{head}: finished before, in {folder}. Kept as it is.')
+        _say(f'{head}: already finished, in {folder}.')
         return record
     start = _start_of(phase, work_dir, before)
     options = replace(options, resume='auto')
@@ -139,7 +139,7 @@ def _begin(cfg: Config, phase: Phase, start: Optional[str], position: str, epoch
     old = cfg.get('custom_hooks', ABSENT)
     yield Change(('custom_hooks',), old, [*(old or []), *hooks], 'hooks of a phase', 'phase', False)
     if cfg.get('resume'):
-        yield Change(('resume',), cfg.resume, False, 'a chain decides itself what goes on', 'phase')
+        yield Change(('resume',), cfg.resume, False, 'a chain decides which phase continues', 'phase')
     yield Change(('experiment_name',), cfg.get('experiment_name', ABSENT), phase.folder_name, 'phase', 'phase', False)
 
 
@@ -167,19 +167,19 @@ def _look_up(
         state = 'finished' if finished else 'begun'
         if old.after != new.after and phase.load in ('best', 'last'):
             raise ValueError(
-                f'Phase {phase.name} was {state} after another training of the phase before it, which has '
-                f'been run again since: {again}.'
+                f'Phase {phase.name} was {state} after an earlier training of the previous phase, which has been run '
+                f'again since: {again}.'
             )
         old_facts = facts if old.fingerprint == new.fingerprint else new_facts(old.facts)  # of version 0.1, perhaps
         if fingerprint(old_facts) != new.fingerprint:
             change = differing_keys(old_facts, facts)
             if finished or options.resume is None:
-                also = '' if finished else ', or add --resume to let it go on with the new config'
+                also = '' if finished else ', or add --resume to continue it with the new config'
                 raise ValueError(
-                    f'Phase {phase.name} was {state} with another config. What differs: {change}. '
-                    f'Take the old values back, {again}{also}.'
+                    f'Phase {phase.name} was {state} with another config. What differs: {change}. Use the old values, '
+                    f'{again}{also}.'
                 )
-            _say(f'Phase {phase.name} goes on with a changed config: {change}.')
+            _say(f'Phase {phase.name} continues with a changed config: {change}.')
         if finished:
             return old, True
         new.seconds, new.identity = old.seconds, old.identity
@@ -188,7 +188,8 @@ def _look_up(
     _start_of(phase, folder.parent, before)  # a start that is not there shall not leave a record that it has begun
     if latest_valid_checkpoint(folder) is not None:
         raise ValueError(
-            f'{folder} holds checkpoints, but no record of phase {phase.name}: they are of another training; {again}.'
+            f'{folder} has checkpoints but no record of phase {phase.name}, so they belong to another training; '
+            f'{again}.'
         )
     folder.mkdir(parents=True, exist_ok=True)
     new.write(folder, finished=False)

@@ -55,8 +55,8 @@ class CorruptionTestLoop(TestLoop):
             check_number('CorruptionTestLoop', 'severities', severity, 1, 5, integer=True)
         if any(isinstance(metric, DumpResults) for metric in self.evaluator.metrics):
             raise ValueError(
-                'CorruptionTestLoop: expected metrics, got DumpResults too: each pass would replace the predictions of '
-                'the one before. Write them in a test without corruptions.'
+                'CorruptionTestLoop: expected metrics, got DumpResults too: each pass would overwrite the predictions '
+                'of the previous one. Write them in a test without corruptions.'
             )
         self.corrupt = Corrupt(seed=seed)
         for dataset in leaves_of(self.dataloader.dataset):

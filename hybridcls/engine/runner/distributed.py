@@ -74,9 +74,8 @@ def start_processes(launcher: str) -> None:
         count, gpus = local_process_count(launcher), torch.cuda.device_count()
         if count is not None and count > gpus:
             raise RuntimeError(
-                f'{count} processes were asked for, but this machine shows {gpus} '
-                f'GPU{"s" if gpus != 1 else ""} (CUDA_VISIBLE_DEVICES='
-                f'{os.environ.get("CUDA_VISIBLE_DEVICES", "not set")}): ask for at most {gpus}.'
+                f'{count} processes were requested, but this machine shows {gpus} GPU{"s" if gpus != 1 else ""} '
+                f'(CUDA_VISIBLE_DEVICES={os.environ.get("CUDA_VISIBLE_DEVICES", "not set")}): ask for at most {gpus}.'
             )
         return
     if not dist.is_initialized():

@@ -52,7 +52,7 @@ def rule_for(caller: str, name: str, runner: Any) -> str:
     rule = direction_of(name, validation_metrics(runner)) or guessed_rule(name)
     if rule is None:
         raise ValueError(
-            f"{caller}={name!r}: whether greater or less is better is not known. Add rule='greater' or rule='less' "
+            f"{caller}={name!r}: it is unknown whether greater or less is better. Add rule='greater' or rule='less' "
             'beside it, or the attribute directions to its metric.'
         )
     return rule
@@ -94,6 +94,4 @@ def monitored_result(caller: str, name: str, runner: Any, results: Mapping[str, 
 
 def _unknown(caller: str, name: str, names: list[str]) -> ValueError:
     there = ', '.join(names) or 'none'
-    return ValueError(
-        f'{caller}={name!r} is none of the metrics of the validation: {there}.{did_you_mean(name, names)}'
-    )
+    return ValueError(f'{caller}={name!r} is not a metric of the validation: {there}.{did_you_mean(name, names)}')

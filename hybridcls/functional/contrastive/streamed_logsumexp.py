@@ -230,8 +230,8 @@ class _OnlyOnce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> None:
         raise RuntimeError(
-            'streamed_logsumexp: a second derivative was asked for, and blocks have only the first. '
-            'supervised_contrast(..., streamed=False), or SupConLoss(streamed=False), has both.'
+            'streamed_logsumexp: expected a first derivative, got a request for the second, which the streamed form '
+            'does not have. Use supervised_contrast(..., streamed=False) or SupConLoss(streamed=False).'
         )
 
 

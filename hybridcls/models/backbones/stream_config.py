@@ -51,8 +51,8 @@ def build_stream(
         check_known_keys(f'HybridBackbone: {name} ({cls.__name__})', cfg, ['type', '_scope_', *known, *_STREAM_KEYS])
     if with_cp and 'with_cp' not in known:
         raise ValueError(
-            f'HybridBackbone: with_cp=True, and {cls.__name__}, the {name} stream, takes no with_cp. Set it to False, '
-            'and with_cp=True in the stream that has it.'
+            f'HybridBackbone: with_cp=True, and {cls.__name__}, the {name} stream, has no with_cp. Set it to False, '
+            'and set with_cp=True in the stream that has it.'
         )
     for key, value in dict(img_size=img_size, with_cp=with_cp or None).items():
         if key in known and value is not None and cfg.get(key) is None:

@@ -81,13 +81,14 @@ class EnsembleClassifier(BaseClassifier):
         classes = [getattr(member.head, 'num_classes', None) for member in built]
         if len(set(classes)) > 1:
             raise ValueError(
-                f'EnsembleClassifier: the members have {classes} classes; scores of different ones have no mean.'
+                f'EnsembleClassifier: expected members with the same classes, got members with {classes} classes, '
+                'whose scores cannot be averaged.'
             )
         ranges = {range_after(member.data_preprocessor) for member in built}
         if len(ranges) > 1:
             raise ValueError(
-                'EnsembleClassifier: the data preprocessors of the members differ in mean and std, and the members '
-                "see what the first one's makes. Give them one data_preprocessor."
+                'EnsembleClassifier: the data preprocessors of the members differ in mean and std, but all members '
+                'get the images of the first one. Give them one data_preprocessor.'
             )
         versions = {number: getattr(member, 'preprocessing_version', None) for number, member in enumerate(built)}
         if len({*versions.values()} - {None}) > 1:

@@ -139,8 +139,8 @@ def _check_values(images: Any) -> None:
     what = 'expected images in [0, 255], uint8 or float, got values'
     if low < -0.5 and high < 20:
         raise ValueError(
-            f'HybridDataPreprocessor: {what} from {low:.3g} to {high:.3g}, which are normalized already. Take '
-            'Normalize out of the pipeline (each stream normalizes by itself), or say that nothing is to be done: '
+            f'HybridDataPreprocessor: {what} from {low:.3g} to {high:.3g}, which are already normalized. Remove '
+            'Normalize from the pipeline (each stream normalizes by itself), or switch normalization off: '
             'data_preprocessor=dict(mean=[0., 0., 0.], std=[1., 1., 1.]).'
         )
     if low >= 0 and high <= 1 and any(bool((image % 1 != 0).any()) for image in floats):

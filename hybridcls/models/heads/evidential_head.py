@@ -79,8 +79,8 @@ class EvidentialHead(ClassificationHead):
             )
         if self.class_balance.tau and not self.class_balance.post_hoc and self.loss_module.form == 'sum_of_squares':
             raise ValueError(
-                "EvidentialHead: logit_adjustment is defined for cross entropies, and form='sum_of_squares' is none. "
-                "Set form='digamma' or 'log', logit_adjustment=dict(post_hoc=True), or use class_weight."
+                "EvidentialHead: logit_adjustment is defined for cross entropies, and form='sum_of_squares' is not "
+                "one. Set form='digamma' or 'log', logit_adjustment=dict(post_hoc=True), or use class_weight."
             )
         self.fc = nn.Linear(self.in_channels, num_classes)
 

@@ -76,8 +76,8 @@ class LinearHead(ClassificationHead):
             check_number('LinearHead', 'topk', k, 1, num_classes, integer=True)
         if loss is not None and (label_smoothing or class_weight is not None):
             raise ValueError(
-                'LinearHead: label_smoothing and class_weight are those of its own cross entropy, and loss is given. '
-                'Give them to that loss, or drop it.'
+                'LinearHead: label_smoothing and class_weight are for the default cross entropy, but loss is given. '
+                'Set them in that loss, or drop loss.'
             )
         # Where mmpretrain's heads have it, so that SwitchRecipeHook finds it; None: cross entropy.
         self.loss_module = loss if loss is None or isinstance(loss, nn.Module) else MODELS.build(loss)

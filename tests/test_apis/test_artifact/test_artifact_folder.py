@@ -69,7 +69,7 @@ def test_only_an_artifact_is_replaced_and_only_with_force(tmp_path):
     check_out_folder('export', str(out), True)
     with pytest.raises(FileExistsError, match='is no hybridcls artifact'):
         check_out_folder('export', str(out / 'photo.jpg'), True)
-    with pytest.raises(PermissionError, match='no folder that takes files'):
+    with pytest.raises(PermissionError, match='is not a writable folder'):
         check_out_folder('export', str(out / 'photo.jpg' / 'b'), True)
 
 

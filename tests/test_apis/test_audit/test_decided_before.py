@@ -34,8 +34,8 @@ def test_a_table_that_has_not_changed_and_one_that_has(told, tmp_path):
     table.write_text('path,decision\nb.png,drop\n')  # the label is part of a decision
     found, notes = decided_before(cfg, str(tmp_path / 'w' / 'a.pth'), '/old')
     assert found == []
-    assert [note.split(' is not known')[0] for note in notes] == [
-        f'What the training was told to {what}' for what in ('relabel', 'drop')
+    assert [note.split(' that the training used are lost')[0] for note in notes] == [
+        f'The decisions to {what}' for what in ('relabel', 'drop')
     ]
 
 

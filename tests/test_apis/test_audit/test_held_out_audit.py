@@ -44,7 +44,7 @@ def test_without_held_out_images_the_page_says_so(audited_model, digit_folder):
     model.config.update(dict.fromkeys(kept))
     found = audit_held_out(model, training, seen, find_held_out(model), tell=lambda text: None)
     model.config.update(kept)
-    assert found.sections[0].says[0].startswith('Slices and leaks are not looked for: the config of')
+    assert found.sections[0].says[0].startswith('Slices and leaks are not searched: the config of')
     assert '--held-out DATA' in found.sections[0].says[0]
     assert SLICES not in found.tables
     assert 'slices' not in found.numbers

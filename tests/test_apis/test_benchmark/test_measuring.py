@@ -82,7 +82,7 @@ def test_eager_is_first_and_accuracy_is_that_of_a_prediction(found):
 
 def test_thresholds_of_float32_refuse_no_other_setting_and_a_note_says_what_they_are_worth(found):
     assert row_of(found[0], 'bf16').accuracy.answered is not None
-    assert any('thresholds are those of float32' in note for note in found[0].notes)
+    assert any('thresholds were calibrated in float32' in note for note in found[0].notes)
     assert 'answered wrong' in benchmark_text(found[0])
 
 

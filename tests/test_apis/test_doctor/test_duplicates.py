@@ -47,7 +47,7 @@ def test_copies_in_one_class_are_a_note_and_many_a_warning(root):
     assert [level for level, _, _ in findings(root)] == ['note']
 
 
-@pytest.mark.parametrize(('label', 'advice'), [('a', 'take out of the table'), ('b', 'with the wrong label')])
+@pytest.mark.parametrize(('label', 'advice'), [('a', 'remove the lines of the table'), ('b', 'with the wrong label')])
 def test_a_file_that_a_table_lists_twice_is_not_deleted(root, label, advice):
     rows = [f'train/{c}/{n}.png,{c}' for c in 'ab' for n in range(8)]
     (root / 't.csv').write_text('\n'.join(['path,label', *rows, f'train/a/0.png,{label}']))
@@ -56,7 +56,7 @@ def test_a_file_that_a_table_lists_twice_is_not_deleted(root, label, advice):
     list(build_parts(subject))
     subject.scan = scan_images(list(subject.parts.values()))
     (found,) = check_duplicates(subject)
-    assert found.change.startswith('take out of the table the lines that repeat a file')
+    assert found.change.startswith('remove the lines of the table that repeat a file')
     assert advice in found.change
 
 

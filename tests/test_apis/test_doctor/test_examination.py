@@ -298,7 +298,7 @@ def the_betas_are_in_the_wrong_order(setup):
     setup.options['optim_wrapper.optimizer.betas'] = (0.999, 0.9)
 
 
-@mistake('lr', 'AdamW mostly bears on random weights', level='warning')
+@mistake('lr', 'AdamW usually tolerates on random weights', level='warning')
 def the_rate_is_ten_times_too_large(setup):
     setup.options['lr'] = 5e-3
 
@@ -368,7 +368,7 @@ def the_mean_is_not_that_of_the_weights(setup):
     setup.options.update(checkpoint_path=weights(setup))
 
 
-@mistake('backbone.cnn.mean', 'in [0, 255], and a stream gets them in [0, 1]')
+@mistake('backbone.cnn.mean', 'in [0, 255], but a stream gets images in [0, 1]')
 def the_mean_of_a_stream_is_that_of_bytes(setup):
     setup.lines = ['model = dict(backbone=dict(cnn=dict(mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))))']
 

@@ -28,10 +28,10 @@ def test_the_slower_is_the_limit(monkeypatch):
     monkeypatch.setattr('hybridcls.apis.doctor.loader_speed.time', clock)
     subject = Subject(Config(), '', facts=dict(step_seconds_an_image=0.1))
     (found,) = check_speed(subject, loader)
-    assert 'the model is the limit' in found.what
+    assert 'the model is the bottleneck.' in found.what
     assert subject.facts['speed']['loader'] == pytest.approx(4 / 0.02)
     subject.facts['step_seconds_an_image'] = 1e-5
     (found,) = check_speed(subject, loader)
-    assert 'the loader is the limit' in found.what
+    assert 'the loader is the bottleneck.' in found.what
     assert found.change.startswith('train_dataloader.num_workers=')
     assert list(check_speed(Subject(Config(), ''), loader)) == []  # no step was timed

@@ -97,7 +97,7 @@ def test_a_calibration_that_the_report_does_not_know_is_told(work, tmp_path, dig
     arguments = ('--data', digit_folder / 'train', '--device', 'cpu', '--scale', 'none', '--sets', '0.2')
     assert run_command('calibrate', tmp_path / 'w', *arguments) == 0
     pushed = push(tmp_path / 'w', str(tmp_path / 'pushed'))
-    assert any('calibrated after the report' in note for note in pushed.notes)
+    assert any('calibration of the model has changed since the report' in note for note in pushed.notes)
     card = (tmp_path / 'pushed' / 'README.md').read_text()
     assert 'report was made without that calibration' in card
     assert 'comes without' not in card

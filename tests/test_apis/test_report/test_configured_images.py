@@ -22,7 +22,7 @@ def folder(root, prefix='', **more):
 def test_the_test_is_taken_else_the_validation(digit_folder):
     both = configured_images(model(test=folder(digit_folder, 'train'), val=folder(digit_folder, 'val')))
     assert len(both.items) == 48
-    assert both.note == f'48 images of the test that the config names ({digit_folder / "train"}) are taken.'
+    assert both.note == f'Using 48 images of the test that the config names ({digit_folder / "train"}).'
     assert {item.label for item in both.items} == {'one', 'three', 'two', 'zero'}
     for loaders in (
         dict(val=folder(digit_folder, 'val')),
@@ -51,7 +51,9 @@ def test_images_to_calibrate_with_are_others_than_those_of_the_report(digit_fold
 
 
 def test_what_is_not_there_is_named(digit_folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'names neither test nor val. Name labelled images .* --data FOLDER'):
+    with pytest.raises(
+        FileNotFoundError, match=r'names neither test nor val\. Type --data FOLDER with labelled images'
+    ):
         configured_images(model())
     with pytest.raises(FileNotFoundError, match=f"images of the training's test, {tmp_path / 'gone'}, are not there"):
         configured_images(model(test=folder(tmp_path / 'gone')))

@@ -44,7 +44,7 @@ def test_each_thing_is_a_sentence(tmp_path):
     assert empty == '1 of 2 classes has no image here: green.'
     assert leak.startswith('2 of 3 images are also among those of the training, byte for byte')
     shutil.rmtree(tmp_path / 'train')
-    assert data_notes(model, images)[-1].startswith('The training images are not here')
+    assert data_notes(model, images)[-1].startswith('The training images are missing')
 
 
 def test_near_copies_of_the_training_are_told_and_left_out(tmp_path, monkeypatch):

@@ -66,19 +66,20 @@ def test_a_folder_of_adapters_is_known_by_its_files(tmp_path):
     assert find_calibration(folder).path == f'{folder}.calibration.json'
     assert find_calibration(f'{folder}/').calibration.weights_sha256 == digest
     (folder / 'a.json').write_text('2')
-    with pytest.raises(ValueError, match=r'expected one of the weights in .*adapters, got'):
+    with pytest.raises(ValueError, match=r'expected a calibration of the weights in .*adapters, got'):
         find_calibration(folder)
 
 
 def test_that_of_other_weights_or_classes_is_refused(checkpoint):
     calibrated(checkpoint, classes=['one', 'two', 'three', 'zero'])
-    with pytest.raises(ValueError, match=r'one of the classes one, three, two, zero in .*, which is of one, two, '):
+    expected = r'a calibration for the classes one, three, two, zero in .*, which is for one, two, '
+    with pytest.raises(ValueError, match=expected):
         find_calibration(checkpoint)
     calibrated(checkpoint)
     content = torch.load(checkpoint)
     content['state_dict']['head.fc.bias'] += 1
     torch.save(content, checkpoint)
-    with pytest.raises(ValueError, match=r'which is of others.*hybridcls calibrate .*--no-calibration'):
+    with pytest.raises(ValueError, match=r'which is for other weights.*hybridcls calibrate .*--no-calibration'):
         find_calibration(checkpoint)
     assert find_calibration(checkpoint, False) is None
 

@@ -80,7 +80,7 @@ def test_an_unsaid_out_dir_is_found_by_the_note(tmp_path):
 
 def test_an_artifact_says_how_it_answers(tmp_path):
     (tmp_path / 'runtime.py').touch()
-    with pytest.raises(FileNotFoundError, match=rf'answers by itself: python {tmp_path}/runtime\.py IMAGES'):
+    with pytest.raises(FileNotFoundError, match=rf'predicts with its own script: python {tmp_path}/runtime\.py IMAGES'):
         find_checkpoint(tmp_path)
 
 

@@ -36,7 +36,9 @@ def test_an_open_place_is_filled():
 
 
 def test_what_is_written_is_not_filled():
-    with pytest.raises(ConfigError, match=re.escape('size=32 is written, and a default only fills.')):
+    with pytest.raises(
+        ConfigError, match=re.escape('size=32 is written in the config, and a default only fills keys that are not.')
+    ):
         apply(config(size=(32, BASE)), plan(Change(('size',), 32, 64, 'a default')))
 
 
@@ -63,7 +65,7 @@ def test_what_a_step_has_set_is_not_written():
 
 def test_an_option_or_torch_overrules_any_file():
     cfg = config(workers=(0, FILE))
-    apply(cfg, plan(Change(('workers',), 0, ABSENT, 'torch refuses it', 'torch')))
+    apply(cfg, plan(Change(('workers',), 0, ABSENT, 'torch does not accept it', 'torch')))
     assert 'workers' not in cfg
     assert changes.provenance_of(cfg).changes[0].old == 0
 

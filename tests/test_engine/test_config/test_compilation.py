@@ -42,7 +42,7 @@ def test_the_option_sets_what_is_not_on(wanted, asked, found):
             dict(strategy=dict(type='hybridcls.FSDPStrategy')),
             r'whose processes hold whole weights .* got FSDPStr',
         ),
-        (True, dict(compile=True), r'compile=True the whole training step .* Set compile=False'),
+        (True, dict(compile=True), r'compile=True makes mmengine compile the whole training step .* Set compile=False'),
     ],
 )
 def test_what_cannot_be(wanted, keys, text):

@@ -113,7 +113,7 @@ class TestFoldersOfSplits:
         class_folders(tmp_path / 'photos/train', ant=5, bee=5)
         class_folders(tmp_path / 'photos/val', ant=2, bee=2)  # the same pictures
         cfg = load(tmp_path / 'photos')
-        assert '8 images nearly equal to one of another split' in table_of(
+        assert '8 images nearly equal to an image of another split' in table_of(
             applied(cfg, data_splits, str(tmp_path / 'w'))
         )
         cfg = load(tmp_path / 'photos', **{'data_split.near_duplicates': False})
@@ -172,7 +172,7 @@ class TestClassFolders:
     @pytest.mark.parametrize(
         ('counts', 'message'),
         [
-            (dict(ant=5), r"expected images of two or more classes, got one, 'ant'\. Give each class a folder"),
+            (dict(ant=5), r"expected images of two or more classes, got one, 'ant'\. Give each class"),
             (dict(ant=2, bee=2), r'expected at least 5 images .* got 4'),
             ({}, r'no image in .*photos\. It has no class folders'),
         ],
@@ -319,7 +319,7 @@ class TestRuns:
         before = (tmp_path / 'w/split.csv').read_bytes()
         save(picture(777), photos, 'ant', 'new.png')
         cfg = prepared(load(photos, max_epochs=2), tmp_path / 'w', resume='auto')
-        assert '1 image new since and not used' in table_of(cfg)
+        assert '1 image added since then and not used' in table_of(cfg)
         assert (tmp_path / 'w/split.csv').read_bytes() == before
         elsewhere = prepared(load(photos), tmp_path / 'other', resume=str(tmp_path / 'w/epoch_1.pth'))
         assert filled(elsewhere, 'ann_file') == [str(tmp_path / 'w/split.csv')] * 3
@@ -356,7 +356,7 @@ class TestRuns:
 
     def test_folds_of_images_that_bring_their_split(self, digit_folder, load, tmp_path):
         cfg = load(digit_folder, **{'data_split.folds': 3, 'data_split.fold': 1})
-        with pytest.raises(ConfigError, match=r'images without a split for folds=3, but .* brings its own'):
+        with pytest.raises(ConfigError, match=r'images without a split for folds=3, but .* has its own split.'):
             applied(cfg, data_splits, str(tmp_path))
 
 

@@ -42,14 +42,16 @@ def test_a_split_is_written_as_it_is_returned(make, tmp_path):
         ('ant', 'train'): 8, ('ant', 'val'): 2, ('bee', 'train'): 4, ('bee', 'val'): 1,
     }  # fmt: skip
     assert len(notes) == 1
-    assert f'is divided into 12 train, 3 val (val=0.2, seed=0). The next start reads that from {file}' in notes[0]
+    assert (
+        f'is divided into 12 train, 3 val (val=0.2, seed=0). The next training reads the split from {file}' in notes[0]
+    )
 
 
 def test_the_next_start_reads_it_also_where_it_was_edited(make, tmp_path):
     rows, file, _ = make()
     again, _, notes = make()
     assert again == rows
-    assert notes == [f'{tmp_path / "photos"} is divided into 12 train, 3 val by {file}, of an earlier start.']
+    assert notes == [f'{tmp_path / "photos"} is divided into 12 train, 3 val by {file} of an earlier training.']
     first = rows[0]
     other = 'Training' if first.split == 'val' else 'valid'
     (tmp_path / 'split.csv').write_text(
@@ -58,7 +60,7 @@ def test_the_next_start_reads_it_also_where_it_was_edited(make, tmp_path):
     edited, _, notes = make()
     assert edited[0].split == ('train' if first.split == 'val' else 'val')
     assert edited[1:] == rows[1:]
-    assert 'That is not what val=0.2, seed=0 of data_split makes' in notes[1]
+    assert 'This is not the split that val=0.2, seed=0 of data_split makes' in notes[1]
 
 
 @pytest.mark.parametrize('settings', [dict(val=0.4), dict(seed=1), dict(test=0.2)])
@@ -66,7 +68,7 @@ def test_other_settings_than_it_was_made_with_are_said(make, settings):
     rows = make()[0]
     again, _, notes = make(**settings)
     assert again == rows
-    assert 'That is not what' in notes[1]
+    assert 'This is not the split that' in notes[1]
 
 
 def test_images_that_are_new_or_gone(make, root, tmp_path):
@@ -77,7 +79,7 @@ def test_images_that_are_new_or_gone(make, root, tmp_path):
     rows, file, notes = make(rows_of(root))
     assert len(rows) == 13
     assert written(file) == rows
-    assert '1 image new since and not used, 2 gone from it. Remove the file for a split of all.' in notes[1]
+    assert '1 image added since then and not used, 2 missing. Remove the file to split all images again.' in notes[1]
 
 
 def test_labels_are_those_of_today(make, root, tmp_path):
@@ -90,7 +92,7 @@ def test_labels_are_those_of_today(make, root, tmp_path):
 
 def test_a_split_of_other_images_is_refused(make, root):
     make()
-    with pytest.raises(ConfigError, match=r'split\.csv divides other images: none of its 15 is in .*Remove it'):
+    with pytest.raises(ConfigError, match=r'split\.csv is the split of other images: none of its 15 is in .*Remove it'):
         make([Annotation(0, 'x/1.png', 'x')])
 
 
@@ -212,7 +214,7 @@ class TestSplitsOfTheUser:
         root, rows = self.rows(tmp_path)
         file = tmp_path / 'near_duplicates.csv'
         notes = near_duplicates_across(rows, str(root), str(file))
-        assert notes[0].startswith('2 images nearly equal to one of another split of ')
+        assert notes[0].startswith('2 images nearly equal to an image of another split of ')
         assert [(row.path, row.split) for row in written(file)] == [
             ('train/ant/1.png', 'train'), ('val/ant/turned.png', 'val'),
         ]  # fmt: skip

@@ -49,7 +49,9 @@ def test_the_work_dir_keeps_the_decisions(tmp_path):
         work_dir=str(tmp_path / 'w'),
     ))  # fmt: skip
     said = [one for one in label_tables(cfg) if isinstance(one, str)]
-    assert said == [f'{tables[0]} decides relabel for 1 more: not done, since --relabel is not given.']
+    assert said == [
+        f'{tables[0]} also decides relabel for 1 image, which is not applied because --relabel is not given.'
+    ]
     made = sorted(path.name for path in (tmp_path / 'w').iterdir())
     assert made == ['drop.csv', 'drop_2.csv']
     copy = read_decisions('me', str(tmp_path / 'w' / 'drop.csv'), 'drop')

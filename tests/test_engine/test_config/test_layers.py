@@ -147,7 +147,7 @@ def test_a_place_that_is_written_nearer_does_not_follow(tmp_path):
     write(tmp_path, 'middle.py', f"_base_ = 'base.py'\n{own}")
     cfg = load_config(write(tmp_path, 'child.py', "_base_ = 'middle.py'\ntrain_pipeline = [dict(type='X')]\n"))
     assert cfg.train_dataloader.dataset.pipeline == [dict(type='Mine')]
-    assert 'train_pipeline is read by nothing: it changes nothing.' in provenance_of(cfg).notes
+    assert 'train_pipeline has no effect: nothing reads it.' in provenance_of(cfg).notes
     one = load_config(write(tmp_path, 'one.py', f"_base_ = 'base.py'\n{own}train_pipeline = [dict(type='X')]\n"))
     assert one.train_dataloader.dataset.pipeline == [dict(type='Mine')]
 
@@ -257,7 +257,7 @@ def test_a_base_that_two_bases_inherit_is_named(tmp_path):
     write(tmp_path, 'far.py', 'model = dict(a=1)\n')
     for name in ('one.py', 'other.py'):
         write(tmp_path, name, "_base_ = 'far.py'\n")
-    with pytest.raises(ConfigError, match=r"key 'model': .*far\.py and .*far\.py\. Let one of the bases alone inherit"):
+    with pytest.raises(ConfigError, match=r"key 'model': .*far\.py and .*far\.py\. Let only one of the bases inherit"):
         load_config(write(tmp_path, 'child.py', "_base_ = ['one.py', 'other.py']\n"))
 
 

@@ -171,7 +171,8 @@ def test_options_reach_tuples_which_stay_tuples(toy_configs):
 @pytest.mark.parametrize('inner', ['', '.T_max'])
 def test_an_option_for_a_place_that_a_list_does_not_have(toy_configs, place, inner):
     wrong = dict(a=3) if not inner else 3
-    with pytest.raises(ConfigError, match=rf'{place} is no position in param_scheduler, a list of 1, counted from 0'):
+    expected = rf'{place} is not a position in param_scheduler, a list of 1, counted from 0'
+    with pytest.raises(ConfigError, match=expected):
         load_config(toy_configs / 'toy.py', {f'param_scheduler.{place}{inner}': wrong})
 
 

@@ -29,7 +29,7 @@ def test_our_wrappers_get_what_the_device_has(monkeypatch, name, cuda, bfloat16,
 def test_a_written_type_stays_and_is_told(monkeypatch):
     cfg = Config(dict(optim_wrapper=dict(type='ComposedOptimWrapper', amp='float16')))
     assert applied(cfg, mixed_precision, True).optim_wrapper.amp == 'float16'
-    assert provenance_of(cfg).notes == ["--amp: optim_wrapper.amp='float16' is written, and stays."]
+    assert provenance_of(cfg).notes == ["--amp: the config sets optim_wrapper.amp='float16', which is kept."]
 
 
 def test_the_plain_wrapper_becomes_ours(monkeypatch):

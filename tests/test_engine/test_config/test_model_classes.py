@@ -37,5 +37,5 @@ def test_a_checkpoint_counts_the_classes_of_a_test(toy_configs, toy_plugin, monk
     applied(cfg, num_classes)
     assert cfg.model.head.num_classes == 2
     cfg = load_config(toy_configs / 'toy.py', {'model.head.num_classes': None, 'train_dataloader': None})
-    with pytest.raises(ValueError, match='num_classes is not set, and there is no training data to count'):
+    with pytest.raises(ValueError, match='num_classes is not set, and there are no training data to count classes in'):
         applied(cfg, num_classes, str(tmp_path / 'bare.pth'))

@@ -40,7 +40,7 @@ def test_a_checkpoint_that_is_tested_comes_first(checkpoint):
 
 
 def test_without_names_it_must_be_set():
-    with pytest.raises(ConfigError, match='LinearHead: num_classes is not set, and there is no training data'):
+    with pytest.raises(ConfigError, match='LinearHead: num_classes is not set, and there are no training data'):
         counted(config())
 
 

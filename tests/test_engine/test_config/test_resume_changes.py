@@ -108,7 +108,7 @@ def test_another_optimizer_begins_without_a_state(toy_configs, tmp_path):
     after = {'optim_wrapper.optimizer': dict(_delete_=True, type='AdamW', lr=0.01), 'train_cfg.max_epochs': 4}
     runner = train(toy_configs / 'toy.py', tmp_path / 'w', resume='auto', **after)
     assert next(iter(runner.optim_wrapper.optimizer.state.values()))['step'] == 3
-    assert 'Another optimizer than in the checkpoint: its state begins again.' in log_of(tmp_path / 'w')
+    assert 'The optimizer is not the one of the checkpoint, so its state starts again.' in log_of(tmp_path / 'w')
 
 
 def test_other_groups_are_an_error_in_a_sentence(toy_configs, tmp_path):

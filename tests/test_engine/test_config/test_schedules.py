@@ -157,7 +157,7 @@ def test_whole_epochs_have_no_fifth(tmp_path):
     cfg = loaded(
         tmp_path, base=BASE.replace('begin=5, convert_to_iter_based=True', 'begin=5'), options=dict(max_epochs=2)
     )
-    with pytest.raises(ConfigError, match=r'param_scheduler.1 begins after 5 epochs, and the training ends after 2'):
+    with pytest.raises(ConfigError, match=r'param_scheduler.1 begins after 5 epochs, but the training ends after 2'):
         applied(cfg, fitted_schedules)
 
 
@@ -199,7 +199,7 @@ def test_the_config_may_ask_for_it_too(tmp_path):
 
 
 @pytest.mark.parametrize(('child', 'message'), [
-    ('auto_scale_lr = None', 'does not say for which batch size'),
+    ('auto_scale_lr = None', 'does not name the batch size'),
     ('lr = None', 'expected one optimizer with a learning rate'),
     ('batch_size = None', 'train_dataloader.batch_size is not set'),
 ])  # fmt: skip
@@ -253,7 +253,7 @@ def test_few_iterations_are_no_other_than_few_batches(tmp_path):
 
 
 def test_no_batch_is_explained_before_the_schedule_stumbles(tmp_path):
-    with pytest.raises(ValueError, match=r'5 images on 1 process do not fill one batch of 8.*batch_size to at most 5'):
+    with pytest.raises(ValueError, match=r'5 images on 1 process do not fill a batch of 8.*batch_size to at most 5'):
         train(tmp_path, 5)
 
 

@@ -130,7 +130,7 @@ def test_a_shared_key_that_no_part_takes_is_said(tmp_path, how):
     cfg = loaded(
         tmp_path, 'num_classes = 3\n' if how == 'child' else '', "model = dict(head=dict(type='SupConHead'))", options
     )
-    assert provenance_of(cfg).notes == ['num_classes=3 fills no place: no part of this config takes it.']
+    assert provenance_of(cfg).notes == ['num_classes=3 has no effect: no part of this config takes it.']
     used = "_base_ = 'base.py'\nnum_classes = 3\nmodel = dict(x=num_classes + 1)\n"
     assert provenance_of(load_config(write(tmp_path, 'used.py', used))).notes == []
     far = write(tmp_path, 'far.py', "_base_ = 'used.py'\n")

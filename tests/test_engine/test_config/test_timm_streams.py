@@ -31,7 +31,7 @@ HYBRID = LONE.replace("'HybridBackbone'", "'HybridBackbone', vit=dict(model_name
 def test_a_model_name_becomes_the_stream_of_its_kind(tmp_path, name, stream, features):
     cfg = loaded(tmp_path, base=LONE, options=dict(model_name=name))
     assert cfg.model.backbone == {'type': 'HybridBackbone', stream: dict(model_name=name)}
-    assert f'model.backbone.{stream}  a dict  top-level model_name: {name} gives {features}' in table_of(cfg)
+    assert f'model.backbone.{stream}  a dict  top-level model_name: {name} returns {features}' in table_of(cfg)
 
 
 def test_a_stream_that_is_written_stays_alone(tmp_path):

@@ -21,7 +21,7 @@ def check(*backends, installed=(), monkeypatch):
 @pytest.mark.parametrize(
     ('kind', 'text'),
     [
-        ('WandbVisBackend', 'WandbVisBackend needs wandb, not installed here. Type: pip install wandb;'),
+        ('WandbVisBackend', 'WandbVisBackend needs wandb, which is not installed. Type: pip install wandb;'),
         ('mmengine.TensorboardVisBackend', 'TensorboardVisBackend needs tensorboard'),
         (OwnBoard, 'TensorboardVisBackend needs tensorboard'),
         ('DVCLiveVisBackend', 'needs dvclive and pygit2, .* pip install dvclive pygit2;'),

@@ -359,7 +359,7 @@ model['head'] = dict(type='SupConHead', projection=dict(out_channels=4))
         (dict(teacher_checkpoint='none.pth'), "checkpoint 'none.pth' does not exist"),
         (dict(teacher='none.py'), "the config 'none.py' does not exist"),
         (dict(teacher=dict(model_name='test_vitt')), "timm has no model 'test_vitt'. Did you mean 'test_vit'"),
-        (dict(teacher=dict(model_name='test_vit')), 'is not of this teacher'),
+        (dict(teacher=dict(model_name='test_vit')), 'does not fit this teacher'),
         (dict(teacher='test_vit'), r"got teacher='test_vit', which is a timm model. Write teacher=dict\(model_name="),
         (dict(teacher=dict(model_name='test_vit', checkpoint_path='x.pth')), 'expected one file of weights, got'),
         (dict(teacher=3), 'is neither the path of a config'),
@@ -389,7 +389,7 @@ def test_a_teacher_of_other_classes_and_a_student_without_logits(configs):
     with isolated_globals(), pytest.raises(ValueError, match=r'SupConHead, gives no logits\. Set distill_weight=0'):
         runner_of(configs, 'w', hook(configs)).train()
     (configs / 'student.py').write_text(CONFIG + "\nmodel['head'] = dict(type='MultiLabelHead', num_classes=10)\n")
-    with isolated_globals(), pytest.raises(ValueError, match=r'got MultiLabelHead, whose logits are those of several'):
+    with isolated_globals(), pytest.raises(ValueError, match=r'got MultiLabelHead, whose logits are for several'):
         runner_of(configs, 'w', hook(configs)).train()
 
 

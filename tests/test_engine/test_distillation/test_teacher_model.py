@@ -84,7 +84,7 @@ def test_what_cannot_teach(teacher, error, message):
 
 
 def test_weights_of_another_model_are_refused(weights):
-    with pytest.raises(WeightMismatchError, match='is not of this teacher'):
+    with pytest.raises(WeightMismatchError, match='does not fit this teacher'):
         build_teacher(dict(model_name='test_convnext', num_classes=4), weights[1])
 
 

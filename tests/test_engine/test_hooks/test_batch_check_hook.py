@@ -11,7 +11,7 @@ from hybridcls.engine.runner.global_instances import isolated_globals
 @pytest.mark.parametrize(
     ('loader', 'sentence'),
     [
-        (dict(batch_size=32, drop_last=True), '24 images on 1 process do not fill one batch of 32.*at most 24, or'),
+        (dict(batch_size=32, drop_last=True), '24 images on 1 process do not fill a batch of 32.*at most 24, or'),
         (dict(batch_size=1, drop_last=True, dataset=dict(length=0)), 'The data set is empty'),
     ],
 )

@@ -65,7 +65,7 @@ def test_every_weight_is_wanted(kind, change, message):
     change(state)
     with pytest.raises(RuntimeError, match=r'Missing|Unexpected'):
         network().load_state_dict(state)
-    with pytest.raises(WeightMismatchError, match=rf'a\.pth is not of this model: {message}'):
+    with pytest.raises(WeightMismatchError, match=rf'a\.pth does not fit this model: {message}'):
         load(kind, state)
 
 

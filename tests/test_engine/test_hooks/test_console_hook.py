@@ -75,7 +75,7 @@ def test_what_is_said_for_all_phases_reaches_them(toy_configs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('phase', 'first'), [('', 'The training is over.'), ('1 of 2, one', 'Phase 1 of 2, one, is over.')]
+    ('phase', 'first'), [('', 'The training has finished.'), ('1 of 2, one', 'Phase 1 of 2, one, has finished.')]
 )
 def test_the_end_names_each_checkpoint_once(phase, first):
     info = dict(best_ckpt='w/best.pth', last_ckpt='w/epoch_3.pth', best_score=91.25)

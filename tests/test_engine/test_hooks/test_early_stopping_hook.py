@@ -73,9 +73,11 @@ def test_a_score_that_a_resume_has_given_back_is_kept():
 
 
 def test_a_wrong_name_is_an_error():
-    with pytest.raises(ValueError, match=r"EarlyStoppingHook: monitor='calibration/eec' is none of .* Did you mean"):
+    with pytest.raises(
+        ValueError, match=r"EarlyStoppingHook: monitor='calibration/eec' is not a metric of .* Did you mean"
+    ):
         EarlyStoppingHook('calibration/eec').before_train(runner_with(CalibrationMetric()))
-    with pytest.raises(ValueError, match=r"EarlyStoppingHook: monitor='a/b' is none of the metrics .*: a/c\."):
+    with pytest.raises(ValueError, match=r"EarlyStoppingHook: monitor='a/b' is not a metric .*: a/c\."):
         EarlyStoppingHook('a/b').after_val_epoch(runner_with(CalibrationMetric()), {'a/c': 1.0})
 
 

@@ -121,7 +121,7 @@ def test_a_test_has_a_bank_too(config, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'sentence'),
     [
-        ({'val_evaluator': dict(_delete_=True, type='ValLoss')}, 'no metric of this evaluation takes a bank'),
+        ({'val_evaluator': dict(_delete_=True, type='ValLoss')}, 'no metric of this evaluation uses a bank'),
         ({'model.type': 'BankModelWithoutEmbedding'}, 'have no embedding'),
         ({'model.type': 'BankModelOfSeveralLabels'}, r'expected images with one label each, got \[0, 1\]'),
     ],
@@ -181,7 +181,5 @@ def test_a_query_that_is_in_the_gallery_is_named(tmp_path):
 
 def test_a_gallery_needs_a_metric_that_searches_it(config, tmp_path):
     hooks = [dict(load_config(config).custom_hooks[0], type='GalleryHook')]
-    with pytest.raises(
-        ValueError, match=r'^GalleryHook: no metric of this evaluation takes a gallery. Add .*Retrieval'
-    ):
+    with pytest.raises(ValueError, match=r'^GalleryHook: no metric of this evaluation uses a gallery. Add .*Retrieval'):
         train(config, tmp_path / 'w', custom_hooks=hooks)

@@ -193,7 +193,7 @@ def test_head_is_fitted_to_the_features_of_eval_mode(config, tmp_path):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(), 'needs the images to fit to'),
+        (dict(), 'needs images to fit the head to. Set'),
         (dict(fit=False, frozen_epochs=-1), 'frozen_epochs'),
         (dict(fit=False, frozen_epochs='always'), 'frozen_epochs'),
     ],

@@ -83,7 +83,12 @@ def test_a_checkpoint_says_how_its_images_were_read(settings, tmp_path):
     log, seen = run(settings, work)
     assert seen == [NOW] * 32  # training and validation
     assert recorded(work / 'epoch_1.pth') == 2
-    assert log.count('data: 16 images of 2 classes (8 each). Headers of all: RGB with transparency (16).') == 1
+    assert (
+        log.count(
+            'data: 16 images of 2 classes (8 each). Formats, from the headers of all: RGB with transparency (16).'
+        )
+        == 1
+    )
     assert 'LoadImage: the model' not in log
     assert run(settings, tmp_path / 'test', work / 'epoch_1.pth')[1] == [NOW] * 16
 

@@ -306,7 +306,7 @@ def test_what_would_corrupt_shards_is_named(tmp_path):
     before_train(nn.Linear(3, 2), clip_grad=dict(max_norm=1.0))  # nothing is sharded
     before_train(sharded_model())
     before_train(sharded_model(), ComposedOptimWrapper, clip_grad=dict(max_norm=1.0), amp='float16')
-    with pytest.raises(ValueError, match='clip_grad of OptimWrapper would see the part of one process only'):
+    with pytest.raises(ValueError, match=r'clip_grad of OptimWrapper would see only the part of its process\.'):
         before_train(sharded_model(), clip_grad=dict(max_norm=1.0))
     dist.init_process_group('gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1)
     try:

@@ -143,14 +143,14 @@ def test_another_machine_is_no_other_config(toy_configs, tmp_path, monkeypatch):
 def test_a_phase_after_one_that_was_trained_again_is_an_error(toy_configs, tmp_path):
     run(toy_configs, tmp_path)
     (tmp_path / 'w/1_one').rename(tmp_path / 'away')
-    with pytest.raises(ValueError, match='Phase two was finished after another training of the phase before it'):
+    with pytest.raises(ValueError, match='Phase two was finished after an earlier training of the previous phase,'):
         run(toy_configs, tmp_path)
 
 
 def test_checkpoints_without_a_record_are_not_overwritten(toy_configs, tmp_path):
     (tmp_path / 'w/1_one').mkdir(parents=True)
     torch.save({}, tmp_path / 'w/1_one/epoch_1.pth')
-    with pytest.raises(ValueError, match='holds checkpoints, but no record of phase one'):
+    with pytest.raises(ValueError, match='has checkpoints but no record of phase one'):
         run(toy_configs, tmp_path)
 
 
@@ -207,7 +207,7 @@ def test_mistakes_in_a_chain_are_told_before_anything_runs(toy_configs, tmp_path
 
 
 def test_a_chain_takes_no_checkpoint_to_resume_from(toy_configs, tmp_path):
-    with pytest.raises(ValueError, match='a chain goes on by itself'):
+    with pytest.raises(ValueError, match='a chain always continues'):
         run(toy_configs, tmp_path, resume='some.pth')
 
 
@@ -330,4 +330,4 @@ def test_two_processes(toy_configs, tmp_path):
     record = PhaseRecord.read(tmp_path / 'w/2_two')
     states = torch.load(tmp_path / 'w/2_two' / record.checkpoints['last'], weights_only=False)['random_state']
     assert states['world_size'] == len(states['states']) == 2
-    assert run_tool(*command, count=2).count('finished before') == 2
+    assert run_tool(*command, count=2).count('already finished,') == 2

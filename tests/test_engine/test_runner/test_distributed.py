@@ -43,7 +43,7 @@ def test_more_processes_than_gpus_is_one_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     for name, value in dict(WORLD_SIZE='16', RANK='0', LOCAL_WORLD_SIZE='8').items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(RuntimeError, match=r'8 processes were asked for, but this machine shows 2 GPUs .*at most 2\.'):
+    with pytest.raises(RuntimeError, match=r'8 processes were requested, but this machine shows 2 GPUs .*at most 2\.'):
         start_processes('pytorch')
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
     cfg = Config(dict())

@@ -41,7 +41,9 @@ def test_an_unknown_rule_is_asked_for():
 
 
 def test_a_wrong_name_is_answered_before_the_first_step():
-    with pytest.raises(ValueError, match=r"^X: monitor='calibration/eec' is none of .*Did you mean 'calibration/ece'"):
+    with pytest.raises(
+        ValueError, match=r"^X: monitor='calibration/eec' is not a metric of .*Did you mean 'calibration/ece'"
+    ):
         check_monitor('X: monitor', 'calibration/eec', runner_with(Accuracy(), CalibrationMetric()))
     silent = METRICS.build(dict(type='mmpretrain.AveragePrecision'))  # does not say what it gives
     check_monitor('X: monitor', 'calibration/eec', runner_with(CalibrationMetric(), silent))
@@ -50,7 +52,7 @@ def test_a_wrong_name_is_answered_before_the_first_step():
 
 def test_a_wrong_name_is_answered_at_the_first_validation():
     silent = METRICS.build(dict(type='mmpretrain.AveragePrecision'))
-    with pytest.raises(ValueError, match=r"'multi-label/AP' is none of the metrics .*: multi-label/mAP\. Did you mean"):
+    with pytest.raises(ValueError, match=r"'multi-label/AP' is not a metric .*: multi-label/mAP\. Did you mean"):
         monitored_result('X: monitor', 'multi-label/AP', runner_with(silent), {'multi-label/mAP': 1.0})
 
 

@@ -44,5 +44,5 @@ def test_what_cannot_be_built():
         build_stream('vit', {}, None, 0.0, False)
     with pytest.raises(TypeError, match=r"cnn \(Toy\): unknown key 'widht'. Did you mean 'width'"):
         build_stream('cnn', dict(type=Toy, widht=3), None, 0.0, False)
-    with pytest.raises(ValueError, match='Toy, the cnn stream, takes no with_cp'):
+    with pytest.raises(ValueError, match='Toy, the cnn stream, has no with_cp'):
         build_stream('cnn', dict(type=Toy), None, 0.0, True)

@@ -91,7 +91,7 @@ def test_mistakes_are_answered(trained, tmp_path):
         build(members=[trained[1][0], str(tmp_path / '7.pth')])
     with pytest.raises(TypeError, match=r"members\[0\]: unknown key 'chekpoint'. Did you mean 'checkpoint'"):
         build(members=[dict(chekpoint='a')])
-    with pytest.raises(ValueError, match=r'the members have \[3, 4\] classes'):
+    with pytest.raises(ValueError, match=r'got members with \[3, 4\] classes'):
         build(members=[{}, dict(head=dict(type='LinearHead', num_classes=4, in_channels=120))])
     with pytest.raises(ValueError, match=r'members\[0\] has no backbone'):
         build(members=[{}], backbone=None)

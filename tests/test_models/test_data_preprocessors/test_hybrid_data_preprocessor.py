@@ -114,7 +114,10 @@ def test_mixup_of_views_is_refused():
 @pytest.mark.parametrize(
     ('images', 'says'),
     [
-        ((torch.rand(2, 3, 8, 8) - 0.45) / 0.225, r'from -\d.* to \d.*, which are normalized already. Take Normalize'),
+        (
+            (torch.rand(2, 3, 8, 8) - 0.45) / 0.225,
+            r'from -\d.* to \d.*, which are already normalized. Remove Normalize',
+        ),
         (torch.rand(2, 3, 8, 8), r'which look like images in \[0, 1\]. Give uint8 images'),
     ],
 )

@@ -159,7 +159,9 @@ def test_post_hoc_adjustment_changes_scores_not_uncertainties():
 
 
 def test_an_adjustment_needs_a_cross_entropy():
-    with pytest.raises(ValueError, match=r"EvidentialHead: logit_adjustment is defined for .*'sum_of_squares' is none"):
+    with pytest.raises(
+        ValueError, match=r"EvidentialHead: logit_adjustment is defined for .*'sum_of_squares' is not one"
+    ):
         build(loss=dict(form='sum_of_squares'), logit_adjustment=1.0)
     build(loss=dict(form='sum_of_squares'), logit_adjustment=dict(post_hoc=True))
 

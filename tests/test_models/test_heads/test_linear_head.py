@@ -156,7 +156,7 @@ def test_plain_losses_of_logits_and_targets():
 
 
 def test_losses_that_cannot_be_used():
-    with pytest.raises(ValueError, match='LinearHead: label_smoothing and class_weight are those of its own'):
+    with pytest.raises(ValueError, match='LinearHead: label_smoothing and class_weight are for the default'):
         build(loss=dict(type='CrossEntropyLoss'), label_smoothing=0.1)
     with pytest.raises(TypeError, match=r'expected a scalar from its loss CrossEntropyLoss, got shape \(2,\)'):
         build(loss=dict(type='torch.nn.CrossEntropyLoss', reduction='none')).loss((torch.randn(2, 5),), hard(0, 1))

@@ -138,12 +138,12 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ]
         if uses_decay and self.base_wd is None:
             raise ValueError(
-                f'{_WHO}: {uses_decay[0]} is a factor to the weight decay of the optimizer, and '
+                f'{_WHO}: {uses_decay[0]} is a factor of the weight decay of the optimizer, but '
                 f'{self.optimizer_cfg["type"]} has none. Add optimizer=dict(weight_decay=...).'
             )
         if self.base_lr is None:
             raise ValueError(
-                f'{_WHO}: learning rates of groups are factors to that of the optimizer, and '
+                f'{_WHO}: learning rates of groups are factors of the learning rate of the optimizer, but '
                 f'{self.optimizer_cfg["type"]} has none. Add optimizer=dict(lr=...).'
             )
 
@@ -172,8 +172,8 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """
         if any(type(part).__name__ == 'FullyShardedDataParallel' for part in module.modules()):
             raise ValueError(
-                f'{_WHO}: FullyShardedDataParallel has made flat pieces of the parameters, which have no '
-                'kinds or depths any more. Use FSDP2 (torch.distributed.fsdp.fully_shard) or DDP.'
+                f'{_WHO}: FullyShardedDataParallel has flattened the parameters, so their kinds and depths are lost. '
+                'Use FSDP2 (torch.distributed.fsdp.fully_shard) or DDP.'
             )
         cfg = self.paramwise_cfg
         parts, depths = ModelParts(module), DepthReader(_WHO, module)
@@ -209,7 +209,7 @@ class HybridOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
         for key in cfg['custom_keys']:
             if key not in used:
-                print_log(f'{_WHO}: custom_keys[{key!r}] decides for no parameter.', 'current', level=logging.WARNING)
+                print_log(f'{_WHO}: custom_keys[{key!r}] matches no parameter.', 'current', level=logging.WARNING)
         params.extend(groups.values())
         print_log(
             f'Groups of parameters:\n{group_table(list(groups.values()), names, parts.part_of, frozen)}', 'current'

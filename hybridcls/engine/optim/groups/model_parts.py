@@ -44,9 +44,9 @@ class ModelParts:
         for name in names:
             if not name or name not in self._prefixes:
                 raise ValueError(
-                    f'{caller}: {key} names {name!r}, which is no part of the model.'
-                    f'{did_you_mean(name, self._top)} Its parts: {", ".join(self._top)}; the path of any '
-                    'submodule does too.'
+                    f'{caller}: {key} names {name!r}, which is not a part of the '
+                    f'model.{did_you_mean(name, self._top)} Its parts: {", ".join(self._top)}; the path of any '
+                    'submodule works too.'
                 )
 
     def value_of(self, param_name: str, values: Mapping[str, float], default: float) -> float:

@@ -65,7 +65,7 @@ class FriendlySAM(UpdateStage):
         same_randomness: bool = True,
         log: bool = False,
     ) -> None:
-        check_number('FriendlySAM', 'rho', rho, 0, advice="The authors' runs take 0.2.")
+        check_number('FriendlySAM', 'rho', rho, 0, advice='The authors use 0.2.')
         check_number('FriendlySAM', 'sigma', sigma, 0)
         check_number('FriendlySAM', 'lmbda', lmbda, 0, 1)
         self.sigma = sigma

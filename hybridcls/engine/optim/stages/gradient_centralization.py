@@ -89,7 +89,7 @@ class GradientCentralization(UpdateStage):
         if with_weight_decay and on == 'update':
             raise ValueError(
                 "GradientCentralization: with_weight_decay=True belongs to on='gradient', got on='update'. Leave one "
-                'of them out: the update has the decay in it where the optimizer adds it to the gradient.'
+                'of them out: the update contains the decay if the optimizer adds it to the gradient.'
             )
         for key, patterns in (('include', include), ('exclude', exclude), ('output_axis', output_axis or {})):
             _check_patterns(key, patterns)
@@ -108,16 +108,16 @@ class GradientCentralization(UpdateStage):
         """Choose the parameters, once."""
         if update.shards.is_fsdp1:
             raise ValueError(
-                'GradientCentralization: FullyShardedDataParallel holds the parameters as flat pieces, which have no '
-                'output units any more. Use FSDP2 (torch.distributed.fsdp.fully_shard), or switch the stage off: '
+                'GradientCentralization: FullyShardedDataParallel has flattened the parameters, so their output units '
+                'are lost. Use FSDP2 (torch.distributed.fsdp.fully_shard), or switch the stage off: '
                 'stages=dict(gc=None).'
             )
         name = type(update.optimizer).__name__
         decoupled = any(group.get('decoupled_weight_decay') for group in update.optimizer.param_groups)
         if self.with_weight_decay and (name not in _COUPLED_DECAY or decoupled):
             raise ValueError(
-                f'GradientCentralization: with_weight_decay=True, and {name} does not add the decay to '
-                f'the gradient. It works with {", ".join(_COUPLED_DECAY)}.'
+                'GradientCentralization: with_weight_decay=True needs an optimizer that adds the decay to the '
+                f'gradient, got {name}. It works with {", ".join(_COUPLED_DECAY)}.'
             )
         for pattern in [*self.include, *self.exclude, *self.output_axis]:
             if any(update.names) and not any(re.search(pattern, name) for name in update.names):

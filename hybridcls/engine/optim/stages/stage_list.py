@@ -101,8 +101,8 @@ def _check_contract(caller: str, stage: UpdateStage) -> None:
                 )
     if type(stage).needs_second_pass is not UpdateStage.needs_second_pass and not stage.has_second_pass:
         raise TypeError(
-            f'{caller}: needs_second_pass is overridden, and second_pass, which would use the second gradient, is '
-            'not. Override second_pass, and call update.recompute_gradient in it.'
+            f'{caller}: needs_second_pass is overridden, but second_pass, which uses the second gradient, is not. '
+            'Override second_pass, and call update.recompute_gradient in it.'
         )
 
 

@@ -36,7 +36,7 @@ def load_stages(caller: str, stages: Mapping[str, UpdateStage], numbers: dict, t
         elif stage.tensor_state or stage.number_state:
             _warn(
                 f'{caller}: the checkpoint has no state of stages.{name} ({type(stage).__name__}); the stage starts '
-                'here, with the weights as they are.'
+                'now, from the current weights.'
             )
     for name, saved in numbers.items():
         if name not in stages and (saved['numbers'] or tensors.get(name)):
@@ -56,7 +56,7 @@ def restart_stages(
             _warn(
                 f'{caller}: the state of stages.{name} ({type(stage).__name__}) in the checkpoint belongs to other '
                 'weights than those beside it: another optimizer wrapper has trained in between. The stage starts '
-                'here, with the weights as they are.'
+                'now, from the current weights.'
             )
 
 

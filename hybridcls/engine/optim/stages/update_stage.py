@@ -106,8 +106,8 @@ class UpdateStage:
                 if got != want:
                     raise ValueError(
                         f'{type(self).__name__}: expected {name}[{position!r}] to be a tensor shaped like the '
-                        f'parameter at that position ({want}), got {got}. What has another shape cannot be resumed '
-                        'from a checkpoint; a plain number belongs into number_state.'
+                        f'parameter at that position ({want}), got {got}. A tensor of another shape cannot be resumed '
+                        'from a checkpoint; a plain number belongs in number_state.'
                     )
 
     def state_dict(self) -> dict[str, dict]:

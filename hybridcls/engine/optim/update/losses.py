@@ -58,6 +58,6 @@ def check_same_loss(caller: str, model: nn.Module, output: Any, loss: Tensor) ->
     if not torch.allclose(found.float(), loss.detach().float(), rtol=1e-3, atol=1e-6, equal_nan=True):
         raise ValueError(
             f'{caller}: expected update_params to get the loss {float(found):g}, which the losses that '
-            f'{type(model).__name__} returned amount to, got {float(loss.detach()):g}: a second pass would follow '
+            f'{type(model).__name__} returned add up to, got {float(loss.detach()):g}: a second pass would use '
             'another loss. Do all weighting of losses in forward or parse_losses.'
         )

@@ -103,16 +103,15 @@ class NonFiniteLossGuard:
         text = f'{self.caller}: iteration {iteration}: {_describe(losses, loss)}{place}.'
         if self.action == 'raise':
             raise NonFiniteLossError(
-                f'{text} The weights are those before this update. Look at the learning rate and the data; '
-                "amp='float16' overflows where 'bfloat16' does not. nonfinite_loss='skip' drops such updates, and "
-                'training goes on.'
+                f'{text} The weights are unchanged by this update. Check the learning rate and the data; '
+                "amp='float16' overflows where 'bfloat16' does not. nonfinite_loss='skip' drops such updates and "
+                'continues.'
             )
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row > self.max_skipped:
             raise NonFiniteLossError(
-                f'{text} It is number {self.skipped_in_a_row} in a row, and max_skipped_updates='
-                f'{self.max_skipped}: dropping updates does not help here. The weights are those of the last '
-                'good update.'
+                f'{text} It is number {self.skipped_in_a_row} in a row, and max_skipped_updates={self.max_skipped}: '
+                'dropping updates does not help. The weights are from the last good update.'
             )
         self.is_dropping = True
         print_log(f'{text} The update is dropped ({self.skipped_in_a_row} in a row).', 'current', level=logging.WARNING)

@@ -55,7 +55,7 @@ def test_a_rate_of_one_asks_no_module():
 )
 def test_a_model_that_does_not_tell_is_refused_with_advice(build):
     model = build()
-    with pytest.raises(ValueError, match=r'me: expected a model that tells the order of its layers.*get_layer_depth'):
+    with pytest.raises(ValueError, match=r'me: expected a model that knows the order of its layers.*get_layer_depth'):
         DepthReader('me', model).scale(next(name for name, _ in model.named_parameters()), 0.5)
 
 

@@ -206,7 +206,7 @@ def test_a_custom_key_that_decides_nothing_is_said(caplog):
     logger.addHandler(caplog.handler)
     with caplog.at_level(logging.INFO):
         make_wrapper(plain(), custom_keys={'backbone': dict(lr_mult=0.1), 'bakcbone': dict(lr_mult=1.0)})
-    assert "custom_keys['bakcbone'] decides for no parameter" in caplog.text
+    assert "custom_keys['bakcbone'] matches no parameter" in caplog.text
     assert "custom_keys['backbone']" not in caplog.text
     assert 'weight decay  names' in caplog.text
 
@@ -223,7 +223,7 @@ def test_an_optimizer_without_weight_decay():
     model = plain()
     wrapper = make_wrapper(model, dict(type='Rprop', lr=0.1), lr_mult=dict(head=0.5))
     assert settings(model, wrapper, 'lr')['head.bias'] == (0.05,)
-    with pytest.raises(ValueError, match='norm_decay_mult is a factor to the weight decay of the optimizer, and Rprop'):
+    with pytest.raises(ValueError, match='norm_decay_mult is a factor of the weight decay of the optimizer, but Rprop'):
         make_wrapper(plain(), dict(type='Rprop', lr=0.1), norm_decay_mult=0.0)
 
 
@@ -306,7 +306,7 @@ def test_flat_pieces_of_fsdp_are_refused():
     class FullyShardedDataParallel(nn.Linear):
         pass
 
-    with pytest.raises(ValueError, match=r'FullyShardedDataParallel has made flat pieces.*fully_shard'):
+    with pytest.raises(ValueError, match=r'FullyShardedDataParallel has flattened the parameters.*fully_shard'):
         make_wrapper(nn.Sequential(FullyShardedDataParallel(2, 2)))
 
 
@@ -342,9 +342,9 @@ def test_works_in_a_config_of_mmpretrain():
         (dict(layer_decay_rate=0), ValueError, r'expected layer_decay_rate in \(0, 1\], got 0'),
         (dict(layer_decay_rate=1.2), ValueError, r'expected layer_decay_rate in .*, got 1.2'),
         (dict(layer_decay_rate=dict(head=-0.5)), ValueError, r"expected layer_decay_rate\['head'\] in .*, got -0.5"),
-        (dict(layer_decay_rate=dict(vit=0.5)), ValueError, "layer_decay_rate names 'vit', which is no part"),
+        (dict(layer_decay_rate=dict(vit=0.5)), ValueError, "layer_decay_rate names 'vit', which is not a part"),
         (dict(layer_decay_rate=0.5), ValueError, 'for layer_decay_rate, got ModuleDict'),
-        (dict(lr_mult=dict(haed=0.5)), ValueError, "'haed', which is no part of the model. Did you mean 'head'"),
+        (dict(lr_mult=dict(haed=0.5)), ValueError, "'haed', which is not a part of the model. Did you mean 'head'"),
         (dict(lr_mult=dict(head=-1)), ValueError, r"expected lr_mult\['head'\] in .*, got -1"),
         (dict(lr_mult=0.5), TypeError, 'expected lr_mult to be a dict by part, .* got 0.5'),
         (dict(bias_lr_mult='2'), TypeError, 'bias_lr_mult'),

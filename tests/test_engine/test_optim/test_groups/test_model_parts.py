@@ -48,5 +48,6 @@ def test_names_are_sorted_into_the_innermost_part(parts):
 
 @pytest.mark.parametrize('name', ['vti', ''])
 def test_an_unknown_part_is_answered_with_those_there_are(parts, name):
-    with pytest.raises(ValueError, match=rf"me: lr_mult names '{name}', which is no part.*Its parts: backbone, head"):
+    expected = rf"me: lr_mult names '{name}', which is not a part.*Its parts: backbone, head"
+    with pytest.raises(ValueError, match=expected):
         parts.check('me', 'lr_mult', [name])

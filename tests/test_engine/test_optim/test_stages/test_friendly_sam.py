@@ -127,7 +127,7 @@ def test_skipped_updates_leave_the_mean():
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(rho=-1.0), r"expected rho in .* The authors' runs take 0.2"),
+        (dict(rho=-1.0), r'expected rho in .* The authors use 0.2'),
         (dict(sigma=-1.0), 'expected sigma in'),
         (dict(lmbda=1.1), r'expected lmbda in \[0, 1\], got 1.1'),
         (dict(adaptive='weight'), 'expected adaptive to be one of'),

@@ -273,7 +273,7 @@ def test_an_optimizer_without_momentum_is_refused():
         run(1, net=net, optimizer=sgd(net, momentum=0.0))
     with pytest.raises(ValueError, match=text.format('Adagrad')):  # nothing says so before it has stepped
         run(2, net=net, optimizer=torch.optim.Adagrad(net.parameters()))
-    with pytest.raises(ValueError, match=r"expected rho in .* The authors' runs take 3"):
+    with pytest.raises(ValueError, match=r'expected rho in .* The authors use 3'):
         MSAM(rho=-1)
 
 

@@ -69,7 +69,7 @@ class Unrelated:
         (dict(a=dict(rho=1.0)), TypeError, 'to be a dict with a type'),
         (dict(a=dict(type=Unrelated)), TypeError, 'expected stages.a to be a stage of an update, got a Unrelated'),
         (dict(a=SAM(), b=Other()), ValueError, 'stages.a and stages.b both look for another gradient'),
-        (dict(a=Asks()), TypeError, r'Asks \(stages.a\): needs_second_pass is overridden, and second_pass, .* is not'),
+        (dict(a=Asks()), TypeError, r'Asks \(stages.a\): needs_second_pass is overridden, but second_pass, .* is not'),
         (dict(a=NoTuple()), TypeError, r"stages.a\): expected tensor_state to be a tuple .*, got 'slow'. .* its comma"),
         (dict(a=NoDict()), TypeError, 'attribute slow of tensor_state to be a dict of tensors by position, got list'),
         (dict(a=NoNumber()), TypeError, 'attribute since of number_state to be a plain number, got Tensor'),

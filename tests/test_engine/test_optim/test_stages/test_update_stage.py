@@ -59,7 +59,7 @@ class Remember(UpdateStage):
     ('what', 'text'),
     [
         ((0, lambda param: param.norm()), r'expected kept\[0\] to be a tensor shaped like .* \(\(3, 3\)\), got \(\)'),
-        ((0, lambda param: 1.0), r'got float. .* a plain number belongs into number_state'),
+        ((0, lambda param: 1.0), r'got float. .* a plain number belongs in number_state'),
         (('unused', lambda param: param), r"expected kept\['unused'\] .* \(one of \d\), got \(3, 3\)"),
         ((99, lambda param: param), r'expected kept\[99\]'),
     ],

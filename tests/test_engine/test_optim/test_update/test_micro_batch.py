@@ -136,7 +136,7 @@ def test_a_loss_that_is_changed_outside_the_model_is_refused():
             optim_wrapper.update_params(3 * loss)
             return log
 
-    with pytest.raises(ValueError, match='a second pass would follow another loss'):
+    with pytest.raises(ValueError, match='a second pass would use another loss'):
         look_twice(Weighted(), make_batches(1))
 
 

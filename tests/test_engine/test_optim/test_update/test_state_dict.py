@@ -131,7 +131,7 @@ def test_stages_that_come_and_go_are_told(monkeypatch):
     state['param_groups'][0].pop('composed_update')
     other = ComposedOptimWrapper(sgd(net), stages=dict(lookahead=dict(type='Lookahead')))
     other.load_state_dict(state)
-    assert 'no state of stages.lookahead (Lookahead); the stage starts here' in said.pop()
+    assert 'no state of stages.lookahead (Lookahead); the stage starts now, from' in said.pop()
     assert not said
     train(net, other, make_batches(1), start=1, total=9)
     assert other.stages['lookahead'].slow
