@@ -51,12 +51,11 @@ def draw_gain_and_cost(effects: Sequence[ArmEffect], metrics: Sequence[Metric], 
         axes.margins(x=0.2)
         axes.autoscale_view()
         points = axes.transData.transform([(one.step_ratio, one.gains[metric.key].mean) for one in drawn] or [(1, 0)])
-        for side, rows in enumerate(_together(points) if drawn else ()):
+        for rows in _together(points) if drawn else ():
             first = drawn[rows[0]]
             axes.annotate(
                 '\n'.join(drawn[row].arm.name for row in rows), (first.step_ratio, first.gains[metric.key].mean),
-                fontsize=8, textcoords='offset points', xytext=(6, 4) if side % 2 else (6, -4),
-                va='bottom' if side % 2 else 'top',
+                fontsize=8, textcoords='offset points', xytext=(6, 4), va='bottom',
             )  # fmt: skip
         axes.set_xlabel('time of all steps, ratio')
         axes.set_ylabel(f'gain in {metric.name}, {metric.unit} (up is better)')
