@@ -181,7 +181,7 @@ def test_labels_are_those_of_the_model(trained, digit_folder, tmp_path):
         calibrate(model, str(digit_folder / 'train' / 'one'))
     wrong = (
         (['cow', 'yak'], 'got those of cow, yak in .*none is a class of the model'),
-        (['one', 'one'], 'expected images of at least two classes of the model, got one alone'),
+        (['one', 'one'], 'expected images of at least two classes of the model, got one only'),
     )
     for table, said in wrong:
         lines = [f'{file},{table[number % 2]}' for number, file in enumerate(files)]

@@ -185,7 +185,7 @@ def test_machines_without_bfloat16_stay_as_they_are(checkpoint, monkeypatch):
     monkeypatch.setattr(inferencer, 'cpu_flags', lambda: ('avx2',))
     said = []
     model = HybridInferencer(checkpoint, 'cpu', fast=True, tell=said.append)
-    assert said == ['fast: no change, still (eager): this CPU has neither avx512_bf16 nor amx_bf16.']
+    assert said == ['fast: no change, still eager: this CPU has neither avx512_bf16 nor amx_bf16.']
     assert model.plan(4, 10**6) is None
     assert compile_plan.fast_settings(torch.device('cpu'), ('amx_bf16',))[0].name == 'compiled+bf16'
     assert compile_plan.fast_settings(torch.device('mps'), ())[0] is None

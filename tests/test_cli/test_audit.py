@@ -162,7 +162,7 @@ def test_decide_fills_the_table_for_the_next_training(audited, capsys):
     said, progress = capsys.readouterr()
     assert '48 training images in ' in progress
     assert progress.index('recorded in 6 epochs') < progress.index('48 training images in ')  # before it takes time
-    assert f'decides relabel for 2 of 2. Next: hybridcls train CONFIG --relabel {table}' in said
+    assert f'{table} has the decision relabel for 2 of 2 images. Next: hybridcls train CONFIG --relabel {table}' in said
     assert '--drop' not in said
     assert [row['decision'] for row in rows_of(table)] == ['relabel', 'relabel']
     settings = dict(type='ImageFolder', data_root=str(audited), ann_file='labels.csv', pipeline=PIPELINE)

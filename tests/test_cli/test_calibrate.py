@@ -175,7 +175,7 @@ def test_an_index_gets_a_threshold_that_search_takes(checkpoint, digit_folder, t
     assert 'already has the threshold ' in capfd.readouterr().err
     assert run_command('search', gallery, queries, '--k', 48, '--json') == 0
     shown = capfd.readouterr()
-    assert f'Matches are images with a similarity of {found["threshold"]:.4f} or more' in shown.err
+    assert f'Matches have a similarity of {found["threshold"]:.4f} or more' in shown.err
     held = [query['label'] in {match['label'] for match in query['matches']}
             for query in json.loads(shown.out)['queries']]  # fmt: skip
     assert sum(held) == 14  # all but floor(0.2 * 17) - 1 of 16

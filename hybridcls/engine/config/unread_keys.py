@@ -92,7 +92,7 @@ def unread_variables(cfg: Config, layers: Layers) -> list[str]:
     for key in _unused(cfg, layers):
         rank = max((layer.rank for path, layer in layers.origins.items() if path[0] == key), default=-1)
         if rank == 0:
-            sentences.append(f'{key} has no effect: nothing reads it.')
+            sentences.append(f'{key} is read by nothing: it changes nothing.')
     return sentences
 
 

@@ -177,11 +177,11 @@ def test_by_default_what_is_compiled_is_timed_at_the_largest_batch_alone_and_tha
 
     assert sizes_of(None) == [[1, 2, 4], [4], [1, 2, 4]]
     assert 'Compilations: 1,' in said[0]
-    assert 'at batch 4 alone' in said[0]
+    assert 'at batch 4 only' in said[0]
     said.clear()
     assert sizes_of(('compiled',)) == [[1, 2, 4], [1, 2, 4]]
     assert 'Compilations: 3,' in said[0]
-    assert 'alone' not in said[0]
+    assert 'only' not in said[0]
 
 
 def test_images_of_unknown_classes_are_counted_and_named(found, tmp_path):
@@ -193,7 +193,10 @@ def test_images_of_unknown_classes_are_counted_and_named(found, tmp_path):
             ('zero', 'zebra'),
             'Not in the accuracy: 1 of 2 images without a label that is a class of the model (such as zebra).',
         ),
-        (('zebra', ''), 'No image has a label that is a class of the model (such as zebra): there is no accuracy.'),
+        (
+            ('zebra', ''),
+            'No image has a label that is a class of the model (such as zebra), so no accuracy is measured.',
+        ),
     ):
         table = tmp_path / 'images.csv'
         table.write_text(

@@ -61,8 +61,8 @@ def test_the_lines_of_a_comparison():
     assert 'against Jongchan/attention-module 459efad0 MODELS/cbam.py' in text
     assert 'failed: RuntimeError: no kernel' in text
     assert 'skipped: needs peft' in text
-    assert summary(comparisons, 'here') == '4 cases here: 1 within the allowed deviation, 2 beyond it, 1 skipped; 2.0 '
-    's.'
+    expected = '4 cases here: 1 within the allowed deviation, 2 beyond it, 1 skipped; 2.0 s.'
+    assert summary(comparisons, 'here') == expected
     assert 'identity_init=False' in case_text(case)[-1]
 
 
