@@ -66,9 +66,9 @@ def check_arms(arms: Sequence[Arm], files: Mapping[str, Path], options: Mapping[
             try:
                 complete(one, TrainOptions())
                 check_parts(one)
-                unread = [note for note in provenance_of(one).notes if 'is read by nothing' in note]
+                unread = provenance_of(one).unread
                 if unread:  # a mistyped lever would be a useless one
-                    raise ConfigError(unread[0])
+                    raise ConfigError(f'nothing reads {unread[0]}.')
                 with DefaultScope.overwrite_default_scope('hybridcls'):
                     model = MODELS.build(without_start(dict(one.model), False))
                     build_optim_wrapper(model, deepcopy(one.optim_wrapper))

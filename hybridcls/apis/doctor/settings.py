@@ -49,10 +49,8 @@ def check_keys(subject: Subject) -> Iterator[Finding]:
                 f'nothing reads this key: {taker.name.rstrip(".")}.',
                 f'{dotted(path)}: take it out',
             )
-    for note in provenance_of(subject.cfg).notes:
-        name, _, rest = note.partition(' is read by nothing')
-        if rest:
-            yield Finding(WARNING, name, 'nothing reads this key of the top level.', f'{name}: take it out')
+    for name in provenance_of(subject.cfg).unread:
+        yield Finding(WARNING, name, 'nothing reads this key of the top level.', f'{name}: take it out')
 
 
 def check_settings(subject: Subject) -> Iterator[Finding]:

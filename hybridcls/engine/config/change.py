@@ -69,6 +69,7 @@ class Provenance:
         values (dict[Path, Any]): The leaves then: one that differs now was set by code.
         changes (list[Change]): What steps did, in order.
         notes (list[str]): Sentences for the table: places that keep their own value.
+        unread (list[str]): Top-level keys that nothing reads.
         references (dict[Path, Path]): Places that repeat a variable of the files, to the variable.
         used (set[str]): The names that some expression in the files asks for.
         renamed (list[Renamed]): What is written in an old spelling.
@@ -79,6 +80,7 @@ class Provenance:
     values: dict[Path, Any] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     references: dict[Path, Path] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     renamed: list[Renamed] = field(default_factory=list)

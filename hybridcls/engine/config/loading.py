@@ -80,7 +80,9 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     wrong = unread_key(cfg, layers)
     if wrong:
         raise ConfigError(f'{file}: {wrong}')
-    provenance_of(cfg).notes += unread_variables(cfg, layers)
+    known = provenance_of(cfg)
+    known.unread = unread_variables(cfg, layers)
+    known.notes += [f'Nothing reads {key}: it has no effect.' for key in known.unread]
     for step in (_default_scope, lone_stream, pretrained_size, shared_keys, dataloaders):
         apply(cfg, step)
     return cfg

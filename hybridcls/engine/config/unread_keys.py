@@ -87,13 +87,13 @@ def unread_key(values: dict, layers: Layers) -> str:
 
 
 def unread_variables(cfg: Config, layers: Layers) -> list[str]:
-    """Return a sentence for each variable of the nearest file that is used neither there nor elsewhere."""
-    sentences = []
+    """Return the variables of the nearest file that are used neither there nor elsewhere."""
+    variables = []
     for key in _unused(cfg, layers):
         rank = max((layer.rank for path, layer in layers.origins.items() if path[0] == key), default=-1)
         if rank == 0:
-            sentences.append(f'{key} is read by nothing: it changes nothing.')
-    return sentences
+            variables.append(key)
+    return variables
 
 
 def _unused(values: Any, layers: Layers) -> list[str]:

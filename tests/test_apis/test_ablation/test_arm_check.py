@@ -30,7 +30,7 @@ def test_levers_that_exclude_each_other_are_not_together(tmp_path):
     assert set(why.values()) == {'arcface and adaface exclude each other: both set model.head.type'}
     with pytest.raises(ConfigError, match=r'the arm odd cannot be trained: .*momentumm'):
         checked(['odd:optim_wrapper.optimizer.momentumm=1'], tmp_path, 'hybridcls::digits/ce_vit.py')
-    with pytest.raises(ConfigError, match='the arm odd cannot be trained: mdl is read by nothing'):
+    with pytest.raises(ConfigError, match='the arm odd cannot be trained: nothing reads mdl'):
         checked(['odd:mdl.head.label_smoothing=0.1'], tmp_path, 'hybridcls::digits/ce_vit.py')
 
 

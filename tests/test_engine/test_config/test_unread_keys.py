@@ -40,7 +40,7 @@ def test_a_variable_that_is_used_may_have_any_name(toy_configs):
     cfg = load_config(toy_configs / 'own.py', {'randomness.seed': 1})
     assert (cfg.img_sizes, cfg.my_note) == (64, 'kept')
     assert provenance_of(cfg).notes == [
-        'my_note is read by nothing: it changes nothing.',
+        'Nothing reads my_note: it has no effect.',
         'img_size=64 has no effect: no part of this config takes it.',
     ]
 
