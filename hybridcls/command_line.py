@@ -110,10 +110,10 @@ def explain_error(error: BaseException) -> Optional[str]:
 def _is_of_the_compiler(error: OSError, frame: TracebackType) -> bool:
     """Whether torch's folder cannot be made: it makes it when torchvision is imported, whatever is asked for (2.14)."""
     folder = os.environ.get('TORCHINDUCTOR_CACHE_DIR')  # torch sets it before
-    if not folder or not error.filename or frame.tb_frame.f_code.co_name != 'makedirs':
+    if not folder or not isinstance(error.filename, str) or frame.tb_frame.f_code.co_name != 'makedirs':
         return False
-    folder = os.path.abspath(folder)
-    return str(error.filename) in (folder, *map(str, Path(folder).parents))
+    wanted = Path(os.path.abspath(folder))
+    return Path(error.filename) in (wanted, *wanted.parents)
 
 
 def _innermost(trace: Optional[TracebackType]) -> Optional[TracebackType]:

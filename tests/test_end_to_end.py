@@ -53,7 +53,7 @@ def test_two_phases_on_the_digits(tmp_path, capsys):
 
     again = run_chain(load_config(ROOT / 'configs' / 'digits' / 'two_phase.py', options), TrainOptions(), str(tmp_path))
     assert [record.metrics for record in again] == [first.metrics, second.metrics]
-    assert capsys.readouterr().out.count('finished before') == 2
+    assert capsys.readouterr().out.count('already finished') == 2
 
 
 @pytest.mark.nightly  # other tests train chains, and the parts of this one, in two processes

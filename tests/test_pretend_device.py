@@ -249,7 +249,7 @@ def of_two_streams(root):
     return dict(cfg, test_evaluator=[dict(type='Accuracy')])
 
 
-def tests_corrupted_images(device, folder, images):
+def corrupts_images(device, folder, images):
     """With a bank: the numbers of each corruption are the CPU's."""
     cfg = of_two_streams(images / 'val')
     bank = of_two_streams(images / 'train')['test_dataloader']
@@ -349,6 +349,6 @@ def test_rejection_by_features_there(like_mps):
 
 @nightly
 @pytest.mark.parametrize('like_mps', [False, True])
-@pytest.mark.parametrize('check', [tests_corrupted_images, skips_streams])
+@pytest.mark.parametrize('check', [corrupts_images, skips_streams])
 def test_evaluations_there(check, tmp_path, digit_folder, like_mps):
     check_there(check, tmp_path, digit_folder, like_mps=like_mps)

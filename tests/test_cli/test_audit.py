@@ -178,7 +178,7 @@ def test_without_a_record(audited, tmp_path):
     model = HybridInferencer(work_dir / 'epoch_6.pth', 'cpu')
     images = training_images(model)
     assert images.record is None
-    assert 'train with --record' in images.notes[0]
+    assert 'a training with --record' in images.notes[0]
     assert images.names()[:2] == ['0.png', '1.png']
     of_table = training_images(model, str(audited / 'labels.csv'))
     assert of_table.labels.tolist() == images.labels.tolist()
@@ -204,7 +204,7 @@ def test_what_can_be_done_where_the_training_images_are_gone(audited, tmp_path):
     assert found.numbers['slices']['images'] == 13
     assert (found.numbers['images'], found.numbers['duplicates']['contradicting']) == (0, 1)
     assert '2 held out images, in 1 group, show the same under several labels.' in found.html
-    assert 'whether held-out ones are among them is not known' in found.html
+    assert 'it is unknown whether held-out images are among them' in found.html
     assert len(found.table.splitlines()) == 1
     with pytest.raises(FileNotFoundError, match=r'/none. does not exist'):
         audit_data(model, str(tmp_path / 'none'))

@@ -137,7 +137,7 @@ def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
     with pytest.raises(ValueError, match=r'^embed: expected embeddings of one model, but the weights differ'):
         embed(other, folder, '--out', out, '--append')
     out.write_bytes(out.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r'^embed: expected a file of embeddings .* is damaged, incomplete'):
+    with pytest.raises(ValueError, match=r'^embed: expected a file of embeddings .* is of another kind or incomplete'):
         embed(checkpoint, folder, '--out', out, '--append')
     unreadable = tmp_path / 'texts'
     unreadable.mkdir()

@@ -66,7 +66,7 @@ def test_parts_by_kind_ours_first(capsys):
     packages = [row['package'] == 'hybridcls' for row in rows if row['kind'] == 'heads']
     assert packages == sorted(packages, reverse=True)
     about = {row['name']: row['about'] for row in rows}
-    assert about['AdaFaceHead'] == 'AdaFace: a margin that follows the norm of the embedding.'
+    assert about['AdaFaceHead'] == 'AdaFace: a margin that depends on the norm of the embedding.'
 
 
 def test_a_kind_is_a_pattern_too(capsys):

@@ -164,7 +164,7 @@ def check_types(
         kind = value.get('type')
         if kind is not None and not (isinstance(kind, str) and registered.knows(kind)):
             raise UnsafeConfigError(
-                f'{path}: expected registered classes in its config, got type={kind!r}. If it is your own class, '
+                f'{path}: expected registered classes in its config, got type={kind!r}. If the class is yours, '
                 f'import it first: custom_imports of a checkpoint are not followed. {trust}'
             )
 

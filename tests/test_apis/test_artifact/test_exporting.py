@@ -94,7 +94,7 @@ def test_a_calibration_that_does_not_hold_is_left_out(calibration, options, reas
     with pytest.raises(ValueError, match=f'does not hold with {reason}. Leave --calibration out'):
         export(checkpoint, tmp_path / 'a', 'torch_export', calibration=calibration_path(checkpoint), **options)
     done = export(checkpoint, tmp_path / 'a', 'torch_export', **options)
-    assert any(note.endswith(f'does not hold with {reason}: it is left out.') for note in done.notes)
+    assert any(note.endswith(f'does not hold with {reason}, so it is left out.') for note in done.notes)
     assert read_sidecar(tmp_path / 'a')['calibration'] is None
 
 

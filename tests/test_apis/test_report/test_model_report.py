@@ -79,6 +79,7 @@ def test_the_same_report_twice_is_the_same_but_for_date_and_times(model):
     for numbers in (first.numbers, second.numbers):
         assert numbers.pop('seconds') >= numbers.pop('inference_seconds')
         del numbers['date']
+        assert min(numbers['cost'].pop('milliseconds').values()) > 0
     assert first.numbers == second.numbers
 
 

@@ -62,9 +62,11 @@ def test_what_it_remembers_is_kept_on_resume():
 
 def test_a_wrong_name_is_an_error():
     runner = runner_with(CalibrationMetric(), monitor='calibration/nl')
-    with pytest.raises(ValueError, match=r"^ReduceOnPlateauLR: monitor='calibration/nl' is none of .* Did you mean"):
+    with pytest.raises(
+        ValueError, match=r"^ReduceOnPlateauLR: monitor='calibration/nl' is not a metric of .* Did you mean"
+    ):
         ParamSchedulerHook().before_train(runner)
-    with pytest.raises(ValueError, match=r"^ReduceOnPlateauLR: monitor='calibration/nl' is none of .*: a/b\."):
+    with pytest.raises(ValueError, match=r"^ReduceOnPlateauLR: monitor='calibration/nl' is not a metric of .*: a/b\."):
         ParamSchedulerHook().after_val_epoch(runner, {'a/b': 1.0})
 
 

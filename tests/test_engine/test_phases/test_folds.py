@@ -72,9 +72,9 @@ def test_an_interrupted_job_goes_on_and_ends_with_a_summary(toy_configs, tmp_pat
     (second / 'phase.json').rename(second / 'phase.running.json')  # as if it had been interrupted at its end
     again = run()
     printed = capsys.readouterr().out
-    assert re.search(r'Phase 1 of 3, fold1: finished before', printed)
+    assert re.search(r'Phase 1 of 3, fold1: already finished', printed)
     assert re.search(r'Phase 2 of 3, fold2: goes on from .*epoch_3\.pth', printed)
-    assert re.search(r'Phase 3 of 3, fold3: finished before', printed)  # it does not follow from the second
+    assert re.search(r'Phase 3 of 3, fold3: already finished', printed)  # it does not follow from the second
     assert (
         (tmp_path / 'w/1_fold1/phase.json').read_bytes(),
         (tmp_path / 'w/3_fold3/phase.json').read_bytes(),

@@ -164,7 +164,7 @@ def test_what_a_stream_leaves_open_is_filled_where_its_class_takes_it():
     own = HybridBackbone(vit=dict(VIT, out_type='featmap'), img_size=48)
     assert own.vit.model.patch_embed.init_out_size == (4, 4)
     assert HybridBackbone(cnn=dict(type='ResNet', depth=18), img_size=64, with_cp=True).cnn.model.layer1[0].with_cp
-    with pytest.raises(ValueError, match='with_cp=True, and LeNet5, the cnn stream, takes no with_cp'):
+    with pytest.raises(ValueError, match='with_cp=True, and LeNet5, the cnn stream, has no with_cp'):
         HybridBackbone(cnn=dict(type='LeNet5', num_classes=-1), img_size=32, with_cp=True)
 
 

@@ -57,7 +57,7 @@ class MSAM(UpdateStage):
     kind = 'sharpness'
 
     def __init__(self, rho: float = 0.3, start_epoch: int = 0) -> None:
-        check_number('MSAM', 'rho', rho, 0, advice="The authors' runs take 3.")
+        check_number('MSAM', 'rho', rho, 0, advice='The authors use 3.')
         check_number('MSAM', 'start_epoch', start_epoch, 0, integer=True)
         self.rho = rho
         self.start_epoch = start_epoch

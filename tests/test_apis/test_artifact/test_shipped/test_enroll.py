@@ -255,7 +255,7 @@ def test_known_images_and_unreadable_ones_are_said(artifact, colors, tmp_path):
     ((report,), _) = add(artifact, f'new={tmp_path}/mixed', data=colors / 'held')
     assert report['images'] == 2
     assert [one['path'] for one in report['unreadable']] == [str(tmp_path / 'mixed/bad.png')]
-    assert "1 of 2 images of 'new' are 'red' for the model" in report['warnings']
+    assert "1 of 2 images of 'new' is 'red' for the model" in report['warnings']
 
 
 @pytest.mark.parametrize(
