@@ -17,8 +17,10 @@ from ..product_precision import multiply
 
 __all__ = ['find_candidates', 'rounding_error']
 
-# Blocks of the CPU: 1024 x 2048 similarities are 8 MiB, and stay in the cache between the product and the comparison.
+# Blocks of the CPU: 1024 x 512 similarities are 2 MiB, and stay in the cache between the product and the comparison. A
+# few queries meet more rows at once: else the calls of a block would cost as much as its product.
 _QUERIES_OF_A_SCREEN = 1024
+_NUMBERS_OF_A_SCREEN = 2**19
 _BANK_ROWS = 2048
 _BLOCK_NUMBERS = 2**26  # float32 numbers in one block of similarities of a GPU, 256 MiB
 
@@ -115,7 +117,8 @@ def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k
     threads = torch.get_num_threads()
     workers = min(threads, len(screens))
     with _blas().limit(limits=max(1, threads // workers), user_api='blas'), ThreadPoolExecutor(workers) as pool:
-        rows = max(_BANK_ROWS, room)
+        whole = _NUMBERS_OF_A_SCREEN // -(-len(units) // number)
+        rows = max(min(_BANK_ROWS, 1 << (whole.bit_length() - 1)), room)  # a power of two: see _rows_and_columns
         for start in range(0, len(bank), rows):
             part = _l2_normalized(bank[start : start + rows], units.device).numpy()
             meetings = (pool.map if workers > 1 else map)(lambda screen: screen.meet(part, start), screens)  # noqa: B023
