@@ -9,7 +9,23 @@ from mmengine.fileio import LocalBackend, get_file_backend
 
 from .image_formats import missing_decoder
 
-__all__ = ['FilesBelow', 'files_below', 'is_hidden']
+__all__ = [
+    'BESIDE_CLASSES',
+    'BROKEN',
+    'DROPPED',
+    'HIDDEN',
+    'NEEDS',
+    'UNREADABLE',
+    'FilesBelow',
+    'files_below',
+    'is_hidden',
+]
+
+# Reasons for which a file is left out, besides its extension; an extension is followed by NEEDS and what installs its
+# decoder.
+HIDDEN, BROKEN, BESIDE_CLASSES = 'hidden', 'broken links', 'images beside the class folders'
+UNREADABLE, DROPPED = 'unreadable', 'dropped by decision'
+NEEDS = ', which needs '
 
 
 class FilesBelow(NamedTuple):
@@ -45,7 +61,7 @@ def files_below(folder: str, extensions: Sequence[str]) -> FilesBelow:
     for path, problem in found:
         # The whole path: remote backends list the files of hidden folders.
         if any(is_hidden(part) for part in path.split(os.sep)):
-            left_out['hidden'] += 1
+            left_out[HIDDEN] += 1
         elif problem:
             left_out[problem] += 1
         elif path.lower().endswith(tuple(extensions)):
@@ -53,7 +69,7 @@ def files_below(folder: str, extensions: Sequence[str]) -> FilesBelow:
         else:
             extension = os.path.splitext(path)[1].lower()
             decoder = missing_decoder(extension)
-            left_out[f'{extension or "without extension"}{f", which needs {decoder}" if decoder else ""}'] += 1
+            left_out[f'{extension or "without extension"}{f"{NEEDS}{decoder}" if decoder else ""}'] += 1
     return FilesBelow(sorted(images), left_out)
 
 
@@ -74,7 +90,7 @@ def _walk(folder: str, above: str, around: tuple[str, ...]) -> Iterator[tuple[st
         for entry in entries:
             path = f'{above}{entry.name}'
             if not entry.is_dir() or is_hidden(entry.name):
-                yield path, '' if entry.is_file() or entry.is_dir() else 'broken links'
+                yield path, '' if entry.is_file() or entry.is_dir() else BROKEN
                 continue
             there = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(around[-1], entry.name)
             if there in around:

@@ -32,7 +32,7 @@ from .annotation_file import TABLES, Annotation, number_label_sets, number_label
 from .class_folders import check_image_folder, check_level, folders_in, number_folders
 from .dataset_parts import connect_loaders, loaders_of
 from .image_cache import ImageCache, checked_cache
-from .image_files import files_below
+from .image_files import BESIDE_CLASSES, DROPPED, UNREADABLE, files_below
 from .image_formats import UNKNOWN_KIND, file_kind, readable_extensions
 from .label_decisions import LabelDecisions, read_decisions
 from .split_names import SPLITS, split_folders, split_named
@@ -286,7 +286,7 @@ class ImageFolder(CustomDataset):
                 logger='current',
                 level=logging.WARNING,
             )
-            self._left_out['unreadable'] += len(named)
+            self._left_out[UNREADABLE] += len(named)
         kept = [info for info, error in zip(self.data_list, problems, strict=True) if error is None]
         before = self._images_of
         self._images_of, self._found = _images_of_classes(kept), len(kept)
@@ -452,7 +452,7 @@ class ImageFolder(CustomDataset):
         if self.with_label:
             inside = [path for path in images if os.sep in path]
             if len(inside) < len(images):
-                self._left_out['images beside the class folders'] = len(images) - len(inside)
+                self._left_out[BESIDE_CLASSES] = len(images) - len(inside)
             folders = self.class_folders()
             if self.CLASSES is None:
                 prefix = self._given_prefix
@@ -527,7 +527,7 @@ class ImageFolder(CustomDataset):
             data_list[row]['gt_label'] = label
         kept = [info for row, info in enumerate(data_list) if row not in dropped]
         if dropped:
-            self._left_out['dropped by decision'] = len(dropped)
+            self._left_out[DROPPED] = len(dropped)
         self._relabelled = len(labels.keys() - dropped)
         lost = set(before) - set(_images_of_classes(kept))
         if lost:

@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping
 from hybridcls.checks import counted, is_or_are, listed
 from hybridcls.datasets import ImageFolder
 from hybridcls.datasets.dataset_nodes import leaves_of
-from hybridcls.datasets.image_files import files_below
+from hybridcls.datasets.image_files import (
+    BESIDE_CLASSES,
+    BROKEN,
+    DROPPED,
+    HIDDEN,
+    NEEDS,
+    UNREADABLE,
+    files_below,
+)
 
 from .data_parts import DataPart
 from .finding import NOTE, WARNING, Finding, named
@@ -14,8 +22,7 @@ from .subject import Subject
 
 __all__ = ['check_folders']
 
-_TOLD = ('needs', 'broken links', 'beside the class folders')  # of the reasons: what may be meant as images
-_SILENT = ('hidden', 'unreadable', 'dropped by decision')  # meant, or told elsewhere
+_SILENT = (HIDDEN, UNREADABLE, DROPPED)  # meant, or told elsewhere
 
 
 def check_folders(subject: Subject) -> Iterator[Finding]:
@@ -36,16 +43,17 @@ def check_folders(subject: Subject) -> Iterator[Finding]:
 
 def _left_out(part: DataPart, leaf: ImageFolder, left_out: Mapping[str, int]) -> Iterator[Finding]:
     reasons = {reason: count for reason, count in left_out.items() if reason not in _SILENT and count}
+    told = {reason for reason in reasons if reason in (BROKEN, BESIDE_CLASSES) or NEEDS in reason}  # meant as images
     for reason, count in reasons.items():
-        if any(one in reason for one in _TOLD):
-            install = reason.partition('which needs ')[2]
+        if reason in told:
+            install = reason.partition(NEEDS)[2]
             yield Finding(
                 WARNING, part.key,
                 f'{counted(count, "file")} of {leaf.img_prefix} {is_or_are(count)} not read: {reason}.',
                 f'{install}, or convert them' if install else
                 'move them into the folder of their class, or delete them',
             )  # fmt: skip
-    others = {reason: count for reason, count in reasons.items() if not any(one in reason for one in _TOLD)}
+    others = {reason: count for reason, count in reasons.items() if reason not in told}
     if others:
         text = listed((f'{reason} {count}' for reason, count in others.items()), 5)
         yield Finding(NOTE, part.key, f'{counted(sum(others.values()), "file")} of {leaf.img_prefix} left out: {text}.')
