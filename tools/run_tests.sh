@@ -13,6 +13,8 @@ make_environment "${requirements[@]}"
 cd "$ROOT"
 # The networks of the tests are small: a second thread costs more than it saves.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+# Hundreds of processes start: where this is set, each compiles all modules again.
+unset PYTHONDONTWRITEBYTECODE
 # No test needs the internet; with this a download fails at once instead of after many retries.
 export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
 processes="${TEST_PROCESSES:-$(env -u OMP_NUM_THREADS nproc 2> /dev/null || echo 1)}" # nproc goes by that variable

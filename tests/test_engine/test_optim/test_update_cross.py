@@ -141,7 +141,7 @@ CROSS = list(
 
 @pytest.mark.parametrize('sharpness', [None, 'sam', 'asam'])
 @pytest.mark.parametrize('optimizer_name', ['sgd', 'adamw', 'lamb'])
-@pytest.mark.parametrize('precision', ['float64', 'float32', 'bfloat16'])
+@pytest.mark.parametrize('precision', ['float64', pytest.param('float32', marks=pytest.mark.nightly), 'bfloat16'])
 def test_every_combination_is_the_plain_loop(optimizer_name, sharpness, precision):
     dtype = torch.float64 if precision == 'float64' else torch.float32
     tolerance = dict(float64=1e-10, float32=1e-6, bfloat16=1e-6)[precision]

@@ -64,7 +64,9 @@ def test_the_features_of_all_twins(tmp_path, name):
     check_same_features(name, tmp_path, source, **options.get(name.partition('_')[0], {}))
 
 
-@pytest.mark.parametrize('name', TWINS)
+@pytest.mark.parametrize(
+    'name', [name if name in SMALL else pytest.param(name, marks=pytest.mark.nightly) for name in TWINS]
+)
 def test_every_twin_has_all_weights_of_timms_model(name):
     with torch.device('meta'):
         source = getattr(torchvision.models, TWINS[name].name)(weights=None).state_dict()
