@@ -188,6 +188,8 @@ def _rows_of(
                 f'{caller}: expected a {what} in line {number} of {where}, got {" ".join(row)!r}. Write lines "path '
                 'label" ("path,label" in a .csv file); for images without labels set with_label=False.'
             )
+        if labels != 'names' and any('\n' in cell for cell in chosen):
+            raise _over_lines(caller, where, number)
         label = normalize('NFC', chosen[1]) if with_label else ''  # macOS writes some letters as two characters
         if '|' in label and not multi_label and labels != 'names':
             raise ValueError(
@@ -265,7 +267,7 @@ def _columns_of_classes(
     classes = [position for position, word in enumerate(words) if word not in known]
     if multi_label:
         return classes
-    if len(classes) > 1 and all(_cell(row, i).lower() in _YES_NO for _, row in rows[1:] for i in classes):
+    if len(rows) > 1 < len(classes) and all(_cell(row, i).lower() in _YES_NO for _, row in rows[1:] for i in classes):
         raise ValueError(
             f'{caller}: expected a column for the label in {where}, got one of 0 and 1 for each of {len(classes)} '
             'classes. Set multi_label=True in this data set.'
@@ -312,9 +314,15 @@ def _table(
     """Split the lines of a table into cells."""
 
     def rows_with(mark: str) -> list[tuple[int, list[str]]]:
-        reader = csv.reader((line for _, line in lines), delimiter=mark)
+        reader = csv.reader((f'{line}\n' for _, line in lines), delimiter=mark)
         strip = str if to_the_letter else str.strip
-        return [(lines[reader.line_num - 1][0], [strip(cell) for cell in row]) for row in reader]
+        rows, start, last = [], 0, 0
+        for row in reader:
+            rows.append((lines[start][0], [strip(cell) for cell in row]))
+            start, last = reader.line_num, start
+        if start - last > 1 and _is_open([line for _, line in lines[last:]], mark):
+            raise _over_lines(caller, where, lines[last][0])
+        return rows
 
     if delimiter is not None:
         return rows_with(delimiter)
@@ -329,6 +337,22 @@ def _table(
         f'{caller}: expected one delimiter in {where}, got {what} in {lines[0][1]!r}. Set '
         "ann_format=dict(delimiter=';') in this data set, with the delimiter of the file; for images without "
         'labels set with_label=False.'
+    )
+
+
+def _is_open(lines: Sequence[str], mark: str) -> bool:
+    """Return whether a quotation mark in these lines of a table is not closed."""
+    try:
+        [*csv.reader(lines, delimiter=mark, strict=True)]
+    except csv.Error:
+        return True
+    return False
+
+
+def _over_lines(caller: str, where: str, number: int) -> ValueError:
+    return ValueError(
+        f'{caller}: expected one image a line in {where}, got a cell of several lines from line {number} on. Close the '
+        'quotation mark in that line; one that belongs to the cell is written twice.'
     )
 
 
