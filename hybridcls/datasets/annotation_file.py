@@ -352,7 +352,7 @@ def _is_open(lines: Sequence[str], mark: str) -> bool:
 def _over_lines(caller: str, where: str, number: int) -> ValueError:
     return ValueError(
         f'{caller}: expected one image a line in {where}, got a cell of several lines from line {number} on. Close the '
-        'quotation mark in that line; one that belongs to the cell is written twice.'
+        'quotation mark there (one that belongs to the cell is written twice), or write the cell in one line.'
     )
 
 
