@@ -506,21 +506,23 @@ def read_old_images(model: Any, folder: str, option: str = '--data') -> tuple[Ar
             f"enroll: expected {option} to have images in folders of the model's classes "
             f'({", ".join(model.classes[:5])} ...), got none in {folder!r}.'
         )
-    enrolled, model.enrolled = model.enrolled, None  # the answers about the old classes alone
     embeddings, labels, answers = [], [], []
-    for first in range(0, len(files), 32):
-        batch = []
-        for path, number in files[first : first + 32]:
-            try:
-                batch.append(model.prepare(path))
-                labels.append(number)
-            except (ValueError, OSError):
-                pass  # counted below
-        if batch:
-            outputs = model.run(np.stack(batch))
-            embeddings.append(outputs['embedding'])
-            answers += model.decide(outputs)
-    model.enrolled = enrolled
+    enrolled, model.enrolled = model.enrolled, None  # for the answers of the old classes alone
+    try:
+        for first in range(0, len(files), 32):
+            batch = []
+            for path, number in files[first : first + 32]:
+                try:
+                    batch.append(model.prepare(path))
+                    labels.append(number)
+                except (ValueError, OSError):
+                    pass  # counted below
+            if batch:
+                outputs = model.run(np.stack(batch))
+                embeddings.append(outputs['embedding'])
+                answers += model.decide(outputs)
+    finally:
+        model.enrolled = enrolled
     if not labels:
         raise ValueError(f'enroll: expected {option} to have images that can be read, got none in {folder!r}.')
     skipped = f', {len(files) - len(labels)} cannot be read' if len(files) > len(labels) else ''
@@ -533,15 +535,21 @@ def read_old_images(model: Any, folder: str, option: str = '--data') -> tuple[Ar
 def _below(folder: str) -> list[str]:
     from PIL import Image
 
-    known, found = Image.registered_extensions(), []
-    for top, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
+    known = {extension for extension, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found: list[str] = []
+    for top, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not (_is_hidden(name) or _is_around(os.path.join(top, name), top))]
         found += [os.path.join(top, name) for name in names if not _is_hidden(name)]
     return sorted(path for path in found if os.path.splitext(path)[1].lower() in known)
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith('.') or name == '__MACOSX'
+
+
+def _is_around(path: str, folder: str) -> bool:
+    """Return whether a path links to a folder that contains ``folder``, or to it."""
+    return os.path.join(os.path.realpath(folder), '').startswith(os.path.join(os.path.realpath(path), ''))
 
 
 def said_of(report: Json) -> list[str]:

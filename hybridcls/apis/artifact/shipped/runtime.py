@@ -715,8 +715,8 @@ def image_files(path: str, seed: Optional[int] = None) -> list[str]:
     if not os.path.isdir(path):
         return [path]
     known, found = tuple({*EXTENSIONS} & {*Image.registered_extensions()}), []
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = [n for n in folders if not (_is_hidden(n) or _is_around(os.path.join(folder, n), folder))]
         found += [os.path.join(folder, name) for name in names if not _is_hidden(name)]
     found = sorted(one for one in found if one.lower().endswith(known))
     if not found:
@@ -728,6 +728,11 @@ def image_files(path: str, seed: Optional[int] = None) -> list[str]:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith('.') or name == '__MACOSX'
+
+
+def _is_around(path: str, folder: str) -> bool:
+    """Return whether a path links to a folder that contains ``folder``, or to it."""
+    return os.path.join(os.path.realpath(folder), '').startswith(os.path.join(os.path.realpath(path), ''))
 
 
 def main() -> int:
@@ -770,7 +775,7 @@ def main() -> int:
             print(alarm, file=sys.stderr)
             return 1 if failed or alarm.alarm_at is not None else 0
         return 1 if failed else 0
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
 

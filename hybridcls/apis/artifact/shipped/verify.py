@@ -105,9 +105,11 @@ def verify(
         allow: Names of findings that are no mismatch.
 
     Raises:
-        ValueError: If the folder is no artifact.
+        ValueError: If the folder is no artifact, or the tolerance not above 0.
         ImportError: If the runtime of the format is not installed.
     """
+    if tolerance is not None and not 0 < tolerance < np.inf:
+        raise ValueError(f'expected --tolerance to be a number above 0, got {tolerance}.')
     report = Report(os.fspath(folder), [], [], [])
     _verify(report, pipeline, predict, model, stage, layout, tolerance)
     for finding in [one for one in report.findings if one.name in allow]:
@@ -288,8 +290,11 @@ def load_function(text: str, option: str) -> Callable[[str], Any]:
                 raise ValueError(f'{option}: there is no file {place}.')
             folder = os.path.dirname(os.path.abspath(place))
             sys.path.insert(0, folder)
-            spec = importlib.util.spec_from_file_location(os.path.basename(place)[:-3], place)
+            own = os.path.basename(place)[:-3]
+            own = f'_{own}' if own in sys.modules else own
+            spec = importlib.util.spec_from_file_location(own, place)
             module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+            sys.modules[own] = module  # where dataclasses and pickle look it up
             spec.loader.exec_module(module)  # type: ignore[union-attr]
         else:
             sys.path.insert(0, os.getcwd())

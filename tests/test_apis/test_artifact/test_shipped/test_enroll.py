@@ -79,6 +79,25 @@ def test_hidden_files_are_no_images(artifact, colors, tmp_path):
     assert (reports[0]['images'], reports[0]['unreadable']) == (3, [])
 
 
+def test_files_that_pillow_only_writes_are_no_images_and_links_to_folders_are_followed(artifact, tmp_path):
+    paint_folder(tmp_path / 'far', (0.1, 0.1, 0.9), 3, 15, 7)
+    (tmp_path / 'blue').mkdir()
+    (tmp_path / 'blue' / 'notes.pdf').touch()
+    (tmp_path / 'blue' / 'more').symlink_to(tmp_path / 'far')
+    (tmp_path / 'far' / 'up').symlink_to(tmp_path / 'far')
+    reports, _ = add(artifact, f'blue={tmp_path}/blue')
+    assert (reports[0]['images'], reports[0]['unreadable']) == (3, [])
+
+
+def test_an_error_while_old_images_are_read_loses_no_class(artifact, colors):
+    add(artifact, f'blue={colors}/blue')
+    model = Model(artifact)
+    enrolled, model.run = model.enrolled, None
+    with pytest.raises(TypeError):
+        enrolling.read_old_images(model, str(colors / 'held'))
+    assert model.enrolled is enrolled is not None
+
+
 def test_the_prototype_and_the_score_by_hand(artifact, colors):
     add(artifact, f'blue={colors}/blue', data=colors / 'held')
     model = Model(artifact)

@@ -424,8 +424,11 @@ def test_images_below_a_folder_are_those_of_a_training(tmp_path):
     for name in below:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / 'd').symlink_to(tmp_path / 'b')
+    (tmp_path / 'b' / 'up').symlink_to(tmp_path)
+    (tmp_path / 'b' / 'here').symlink_to(tmp_path / 'b')
     expected, _ = files_below(str(tmp_path), readable_extensions())
-    assert expected == ['a.JPG', 'b/c.png']
+    assert expected == ['a.JPG', 'b/c.png', 'd/c.png']
     assert runtime.image_files(str(tmp_path)) == [str(tmp_path / name) for name in expected]
 
 
