@@ -170,7 +170,7 @@ def _rows_of(
         if cut is not None:
             raise ValueError(
                 f'{caller}: expected lines "path label" in {where}, got {lines[0][1]!r}. If {cut!r} separates '
-                f"path and label, set ann_format=dict(delimiter='{cut}') in this data set, or name the file .csv."
+                f"path and label, set ann_format=dict(delimiter='{cut}') in this dataset, or name the file .csv."
             )
     words = _words(rows[0][1])
     if with_label and columns is None and not any(word in _LABEL_NAMES for word in words):
@@ -194,7 +194,7 @@ def _rows_of(
         if '|' in label and not multi_label and labels != 'names':
             raise ValueError(
                 f'{caller}: expected one label for each image, got {label!r} in line {number} of {where}. If these are '
-                'several labels, set multi_label=True in this data set; if it is one name, '
+                'several labels, set multi_label=True in this dataset; if it is one name, '
                 "ann_format=dict(labels='names')."
             )
         entries.append(Annotation(number, chosen[0], label, *(_cell(row, position) for position in more)))
@@ -270,7 +270,7 @@ def _columns_of_classes(
     if len(rows) > 1 < len(classes) and all(_cell(row, i).lower() in _YES_NO for _, row in rows[1:] for i in classes):
         raise ValueError(
             f'{caller}: expected a column for the label in {where}, got one of 0 and 1 for each of {len(classes)} '
-            'classes. Set multi_label=True in this data set.'
+            'classes. Set multi_label=True in this dataset.'
         )
     return []
 
@@ -335,7 +335,7 @@ def _table(
     what = ' and '.join(map(repr, fitting)) or 'neither tab nor semicolon nor comma'
     raise ValueError(
         f'{caller}: expected one delimiter in {where}, got {what} in {lines[0][1]!r}. Set '
-        "ann_format=dict(delimiter=';') in this data set, with the delimiter of the file; for images without "
+        "ann_format=dict(delimiter=';') in this dataset, with the delimiter of the file; for images without "
         'labels set with_label=False.'
     )
 
@@ -391,7 +391,7 @@ def _find_columns(
     raise ValueError(
         f'{caller}: expected a column for the {what} in {where}, got {", ".join(map(repr, first))}. Call the columns '
         f'{names} in the first line, or set ann_format=dict(columns=({"..., ..." if with_label else "...,"})) in this '
-        f'data set, with the {"two names" if with_label else "name"} as they are, or numbers from 0.'
+        f'dataset, with the {"two names" if with_label else "name"} as they are, or numbers from 0.'
     )
 
 

@@ -62,7 +62,7 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
 
     A table has a heading, and is separated by commas, semicolons or tabs: ``path``; ``decision``, which is ``drop``,
     ``relabel``, ``keep`` or empty (which keeps); ``suggested``, the new label; perhaps ``label``, the old one, which
-    the data set compares. Without a column ``decision`` all rows are meant.
+    the dataset compares. Without a column ``decision`` all rows are meant.
 
     Args:
         caller (str): Name used as the error prefix.

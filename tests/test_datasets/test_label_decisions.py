@@ -60,7 +60,7 @@ def test_a_spreadsheet_may_have_saved_it(folder, table, mark):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('path,decision\nant/9.png,drop\n', r"decides on 'ant/9.png', which is not an image of this data set"),
+        ('path,decision\nant/9.png,drop\n', r"decides on 'ant/9.png', which is not an image of this dataset"),
         ('path,label,decision\nant/0.png,wasp,drop\n', r"got 'wasp' of 'ant/0.png'.*renamed"),
         ('path,label,decision\nant/0.png,bee,drop\n', r"made for another label of 'ant/0.png': 'bee', got 'ant'"),
         ('path,decision\nant/0.png,drpo\n', r"got 'drpo'. Did you mean 'drop'"),

@@ -58,7 +58,7 @@ class SampleRecordHook(Hook):
 
     Raises:
         TypeError: If the model is no HybridClassifier.
-        ValueError: If the data set does not tell its images apart.
+        ValueError: If the dataset does not tell its images apart.
     """
 
     priority = 'LOW'  # before checkpoints are written
@@ -368,7 +368,7 @@ class _Images:
         self.digest = _digest(self.paths, self.labels)
 
     def row_of(self, sample: Any) -> int:
-        """Return the row of an image, by its number in the data set or its path."""
+        """Return the row of an image, by its number in the dataset or its path."""
         if self.by_path is not None:
             return self.by_path[os.path.abspath(sample.get('img_path'))]
         row = sample.get('sample_idx')

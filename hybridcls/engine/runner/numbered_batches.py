@@ -148,7 +148,7 @@ def number_batches(loader: Any, seed: tuple[int, ...]) -> Optional[NumberedBatch
 def batches_of_a_pass(loader: DataLoader) -> int:
     """Return after how many batches of this process all processes together have seen each image once."""
     batches = len(loader)
-    if isinstance(getattr(loader, 'sampler', None), InfiniteSampler):  # as long as the data set, in each process
+    if isinstance(getattr(loader, 'sampler', None), InfiniteSampler):  # as long as the dataset, in each process
         batches = -(-batches // get_world_size())
     return max(1, batches)
 

@@ -338,34 +338,39 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     parser.add_argument(
         '--pipeline',
         metavar=function,
-        help="your preprocessing: a function from the path of an image to the network's input",
+        help='check your preprocessing: a function that takes the path of an image and returns the input of the '
+        'network',
     )
     parser.add_argument(
         '--predict',
         metavar=function,
-        help='your whole code: a function from the path of an image to probabilities, a class, (class, probability), '
-        'or a dict with class, probability, probabilities, answered, prediction_set',
+        help='check your whole prediction code: a function that takes the path of an image and returns probabilities, '
+        'a class, (class, probability), or a dict with class, probability, probabilities, answered, prediction_set',
     )
-    parser.add_argument('--model', metavar='FILE.onnx', help='a graph that was converted or quantized again')
+    parser.add_argument('--model', metavar='FILE.onnx', help='check a graph that was converted or quantized again')
     parser.add_argument(
         '--stage',
         choices=('uint8', 'unit', 'normalized'),
-        help='what --pipeline returns: uint8 0..255, floats 0..1 (unit), or normalized floats; default: uint8 (as the '
-        'graph of the artifact takes it) or normalized',
+        help='range of the values that --pipeline returns: uint8 (0 to 255), unit (0 to 1) or normalized; default: '
+        'uint8 or normalized, whichever fits',
     )
     parser.add_argument(
         '--layout',
         choices=('NHWC', 'NCHW'),
-        help='layout of the input; default: NHWC for uint8, as the graph takes it; any for floats',
+        help='order of the axes that --pipeline returns; default: NHWC for uint8, either for floats',
     )
     parser.add_argument(
         '--tolerance',
         type=float,
         metavar='X',
-        help='largest difference of outputs, relative to the largest value; default: 0.001 for float32',
+        help='largest difference of the outputs to accept, relative to the largest output; default: 0.001 for float32',
     )
     parser.add_argument(
-        '--allow', action='append', default=[], metavar='NAME', help='ignore findings of this name, such as opset'
+        '--allow',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='do not count the finding NAME, such as opset, as a mismatch',
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     args = parser.parse_args(arguments)
