@@ -8,7 +8,7 @@ HEAVY = {
     'peft': 'LoRA alone needs it; transformers imports it',
     'torchmetrics': 'hybridcls fidelity alone needs it; it imports transformers, scipy and matplotlib',
     'scipy': 'a few metrics and fits need it; transformers and scikit-learn import it',
-    'sklearn': 'data sets that are divided and a few fits need it',
+    'sklearn': 'datasets that are divided and a few fits need it',
     'matplotlib': 'drawing needs it',
     'pandas': 'nothing of ours needs it; others import it where it is installed',
     'onnx': 'an export needs it',

@@ -120,7 +120,7 @@ def _is_training_folder(data: str, cfg: Mapping[str, Any]) -> bool:
 
 
 def training_dataset(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the config of the data set of a training, without its wrappers."""
+    """Return the config of the dataset of a training, without its wrappers."""
     dataset: Any = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     while isinstance(dataset.get('dataset'), Mapping):  # wrappers
         dataset = dataset['dataset']

@@ -153,7 +153,7 @@ def _assemble(
     version = getattr(model, 'preprocessing_version', None) or version
     loaders = list(loaders_of(pipeline))
     if not loaders:
-        pipeline.transforms.insert(0, LoadImage())  # of a data set whose images are in memory
+        pipeline.transforms.insert(0, LoadImage())  # of a dataset whose images are in memory
         loaders = list(loaders_of(pipeline))
     keep_version(loaders, version)
     return TrainedModel(
@@ -227,7 +227,7 @@ def _ensemble_in(config: str) -> TrainedModel:
     from hybridcls.engine.config import load_config
 
     members = (load_config(config).get('model') or {}).get('members')
-    if not members:  # before its data set is built, which may not even be complete
+    if not members:  # before its dataset is built, which may not even be complete
         raise ValueError(
             f'predict: expected a checkpoint or a work dir, got the config {config}. Only the config of an '
             'EnsembleClassifier, whose members name their checkpoints, is enough; for others, pass the checkpoint.'

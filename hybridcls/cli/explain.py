@@ -63,7 +63,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--build',
         action='store_true',
-        help='also build the model, data sets, hooks, metrics and optimizer, as far as this machine can, to find the '
+        help='also build the model, datasets, hooks, metrics and optimizer, as far as this machine can, to find the '
         'readers of keys that no signature names',
     )
 

@@ -49,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         '--figures',
         action='store_true',
-        help='also push the charts of the report; images of the data set are never pushed',
+        help='also push the charts of the report; images of the dataset are never pushed',
     )
     parser.add_argument(
         '--license', metavar='NAME', help='licence of the model, as the Hub spells it, such as apache-2.0'

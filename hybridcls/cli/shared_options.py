@@ -154,7 +154,7 @@ def _check_taken(cfgs: list['Config'], given: dict[str, Any]) -> None:
 
     if 'folds' in given and not any(map(open_splits, cfgs)):
         raise ConfigError(
-            f'--folds {given["folds"]}: no data set of this config can be divided, which needs split=... and '
+            f'--folds {given["folds"]}: no dataset of this config can be divided, which needs split=... and '
             'data_root, and neither data_prefix nor ann_file. Leave the option out.'
         )
     for name, value in given.items():

@@ -11,7 +11,7 @@ from .concat_dataset import ConcatDataset
 from .digits import Digits
 from .image_folder import ImageFolder
 
-# Here, since a spawned worker imports this package to build its data set.
+# Here, since a spawned worker imports this package to build its dataset.
 carry_sentences_out_of_workers(explain_error)
 
 __all__ = [

@@ -170,7 +170,7 @@ def _rows_of(
         if cut is not None:
             raise ValueError(
                 f'{caller}: expected lines "path label" in {where}, got {lines[0][1]!r}. If {cut!r} separates '
-                f"path and label, set ann_format=dict(delimiter='{cut}') in this data set, or name the file .csv."
+                f"path and label, set ann_format=dict(delimiter='{cut}') in this dataset, or name the file .csv."
             )
     words = _words(rows[0][1])
     if with_label and columns is None and not any(word in _LABEL_NAMES for word in words):
@@ -188,11 +188,13 @@ def _rows_of(
                 f'{caller}: expected a {what} in line {number} of {where}, got {" ".join(row)!r}. Write lines "path '
                 'label" ("path,label" in a .csv file); for images without labels set with_label=False.'
             )
+        if labels != 'names' and any('\n' in cell for cell in chosen):
+            raise _over_lines(caller, where, number)
         label = normalize('NFC', chosen[1]) if with_label else ''  # macOS writes some letters as two characters
         if '|' in label and not multi_label and labels != 'names':
             raise ValueError(
                 f'{caller}: expected one label for each image, got {label!r} in line {number} of {where}. If these are '
-                'several labels, set multi_label=True in this data set; if it is one name, '
+                'several labels, set multi_label=True in this dataset; if it is one name, '
                 "ann_format=dict(labels='names')."
             )
         entries.append(Annotation(number, chosen[0], label, *(_cell(row, position) for position in more)))
@@ -265,10 +267,10 @@ def _columns_of_classes(
     classes = [position for position, word in enumerate(words) if word not in known]
     if multi_label:
         return classes
-    if len(classes) > 1 and all(_cell(row, i).lower() in _YES_NO for _, row in rows[1:] for i in classes):
+    if len(rows) > 1 < len(classes) and all(_cell(row, i).lower() in _YES_NO for _, row in rows[1:] for i in classes):
         raise ValueError(
             f'{caller}: expected a column for the label in {where}, got one of 0 and 1 for each of {len(classes)} '
-            'classes. Set multi_label=True in this data set.'
+            'classes. Set multi_label=True in this dataset.'
         )
     return []
 
@@ -312,9 +314,15 @@ def _table(
     """Split the lines of a table into cells."""
 
     def rows_with(mark: str) -> list[tuple[int, list[str]]]:
-        reader = csv.reader((line for _, line in lines), delimiter=mark)
+        reader = csv.reader((f'{line}\n' for _, line in lines), delimiter=mark)
         strip = str if to_the_letter else str.strip
-        return [(lines[reader.line_num - 1][0], [strip(cell) for cell in row]) for row in reader]
+        rows, start, last = [], 0, 0
+        for row in reader:
+            rows.append((lines[start][0], [strip(cell) for cell in row]))
+            start, last = reader.line_num, start
+        if start - last > 1 and _is_open([line for _, line in lines[last:]], mark):
+            raise _over_lines(caller, where, lines[last][0])
+        return rows
 
     if delimiter is not None:
         return rows_with(delimiter)
@@ -327,8 +335,24 @@ def _table(
     what = ' and '.join(map(repr, fitting)) or 'neither tab nor semicolon nor comma'
     raise ValueError(
         f'{caller}: expected one delimiter in {where}, got {what} in {lines[0][1]!r}. Set '
-        "ann_format=dict(delimiter=';') in this data set, with the delimiter of the file; for images without "
+        "ann_format=dict(delimiter=';') in this dataset, with the delimiter of the file; for images without "
         'labels set with_label=False.'
+    )
+
+
+def _is_open(lines: Sequence[str], mark: str) -> bool:
+    """Return whether a quotation mark in these lines of a table is not closed."""
+    try:
+        [*csv.reader(lines, delimiter=mark, strict=True)]
+    except csv.Error:
+        return True
+    return False
+
+
+def _over_lines(caller: str, where: str, number: int) -> ValueError:
+    return ValueError(
+        f'{caller}: expected one image a line in {where}, got a cell of several lines from line {number} on. Close the '
+        'quotation mark there (one that belongs to the cell is written twice), or write the cell in one line.'
     )
 
 
@@ -367,7 +391,7 @@ def _find_columns(
     raise ValueError(
         f'{caller}: expected a column for the {what} in {where}, got {", ".join(map(repr, first))}. Call the columns '
         f'{names} in the first line, or set ann_format=dict(columns=({"..., ..." if with_label else "...,"})) in this '
-        f'data set, with the {"two names" if with_label else "name"} as they are, or numbers from 0.'
+        f'dataset, with the {"two names" if with_label else "name"} as they are, or numbers from 0.'
     )
 
 

@@ -62,7 +62,7 @@ def check_level(folder: str, prefix: str, classes: Sequence[str], images: Sequen
         str: A sentence for the log, or an empty one.
 
     Raises:
-        ValueError: If they are splits of a data set (``train``, ``val``), or there is only one, which holds folders.
+        ValueError: If they are splits of a dataset (``train``, ``val``), or there is only one, which holds folders.
     """
     below: dict[str, set] = {name: set() for name in classes}
     for path in images:
@@ -70,20 +70,20 @@ def check_level(folder: str, prefix: str, classes: Sequence[str], images: Sequen
         below[name].add(deeper[0] if deeper else None)
     nested = bool(images) and all(names and None not in names for names in below.values())
     if classes and all(split_named(name) for name in classes):
-        problem = f'{", ".join(classes)}: splits of a data set'
+        problem = f'{", ".join(classes)}: splits of a dataset'
     elif len(classes) == 1 and nested:
         inner = sorted(below[classes[0]])
         problem = f'only {classes[0]}, which contains no image but the folders {listed(inner)}'
         if all(split_named(name) for name in inner):
             raise ValueError(
-                f'ImageFolder: expected class folders in {folder}, got {problem}: splits of a data set. Set '
+                f'ImageFolder: expected class folders in {folder}, got {problem}: splits of a dataset. Set '
                 f'data_root={os.path.join(folder, classes[0])!r}.'
             )
     else:
         return _warning_about(folder, prefix, classes, below, nested)
     raise ValueError(
         f'ImageFolder: expected class folders in {folder}, got {problem}. Set '
-        f'data_prefix={os.path.join(prefix, classes[0])!r} in this data set, or classes={list(classes)} if these '
+        f'data_prefix={os.path.join(prefix, classes[0])!r} in this dataset, or classes={list(classes)} if these '
         'are the classes.'
     )
 
@@ -92,7 +92,7 @@ def _warning_about(folder: str, prefix: str, classes: Sequence[str], below: dict
     if len(classes) == 1:
         return (
             f'ImageFolder: {folder} has one class folder, {classes[0]}: with one class, any model has a top-1 '
-            "of 100 %. Set data_prefix, or this data set's data_root, to the folder of the class folders."
+            "of 100 %. Set data_prefix, or this dataset's data_root, to the folder of the class folders."
         )
     if nested and len(set(map(frozenset, below.values()))) == 1:
         return (

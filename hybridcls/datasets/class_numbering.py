@@ -1,7 +1,7 @@
-"""Renumber the classes of all data sets of a run by class *name*.
+"""Renumber the classes of all datasets of a run by class *name*.
 
-Every data set numbers its classes by itself: a folder that lacks one has other numbers than the training data.
-The labels of a built data set are rewritten once, to the model's numbers.
+Every dataset numbers its classes by itself: a folder that lacks one has other numbers than the training data.
+The labels of a built dataset are rewritten once, to the model's numbers.
 """
 
 import logging
@@ -20,10 +20,10 @@ __all__ = ['ClassNumbering', 'Remark', 'class_names_of', 'join_classes']
 
 
 class Remark(NamedTuple):
-    """A log message about a data set, and its level of :mod:`logging`.
+    """A log message about a dataset, and its level of :mod:`logging`.
 
     Args:
-        has_unknown (bool): Whether the data set has images of classes that the model does not have.
+        has_unknown (bool): Whether the dataset has images of classes that the model does not have.
         only (tuple[str, ...]): The names of its classes, if it has no image of a class of the model, whose classes
             have names.
     """
@@ -41,7 +41,7 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
         ClassNames or None: None if it has no class names.
 
     Raises:
-        ValueError: If it concatenates data sets that number their classes differently.
+        ValueError: If it concatenates datasets that number their classes differently.
 
     Example:
         >>> from mmengine.dataset import RepeatDataset
@@ -54,7 +54,7 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
     for names in found[1:]:
         if not names.same_as(found[0]):
             raise ValueError(
-                f'{type(whole_dataset(dataset)).__name__}: expected data sets with the same class numbers, got '
+                f'{type(whole_dataset(dataset)).__name__}: expected datasets with the same class numbers, got '
                 f'{listed(found[0].names)} and {listed(names.names)}. '
                 "dict(type='hybridcls.ConcatDataset') concatenates them by class name."
             )
@@ -62,11 +62,11 @@ def class_names_of(dataset: Any) -> Optional[ClassNames]:
 
 
 def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
-    """Renumber concatenated data sets to give each class name one number.
+    """Renumber concatenated datasets to give each class name one number.
 
     Args:
         caller (str): Name used as the error prefix.
-        parts: Data sets, bare or wrapped. Their labels are rewritten in place.
+        parts: Datasets, bare or wrapped. Their labels are rewritten in place.
 
     Returns:
         ClassNames or None: The union of the classes: those of the first part in their order, then new ones by name.
@@ -95,11 +95,11 @@ def join_classes(caller: str, parts: Sequence[Any]) -> Optional[ClassNames]:
 
 
 class ClassNumbering:
-    """The classes of the model, followed by those that only other data sets of a run have.
+    """The classes of the model, followed by those that only other datasets of a run have.
 
     Args:
         model (ClassNames, optional): Class names of the training data, from the data or the checkpoint. None: not
-            available; the first data set with names provides them.
+            available; the first dataset with names provides them.
         num_classes (int, optional): Of the classifying head; None: there is none. Classes that the model does not have
             get the numbers above, which metrics read as "unknown".
     """
@@ -115,10 +115,10 @@ class ClassNumbering:
         self.first_unknown = len(self.all.names)
 
     def renumber(self, dataset: Any, what: str) -> Remark:
-        """Rewrite the labels of a built data set; a second call changes nothing.
+        """Rewrite the labels of a built dataset; a second call changes nothing.
 
         Args:
-            dataset: A data set of mmengine, bare or wrapped. A part with class names is matched by name, or by folder
+            dataset: A dataset of mmengine, bare or wrapped. A part with class names is matched by name, or by folder
                 name where it has titles; a part with numbers keeps them, unless they are class names. Afterwards
                 ``metainfo`` has the classes of the model and those that follow.
             what (str): Its name in messages: ``'val'``.
@@ -128,7 +128,7 @@ class ClassNumbering:
 
         Raises:
             ValueError: If numbers without names exceed the classes of the model, or are ambiguous.
-            TypeError: If labels have to change in a data set that is not mmengine's ``BaseDataset``.
+            TypeError: If labels have to change in a dataset that is not mmengine's ``BaseDataset``.
         """
         initialize(dataset)
         nodes = list(nodes_of(dataset))
@@ -193,7 +193,7 @@ class ClassNumbering:
             return _NAME_THE_TRAINING
         if len(own.names) == len(unknown) == len(self.model.names):
             return (
-                ' If they are the same classes under different names, set classes=[...] in this data set to the names '
+                ' If they are the same classes under different names, set classes=[...] in this dataset to the names '
                 'of the model, in the order of the folders.'
             )
         return ''
@@ -224,7 +224,7 @@ class ClassNumbering:
                 raise ValueError(
                     f"{what}: expected labels that are all names or all numbers of the model's classes, "
                     f'{listed(self.model.names)}, got {other[0]}, which is a name, and {strange[0]}, which is not. '
-                    f'Set classes=[...] in this data set: the names of its labels, or the names by number.'
+                    f'Set classes=[...] in this dataset: the names of its labels, or the names by number.'
                 )
             write_labels(leaf, dict(zip(numbers, found, strict=True)), what)
             return Remark(logging.INFO, f"{what}: its labels are the names of {len(numbers)} of the model's classes.")
@@ -233,7 +233,7 @@ class ClassNumbering:
             raise ValueError(
                 f'{what}: expected labels from 0 to {self.first_unknown - 1}, the numbers of the '
                 f'{self.first_unknown} classes, got {beyond[-1]}. Count from 0, or, if the model does not have these '
-                'classes, name them with classes=[...] in this data set.'
+                'classes, name them with classes=[...] in this dataset.'
             )
         if beyond and self.model.names:
             self.all = join_class_names(self.all, [ClassNames(tuple(map(str, beyond)))])

@@ -1,4 +1,4 @@
-"""Concatenate data sets and match their classes by name."""
+"""Concatenate datasets and match their classes by name."""
 
 from collections.abc import Sequence
 from typing import Any, Optional, Union
@@ -17,14 +17,14 @@ __all__ = ['ConcatDataset']
 class ConcatDataset(_ConcatDataset):
     """mmengine's ``ConcatDataset`` for datasets with different classes.
 
-    The classes are those of the first data set in their order, then those that only others have, by name; labels are
-    renumbered to give each name one number. A data set with numbers but no names uses the numbers of this order. Parts
+    The classes are those of the first dataset in their order, then those that only others have, by name; labels are
+    renumbered to give each name one number. A dataset with numbers but no names uses the numbers of this order. Parts
     without labels are left alone (``MarkUnknown`` can mark them as unknown).
 
     Args:
         datasets (Sequence[dict | BaseDataset]): The parts. Built ones are renumbered in place.
         lazy_init (bool): List the images later. Defaults to False.
-        ignore_keys (str | list[str], optional): Other keys of ``metainfo`` that may differ: the first data set's value
+        ignore_keys (str | list[str], optional): Other keys of ``metainfo`` that may differ: the first dataset's value
             is used. Defaults to None.
 
     Raises:

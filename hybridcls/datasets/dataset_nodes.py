@@ -21,7 +21,7 @@ def nodes_of(dataset: Any) -> Iterator[Any]:
 
 
 def leaves_of(dataset: Any) -> Iterator[Any]:
-    """Yield the data sets that wrap no other."""
+    """Yield the datasets that wrap no other."""
     yield from (node for node in nodes_of(dataset) if not _parts_of(node))
 
 

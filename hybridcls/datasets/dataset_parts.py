@@ -11,7 +11,7 @@ __all__ = ['connect_loaders', 'keep_version', 'loaders_of', 'parts_of', 'version
 
 
 def parts_of(dataset: Any) -> Iterator[Any]:
-    """Yield the data sets inside ConcatDataset, RepeatDataset, Subset ..., or ``dataset`` itself."""
+    """Yield the datasets inside ConcatDataset, RepeatDataset, Subset ..., or ``dataset`` itself."""
     inside = [*(getattr(dataset, 'datasets', None) or ()), getattr(dataset, 'dataset', None)]
     parts = [part for part in inside if hasattr(part, '__getitem__') and not isinstance(part, str)]
     for part in parts:

@@ -80,7 +80,7 @@ class ImageCache:
 
     Args:
         settings (dict): Of :func:`checked_cache`.
-        name (str): What the data set is, for the name of the file.
+        name (str): What the dataset is, for the name of the file.
         infos (Sequence[dict]): ``img_path`` and ``file_number`` of each image.
         pipeline (Compose): The transforms, of which LoadImage is the first.
 

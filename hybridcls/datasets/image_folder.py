@@ -240,7 +240,7 @@ class ImageFolder(CustomDataset):
         return Counter(self._left_out)
 
     def describe(self) -> str:
-        """Summarize the data set: images, classes, skipped files by reason, and the formats of the images.
+        """Summarize the dataset: images, classes, skipped files by reason, and the formats of the images.
 
         The formats are read from the headers of a sample of the files, on a local disk.
         """
@@ -502,7 +502,7 @@ class ImageFolder(CustomDataset):
                 for name in filter(None, (old, new) if self.with_label and not self.multi_label else ()):
                     if name not in numbers:
                         raise ValueError(
-                            f'ImageFolder: expected classes of this data set ({listed(names, 5)}) in {decisions.file}, '
+                            f'ImageFolder: expected classes of this dataset ({listed(names, 5)}) in {decisions.file}, '
                             f'got {name!r} of {path!r}.{did_you_mean(name, names)} Classes that were renamed are to be '
                             'renamed there, too.'
                         )
@@ -550,11 +550,11 @@ class ImageFolder(CustomDataset):
         if len(every) > 1 and not any(_place(self._path_of(one)) in rows for one in every):
             raise ValueError(
                 f'ImageFolder: none of the {len(every)} images that {decisions.file} decides on ({path!r} ...) is one '
-                f'of this data set ({os.path.abspath(self.ann_file or self.img_prefix)}). The table is of other data, '
+                f'of this dataset ({os.path.abspath(self.ann_file or self.img_prefix)}). The table is of other data, '
                 f'or they have moved: write the paths below {os.path.abspath(self.img_prefix)}.'
             )
         raise ValueError(
-            f'ImageFolder: {decisions.file} decides on {path!r}, which is not an image of this data set '
+            f'ImageFolder: {decisions.file} decides on {path!r}, which is not an image of this dataset '
             f'({os.path.abspath(self.ann_file or self.img_prefix)}). Delete the line, or write the path below '
             f'{os.path.abspath(self.img_prefix)}.'
         )

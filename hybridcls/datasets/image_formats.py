@@ -17,7 +17,7 @@ __all__ = [
 UNKNOWN_KIND = 'without a known header'
 
 # Pillow's name of each image format, and its file extensions. Others that Pillow opens (.ico, .psd, .pdf ...) are
-# rarely the images of a data set: `extensions` of ImageFolder can add them.
+# rarely the images of a dataset: `extensions` of ImageFolder can add them.
 _FORMATS = {
     'JPEG': ('.jpg', '.jpeg', '.jpe', '.jfif'),
     'MPO': ('.mpo',),

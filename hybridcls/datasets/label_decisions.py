@@ -62,7 +62,7 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
 
     A table has a heading, and is separated by commas, semicolons or tabs: ``path``; ``decision``, which is ``drop``,
     ``relabel``, ``keep`` or empty (which keeps); ``suggested``, the new label; perhaps ``label``, the old one, which
-    the data set compares. Without a column ``decision`` all rows are meant.
+    the dataset compares. Without a column ``decision`` all rows are meant.
 
     Args:
         caller (str): Name used as the error prefix.
@@ -126,15 +126,15 @@ def _rows(caller: str, file: str) -> tuple[list[str], list[tuple[int, dict[str, 
     if content.startswith(b'PK'):  # a zip file
         raise ValueError(f'{caller}: expected a table as text, got the spreadsheet {file}. Save it as CSV, in UTF-8.')
     text = decode_text(caller, file, content, file_names=True)
-    lines = text.splitlines()
     if not text.strip():
         raise ValueError(f'{caller}: expected a table with the columns path and decision, got the empty file {file}.')
-    delimiter = max(',;\t', key=lines[0].count)
+    delimiter = max(',;\t', key=text.lstrip('\r\n').splitlines()[0].count)
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=delimiter)  # names may have other ends of lines
-    heading = [cell.strip().lower() for cell in next(reader)]
+    cells = [(reader.line_num, row) for row in reader if row]
+    heading = [cell.strip().lower() for cell in cells[0][1]]
     rows = [
-        (reader.line_num, dict(itertools.zip_longest(heading, row[: len(heading)], fillvalue='')))
-        for row in reader
+        (line, dict(itertools.zip_longest(heading, row[: len(heading)], fillvalue='')))
+        for line, row in cells[1:]
         if any(row)
     ]
     if any(has_raw_bytes(cell) for _, row in rows for name, cell in row.items() if name != 'path'):

@@ -14,7 +14,7 @@ class DumpResults(OwnRows, _DumpResults):
     """mmengine's ``DumpResults`` with small rows, in the file and between processes.
 
     mmengine's rows are views of their batch on the CPU, and each of them is pickled with the whole batch. Otherwise
-    the file is the same: a list of dicts with tensors, one for each image, in the order of the data set.
+    the file is the same: a list of dicts with tensors, one for each image, in the order of the dataset.
 
     Args:
         out_file_path (str): Must end in ``.pkl`` or ``.pickle``.

@@ -75,7 +75,7 @@ class OODResults(NamedTuple):
                 metric,
                 f'Expected images of known and of unknown categories, got {int(known.sum())} known and '
                 f'{int((~known).sum())} unknown. Unknown ones have the label -1: add the transform MarkUnknown to '
-                'their data set, and concatenate it with the known ones by ConcatDataset.',
+                'their dataset, and concatenate it with the known ones by ConcatDataset.',
             )
         scores = scores.double()
         wrong_end = torch.where(known, torch.inf, -torch.inf).unsqueeze(1)

@@ -30,7 +30,7 @@ def read_pairs(caller: str, path: str) -> VerificationPairs:
     """Read a file of pairs.
 
     - One pair a line, ``first second same``, with ``same`` 1 or 0. Names are the ends of paths, as long as they are
-      unique (``anna/3.png``); or, for images without a path, their indices in the data set.
+      unique (``anna/3.png``); or, for images without a path, their indices in the dataset.
     - LFW's ``pairs.txt``: a first line ``10 300``, then ``name 1 4`` for two images of one person and
       ``name 1 other 2`` for two persons, short for ``name/name_0001`` and so on, of any file type.
 

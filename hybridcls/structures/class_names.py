@@ -1,4 +1,4 @@
-"""Class names of a data set or a model, and their comparison."""
+"""Class names of a dataset or a model, and their comparison."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
@@ -134,7 +134,7 @@ def join_class_names(first: ClassNames, others: Iterable[ClassNames]) -> ClassNa
     added: list[tuple[str, str]] = []
     spellings: set[str] = set()
     for name, folder in sorted(new):
-        if not {name, folder} & spellings:  # two data sets may have different titles for one folder
+        if not {name, folder} & spellings:  # two datasets may have different titles for one folder
             added.append((name, folder))
             spellings |= {name, folder}
     return first.with_more(added)

@@ -129,7 +129,7 @@ def read_multi_targets(
 def _without_label(caller: str, sample: DataSample, index: int) -> ValueError:
     name = sample.get('img_path', None) or f'sample {index} of the batch'
     return ValueError(
-        f'{caller}: expected a gt_label for {name}, got none. The loss needs labelled images: does the data set '
+        f'{caller}: expected a gt_label for {name}, got none. The loss needs labelled images: does the dataset '
         'provide gt_label, and does PackInputs pack it?'
     )
 
@@ -147,5 +147,5 @@ def _check_range(caller: str, labels: Tensor, num_classes: int) -> None:
     if len(wrong):
         raise ValueError(
             f'{caller}: expected labels in [0, {num_classes - 1}] (num_classes={num_classes}), got {int(wrong[0])}. '
-            'Set num_classes to the number of classes of the data set, or fix the annotation.'
+            'Set num_classes to the number of classes of the dataset, or fix the annotation.'
         )

@@ -72,7 +72,7 @@ def write_predictions(
         if sample.get('num_classes', len(score)) != len(score):
             raise ValueError(
                 f'{caller}: expected num_classes={sample.num_classes}, as in the data, got {len(score)}. Set '
-                "model.head.num_classes to the data set's number of classes."
+                "model.head.num_classes to the dataset's number of classes."
             )
         sample.set_pred_score(score).set_pred_label(label)
         if thresholds is not None:

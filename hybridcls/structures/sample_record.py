@@ -29,7 +29,7 @@ class SampleRecord:
         paths (list[str]): Of the images, absolute; in memory ``#0``, ``#1``, ...
         labels (np.ndarray): Class numbers, int32 (N,).
         classes (list[str]): The names of the classes.
-        root (str): The folder that the data set reads its images from; ``''`` in memory.
+        root (str): The folder that the dataset reads its images from; ``''`` in memory.
         epochs (np.ndarray): Which epochs are kept, int32 (E,), from 0.
         loss (np.ndarray): Cross entropy of the label in nats, float16 (E, N); ``exp(-loss)`` is its probability.
         margin (np.ndarray): float16 (E, N).

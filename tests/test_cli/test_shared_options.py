@@ -66,7 +66,7 @@ def test_all_options_are_tried_above():
 
 
 def test_folds_need_images_to_divide(toy_configs, digit_folder):
-    with pytest.raises(ConfigError, match='--folds 3: no data set of this config can be divided'):
+    with pytest.raises(ConfigError, match='--folds 3: no dataset of this config can be divided'):
         load_with_options(read(toy_configs / 'toy.py', '--folds', 3))
     arguments = ['--folds', 3, '--data', digit_folder / 'train']
     assert load_with_options(read('hybridcls::finetune/full.py', *arguments)).data_split.folds == 3

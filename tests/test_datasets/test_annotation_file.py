@@ -6,6 +6,7 @@ import pytest
 
 from hybridcls.datasets import read_annotations
 from hybridcls.datasets.annotation_file import Annotation, number_label_sets, read_rows
+from hybridcls.datasets.split_file import split_table
 
 WANTED = [('a b/1.jpg', 'cat'), ('c.png', 'golden retriever')]
 
@@ -105,10 +106,10 @@ def test_ambiguous_files_are_errors(tmp_path, name, text, options, message):
 
 
 def test_lines_are_numbered_as_in_the_file(tmp_path):
-    (tmp_path / 'a.csv').write_text('path,label\n\na.jpg,cat\n\nb.jpg,"two\nlines"\nc.jpg,dog\n')
+    (tmp_path / 'a.csv').write_text('path,label,x\n\na.jpg,cat,\n\nb.jpg,dog,"two\nlines"\nc.jpg,dog,\n')
     assert read_annotations('Me', str(tmp_path / 'a.csv'), True) == [
         (3, 'a.jpg', 'cat'),
-        (6, 'b.jpg', 'twolines'),
+        (5, 'b.jpg', 'dog'),
         (7, 'c.jpg', 'dog'),
     ]
 
@@ -197,3 +198,30 @@ def test_names_that_are_not_utf8_may_stand_as_their_bytes_where_the_file_is_ther
     table.write_bytes(b'path,label\ngr\xfcn.png,ant\n')
     with pytest.raises(ValueError, match=text):
         read_rows('Me', str(table), True)
+
+
+@pytest.mark.parametrize(
+    ('text', 'line'),
+    [
+        ('path,label\na.png,"x\nb.png,y\nc.png,z\n', 2),
+        ('path,label\na.png,"x\nb.png,y"\nc.png,z\n', 2),  # closed by another one
+        ('path,label,note\na.png,x,"two\nlines"\nb.png,y,"open\nc.png,z\n', 4),
+    ],
+)
+def test_a_quotation_mark_that_is_not_closed_hides_no_image(tmp_path, text, line):
+    with pytest.raises(
+        ValueError, match=f'a line in .*list.csv, got a cell of several lines from line {line} on. Close'
+    ):
+        read(tmp_path, text)
+
+
+def test_notes_of_several_lines_may_stand_beside_images(tmp_path):
+    text = 'path,label,note\na b/1.jpg,cat,"of two\nlines"\nc.png,golden retriever,"a ""b""\nc"\n'
+    assert read(tmp_path, text) == WANTED
+
+
+def test_names_with_line_breaks_are_read_from_a_split_file(tmp_path):
+    rows = [Annotation(2, 'a\nb.png', 'cat', 'train', ''), Annotation(4, 'c.png', 'dog', 'val', 'g')]
+    (tmp_path / 'split.csv').write_bytes(split_table(rows))
+    found, _ = read_rows('Me', str(tmp_path / 'split.csv'), True, delimiter=',', labels='names')
+    assert found == rows

@@ -15,11 +15,11 @@ def test_folders_are_numbered_in_their_order_by_name_or_as_titles_of_them():
 
 def test_one_level_too_high_is_an_error_or_a_warning():
     assert check_level('x', '', ['a', 'b'], ['a/1.png', 'b/2.png']) == ''
-    with pytest.raises(ValueError, match=r"got train, val: splits of a data set\. Set data_prefix='p/train'"):
+    with pytest.raises(ValueError, match=r"got train, val: splits of a dataset\. Set data_prefix='p/train'"):
         check_level('x', 'p', ['train', 'val'], ['train/a/1.png'])
     with pytest.raises(ValueError, match='got only all, which contains no image but the folders a, b'):
         check_level('x', '', ['all'], ['all/a/1.png', 'all/b/2.png'])
-    with pytest.raises(ValueError, match=r"folders train, val: splits of a data set\. Set data_root='x/all'"):
+    with pytest.raises(ValueError, match=r"folders train, val: splits of a dataset\. Set data_root='x/all'"):
         check_level('x', '', ['all'], ['all/train/a/1.png', 'all/val/a/2.png'])
     assert 'has one class folder, a' in check_level('x', '', ['a'], ['a/1.png'])
     assert "If those are the classes, set data_prefix='a'" in check_level('x', '', ['a', 'b'], ['a/c/1', 'b/c/2'])

@@ -1,4 +1,4 @@
-"""Class numbering: labels are matched by class name in every kind of data set and wrapper, against numbers by hand."""
+"""Class numbering: labels are matched by class name in every kind of dataset and wrapper, against numbers by hand."""
 
 import logging
 
@@ -129,7 +129,7 @@ def test_same_classes_with_different_names_are_logged():
     dataset = Named([0, 1, 2], ('n01', 'n02', 'n03'))
     remark = ClassNumbering(MODEL).renumber(dataset, 'test')
     assert '3 of 3 class names' in remark.text
-    assert 'set classes=[...] in this data set to the names of the model' in remark.text
+    assert 'set classes=[...] in this dataset to the names of the model' in remark.text
 
 
 class TestNumbersWithoutNames:

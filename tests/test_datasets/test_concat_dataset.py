@@ -1,4 +1,4 @@
-"""Several data sets as one: a name has one number."""
+"""Several datasets as one: a name has one number."""
 
 import pytest
 

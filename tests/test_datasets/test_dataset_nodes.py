@@ -1,4 +1,4 @@
-"""A data set as a tree of wrappers."""
+"""A dataset as a tree of wrappers."""
 
 from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.runner.runner import _SlicedDataset

@@ -1,4 +1,4 @@
-"""The data sets inside wrappers, and the LoadImage steps of their pipelines."""
+"""The datasets inside wrappers, and the LoadImage steps of their pipelines."""
 
 import pytest
 from mmcv.transforms import RandomApply

@@ -148,7 +148,7 @@ class TestLevel:
 
     def test_train_and_val_are_not_classes(self, folder):
         write_image(folder / 'val' / 'ant' / '0.png', 1)
-        with pytest.raises(ValueError, match=r"got train, val: splits of a data set\. Set data_prefix='train'"):
+        with pytest.raises(ValueError, match=r"got train, val: splits of a dataset\. Set data_prefix='train'"):
             ImageFolder(data_root=str(folder))
         assert len(ImageFolder(data_root=str(folder), classes=['train', 'val'])) == 7
         (folder / 'x').mkdir()

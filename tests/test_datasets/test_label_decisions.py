@@ -60,7 +60,7 @@ def test_a_spreadsheet_may_have_saved_it(folder, table, mark):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('path,decision\nant/9.png,drop\n', r"decides on 'ant/9.png', which is not an image of this data set"),
+        ('path,decision\nant/9.png,drop\n', r"decides on 'ant/9.png', which is not an image of this dataset"),
         ('path,label,decision\nant/0.png,wasp,drop\n', r"got 'wasp' of 'ant/0.png'.*renamed"),
         ('path,label,decision\nant/0.png,bee,drop\n', r"made for another label of 'ant/0.png': 'bee', got 'ant'"),
         ('path,decision\nant/0.png,drpo\n', r"got 'drpo'. Did you mean 'drop'"),
@@ -146,3 +146,13 @@ def test_a_table_in_another_encoding_is_named_although_names_may_be_bytes(folder
     table.write_bytes(f'path,label,suggested,decision\n{line}\n'.encode('cp1252'))
     with pytest.raises(ValueError, match=r'as utf-8 text, got the byte 0xfc in line 2.*iconv -f CP1252'):
         ImageFolder(data_root=str(folder), relabel=str(table))
+
+
+@pytest.mark.parametrize('start', ['\n', '\r\n\r\n'])
+def test_a_table_may_begin_with_empty_lines(table, start):
+    assert read_decisions('Me', table(f'{start}path;decision\na.png;drop\n'), 'drop').drop == {'a.png': ''}
+
+
+def test_a_table_of_commas_alone(table):
+    with pytest.raises(ValueError, match="expected a column 'path'"):
+        read_decisions('Me', table(',,\n'), 'drop')

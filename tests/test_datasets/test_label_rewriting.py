@@ -1,4 +1,4 @@
-"""Labels of a built data set, counted and replaced."""
+"""Labels of a built dataset, counted and replaced."""
 
 import numpy as np
 import pytest

@@ -242,7 +242,7 @@ def _views(plain: Mapping) -> tuple[str, list]:
             views = dict(type='ImageViews', num_views=2, transforms=[pipeline[first:last]])
             key = dotted(('train_dataloader', *path, 'pipeline'))
             return key, [*pipeline[:first], views, *pipeline[last:]]
-    raise ConfigError('ablate: expected a training data set with a pipeline, which two views can be made of, got none.')
+    raise ConfigError('ablate: expected a training dataset with a pipeline, which two views can be made of, got none.')
 
 
 def _named_from(config: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Findings about the data sets that hooks embed: a bank, or a gallery, that has the evaluated images in it."""
+"""Findings about the datasets that hooks embed: a bank, or a gallery, that has the evaluated images in it."""
 
 import os
 from collections.abc import Iterator

@@ -19,13 +19,13 @@ from .subject import Subject
 __all__ = ['SPLITS', 'DataPart', 'build_part', 'build_parts']
 
 SPLITS = ('train', 'val', 'test')
-# Data sets that would read all files at the start; here the scan does.
+# Datasets that would read all files at the start; here the scan does.
 _UNREAD: dict[str, Any] = dict(verify=False, cache=None)
 
 
 @dataclass
 class DataPart:
-    """One built data set.
+    """One built dataset.
 
     Args:
         split (str): ``'train'``, ``'val'`` or ``'test'``.
@@ -94,7 +94,7 @@ def build_part(cfg: Any, split: str, whole: Config) -> tuple[Optional[DataPart],
             part = _look_into(_built(cfg, more), split)
             part.has_pipeline = 'pipeline' not in more
             return part, next(iter(findings), None)
-        except Exception as error:  # data sets of any package may raise any error
+        except Exception as error:  # datasets of any package may raise any error
             findings.append(of_error(error, f'{split}_dataloader.dataset', whole))
     return None, findings[-1]  # not of the pipeline, which the last attempt leaves out
 

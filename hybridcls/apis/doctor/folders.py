@@ -64,7 +64,7 @@ def _nested(part: DataPart, leaf: ImageFolder) -> Iterator[Finding]:
     below: dict[str, set[str]] = {}
     for path in part.paths:
         name, *deeper = os.path.relpath(path, leaf.img_prefix).split(os.sep)[:-1] or ['..']
-        if name != '..':  # of another data set of the same part
+        if name != '..':  # of another dataset of the same part
             below.setdefault(name, set()).add(deeper[0] if deeper else '')
     nested = {name: sorted(inner) for name, inner in below.items() if '' not in inner and len(inner) > 1}
     if not nested or len(below) < 2:

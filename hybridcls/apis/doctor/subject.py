@@ -25,7 +25,7 @@ class Subject:
         cfg (Config): Completed for a training as far as possible.
         work_dir (str): A temporary folder.
         is_complete (bool): Whether the config could be completed, so that a Runner can be built.
-        parts (dict[str, DataPart]): The data sets that could be built: of ``'train'``, ``'val'`` and ``'test'``.
+        parts (dict[str, DataPart]): The datasets that could be built: of ``'train'``, ``'val'`` and ``'test'``.
         scan (ImageScan, optional): What their images look like.
         facts (dict[str, Any]): Numbers for ``--json``.
     """

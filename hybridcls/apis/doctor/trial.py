@@ -39,7 +39,7 @@ class _TakeRunner(Hook):
 def with_runner(cfg: Config, work: Callable[[Any], None], heard: 'HeardWarnings') -> None:
     """Prepare a training and hand its Runner to a function; only its work dir is written to.
 
-    Trackers and remote folders of the config are left out, data sets do not read their files at the start, and a
+    Trackers and remote folders of the config are left out, datasets do not read their files at the start, and a
     HeadFirstHook does not fit the head.
 
     Args:

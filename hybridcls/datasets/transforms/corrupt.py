@@ -40,7 +40,7 @@ class Corrupt(BaseTransform):
     - ``'resolution'``: 0.6 to 0.25 of the size, and back.
 
     Blur, brightness and sizes are torchvision's (v2), and so are the values of the noise. That of an image depends on
-    its place in the data set, the kind, the severity and ``seed`` alone: several processes or threads, or another batch
+    its place in the dataset, the kind, the severity and ``seed`` alone: several processes or threads, or another batch
     size, give the same images.
 
     ``CorruptionTestLoop`` puts it into the pipeline of a test, and changes kind and severity.

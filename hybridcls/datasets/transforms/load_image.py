@@ -130,7 +130,7 @@ class LoadImage(BaseTransform):
         self.color_order = color_order
         self.version = version
         self.decode_scale = decode_scale
-        self.pipeline: Any = None  # what this transform is a part of: its data set sets it
+        self.pipeline: Any = None  # what this transform is a part of: its dataset sets it
         # In shared memory: of all workers of a data loader, the first one logs.
         self._logged = torch.zeros(len(Decoded._fields), dtype=torch.bool).share_memory_()
 
@@ -200,7 +200,7 @@ class LoadImage(BaseTransform):
         if not isinstance(image, np.ndarray):
             raise TypeError(
                 f'LoadImage: expected img as an array (H, W, 3), the bytes of a file or an image of Pillow, got '
-                f'{type(image).__name__}. Convert it in the data set.'
+                f'{type(image).__name__}. Convert it in the dataset.'
             )
         if image.dtype == np.uint16 and self.color_type != 'unchanged' and self.version != 1:
             with _naming('an image in memory'):

@@ -25,7 +25,7 @@ def crops_after(pipeline: Any, loader: Any) -> list[RandomCropToSize]:
     """Return the crops that directly follow a loader, one per view; none if a transform needs the whole image.
 
     Args:
-        pipeline (Compose): The transforms of a data set.
+        pipeline (Compose): The transforms of a dataset.
         loader (LoadImage): One of its transforms.
     """
     steps = list(getattr(pipeline, 'transforms', ()))

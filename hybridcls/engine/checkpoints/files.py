@@ -14,7 +14,7 @@ from hybridcls.old_modules import answer_old_names
 
 __all__ = [
     'AtomicLocalBackend', 'check_checkpoint', 'check_writable', 'is_valid_checkpoint', 'latest_valid_checkpoint',
-    'atomic_write',
+    'atomic_write', 'noted_checkpoint',
 ]  # fmt: skip
 
 _UNFINISHED = '.unfinished'
@@ -123,6 +123,24 @@ def _is_valid_zip(file: BinaryIO) -> bool:
         return not checked or archive.testzip() is None
 
 
+def noted_checkpoint(work_dir: Union[str, Path]) -> Optional[Path]:
+    """Return the last checkpoint of a training, as the note ``last_checkpoint`` in its work dir names it.
+
+    A file of this name beside the note comes first: a work dir that was copied or moved has its own checkpoints, and
+    those where it was before may be of a training that went on. Else it is in another folder (``out_dir`` of the hook).
+
+    Args:
+        work_dir (str | Path): The folder of a training.
+
+    Returns:
+        Path | None: The checkpoint, which may be missing or damaged; None without a note.
+    """
+    note = Path(work_dir, 'last_checkpoint')
+    last = Path(note.read_text(encoding='utf8').strip() if note.is_file() else '')
+    beside = Path(work_dir, last.name)
+    return None if not last.name else beside if beside.exists() else last
+
+
 def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
     """Find the checkpoint to resume: the last one, or the newest valid one before it.
 
@@ -134,14 +152,9 @@ def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
         str or None: Its path, or None if there is no valid checkpoint. What was passed over is named in a warning.
     """
     work_dir = Path(work_dir)
-    candidates: list[Path] = []
-    note = work_dir / 'last_checkpoint'
-    folders = [work_dir]
-    if note.is_file():
-        last = Path(note.read_text(encoding='utf8').strip() or '.')
-        if last.name:
-            candidates += [last, work_dir / last.name]
-            folders.append(last.parent)
+    last = noted_checkpoint(work_dir)
+    candidates = [] if last is None else [last]
+    folders = dict.fromkeys([work_dir, *(path.parent for path in candidates)])
     numbered = [
         (int(match.group(1)), path)
         for folder in folders
@@ -155,9 +168,9 @@ def latest_valid_checkpoint(work_dir: Union[str, Path]) -> Optional[str]:
         if not path.exists():
             continue
         if is_valid_checkpoint(path):
-            missing = bool(candidates) and note.is_file() and path.name != candidates[0].name
+            missing = last is not None and path.name != last.name
             if damaged or missing:
-                what = ', '.join(damaged) + ' is damaged' if damaged else f'{candidates[0]} is missing'
+                what = ', '.join(damaged) + ' is damaged' if damaged else f'{last} is missing'
                 print_log(f'{what}; continuing from {path}, the newest valid checkpoint.', 'current', level=30)
             return str(path)
         damaged.append(str(path))

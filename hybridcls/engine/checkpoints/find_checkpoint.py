@@ -11,7 +11,7 @@ from hybridcls.checks import listed
 from hybridcls.literals import read_assignments
 from hybridcls.safetensors_folder import folder_weights, sidecar_beside
 
-from .files import check_checkpoint, is_valid_checkpoint, latest_valid_checkpoint
+from .files import check_checkpoint, is_valid_checkpoint, latest_valid_checkpoint, noted_checkpoint
 
 __all__ = ['FoundCheckpoint', 'find_checkpoint', 'kind_of_weights']
 
@@ -80,11 +80,8 @@ def find_checkpoint(path: Union[str, Path]) -> FoundCheckpoint:
 
 def _in_work_dir(folder: Path, of: str = '') -> Optional[FoundCheckpoint]:
     of = of or f'of {folder}'
-    note = folder / 'last_checkpoint'
-    folders = [folder]
-    if note.is_file():
-        elsewhere = Path(note.read_text(encoding='utf8').strip() or '.').parent  # with an out_dir of the hook's
-        folders += [elsewhere] if elsewhere.is_dir() else []
+    last = noted_checkpoint(folder)
+    folders = dict.fromkeys([folder, *([last.parent] if last is not None and last.parent.is_dir() else [])])
     best = [one for one in dict.fromkeys(file for here in folders for file in here.glob('best_*.pth'))]
     best.sort(key=lambda file: file.stat().st_mtime, reverse=True)
     by_metric: dict[str, list[Path]] = {}
@@ -101,11 +98,11 @@ def _in_work_dir(folder: Path, of: str = '') -> Optional[FoundCheckpoint]:
                     str(file), f'Checkpoint {file}, the best {of} by {metric}{_weights_in(file)}{beside}.'
                 )
             damaged.append(str(file))
-    last = latest_valid_checkpoint(folder)
-    if last is None:
+    newest = latest_valid_checkpoint(folder)
+    if newest is None:
         return None
     why = f'since {listed(damaged, 3)} is damaged' if damaged else 'which has no best one (save_best)'
-    return FoundCheckpoint(last, f'Checkpoint {last}, the last {of}, {why}{_weights_in(last)}.')
+    return FoundCheckpoint(newest, f'Checkpoint {newest}, the last {of}, {why}{_weights_in(newest)}.')
 
 
 def _in_chain(folder: Path) -> Optional[FoundCheckpoint]:

@@ -156,7 +156,7 @@ def _norm_eval(cfg: Config, images: int) -> tuple[bool, str]:
 
 
 def _count_images(cfg: Config) -> int:
-    """Build the training data without pipelines (also those of inner data sets), and count the images."""
+    """Build the training data without pipelines (also those of inner datasets), and count the images."""
     from hybridcls.registry import DATASETS
 
     dataset = cfg.train_dataloader.dataset

@@ -43,7 +43,7 @@ def open_splits(cfg: Config) -> Places:
 def data_splits(
     cfg: Config, folder: Union[str, PathLike], beside: Sequence[Union[str, PathLike]] = (), is_test: bool = False
 ) -> Plan:
-    """Fill ``data_prefix`` or ``ann_file`` of the data sets that :func:`open_splits` finds.
+    """Fill ``data_prefix`` or ``ann_file`` of the datasets that :func:`open_splits` finds.
 
     - ``data_root`` has folders ``train`` and ``val`` (or ``valid``, ``validation``, ``dev``; ``test``): these.
     - It is a table (``.csv``, ``.tsv``) with a column ``split`` of ``train`` and ``val``: the table.
@@ -169,8 +169,8 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
     if built.with_label and len(names) == 1 and split != 'test' and not dataset.get('classes'):
         raise ConfigError(
             f'{root}: expected images of two or more classes, got one, {names[0]!r}. Give each class its own folder '
-            'in data_root (or its own label in the table). If you want a single class, set classes=[...] in the data '
-            'set.'
+            'in data_root (or its own label in the table). If you want a single class, set classes=[...] in the '
+            'dataset.'
         )
     missing = [info['img_path'] for info in infos if '://' not in root and not os.path.isfile(info['img_path'])]
     if missing:

@@ -91,7 +91,7 @@ def check_dataloaders(cfg: Config) -> None:
         loader = cfg.get(f'{kind}_dataloader')
         if loader is not None and not isinstance(loader, dict):
             raise ConfigError(
-                f'{kind}_dataloader: expected a dict, got a {type(loader).__name__}. Put several data sets into one: '
+                f'{kind}_dataloader: expected a dict, got a {type(loader).__name__}. Put several datasets into one: '
                 "dataset=dict(type='ConcatDataset', datasets=[...])."
             )
     for path, loader in dataloaders_in(cfg):

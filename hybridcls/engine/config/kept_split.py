@@ -152,7 +152,7 @@ def _kept(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label
             f'This is not the split that {settings} of data_split makes: the file was edited, or made with other '
             f'settings. {other}'
         )
-    if gone or any(row.label != old[row.path].label for row in kept):  # data sets read it
+    if gone or any(row.label != old[row.path].label for row in kept):  # datasets read it
         _write(kept, file)
     return kept, notes
 

@@ -26,7 +26,7 @@ def has_label_tables(cfg: Config) -> bool:
 def label_tables(cfg: Config) -> Iterator[Union[Change, str]]:
     """Copy the decisions of each table (``drop``, ``relabel`` of an ImageFolder) into the work dir, with a digest.
 
-    The config names the copy: ``drop.csv``, ``relabel.csv``; of other tables for other data sets ``drop_2.csv`` ...
+    The config names the copy: ``drop.csv``, ``relabel.csv``; of other tables for other datasets ``drop_2.csv`` ...
     So the table itself may be changed for the next training, or deleted, and the audit of this one still knows what was
     decided (:func:`hybridcls.apis.audit.decided_before.decided_before`).
 
@@ -47,7 +47,7 @@ def label_tables(cfg: Config) -> Iterator[Union[Change, str]]:
         atomic_write(decisions.content(), FilePath(file))
         new = dict(file=file, digest=decisions.digest)
         if new != given:
-            if given == cfg.get(key):  # a dump fills its data sets by the copy: the table may be gone
+            if given == cfg.get(key):  # a dump fills its datasets by the copy: the table may be gone
                 yield Change((key,), given, new, 'the copy of the table', 'the table', False, lasting=True)
             why = f'{counted(len(getattr(decisions, key)), "decision")} in {decisions.file}'
             yield Change((*path, key), given, new, why, 'the table')

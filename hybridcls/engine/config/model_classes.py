@@ -25,7 +25,7 @@ def training_class_names(cfg: Union[Config, dict]) -> Optional[ClassNames]:
 
     Raises:
         FileNotFoundError: If the images are not there.
-        ValueError: If they join data sets with other class numbers.
+        ValueError: If they join datasets with other class numbers.
     """
     dataset = (cfg.get('train_dataloader') or {}).get('dataset')
     if dataset is None:

@@ -29,7 +29,7 @@ def shared_keys(cfg: Config) -> Iterator[Union[Change, str]]:
     - ``max_epochs``: ``train_cfg``, unless it counts iterations.
     - ``batch_size`` (of one process): each dataloader. ``lr``: each optimizer. ``seed``: ``randomness``.
     - ``cache_dir``: the folder of each mapped cache of images.
-    - ``drop``, ``relabel``: the data sets of the training images whose class takes them, in hooks too.
+    - ``drop``, ``relabel``: the datasets of the training images whose class takes them, in hooks too.
 
     A sentence names the places that keep their own value, or says that no place takes it, where a config or an option
     sets a shared key.

@@ -18,7 +18,7 @@ class BatchCheckHook(Hook):
     """Stop a training whose epochs have no batch, or end in a batch that BatchNorm rejects; every run has this hook.
 
     With ``drop_last=True`` (the shipped configs) a batch that is not full is dropped. If the batches of all processes
-    together are larger than the data set, nothing is left, and mmengine would count empty epochs to the end.
+    together are larger than the dataset, nothing is left, and mmengine would count empty epochs to the end.
 
     With ``drop_last=False`` the last batch may hold one image. BatchNorm over vectors or 1 x 1 maps has one value a
     channel then, which torch refuses: at the end of the first epoch. So the first step looks at what its BatchNorm
@@ -87,7 +87,7 @@ def check_batches(loader: Any) -> None:
         if share
         else f'Use at most {images} processes.'
         if images
-        else 'The data set is empty.'
+        else 'The dataset is empty.'
     )
     raise ValueError(
         f'train_dataloader: {images} images on {processes} {"processes" if processes > 1 else "process"} do not fill '

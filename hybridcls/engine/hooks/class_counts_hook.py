@@ -29,7 +29,7 @@ class ClassCountsHook(Hook):
 
     It does so before the first step, after a checkpoint was loaded: a run that is resumed, and each phase, counts its
     own data, and each process does, so that all have the same numbers. No image is loaded, and where no part of the
-    model has ``needs_class_counts`` nothing is done. Data sets that repeat images (``ClassBalancedDataset``) count as
+    model has ``needs_class_counts`` nothing is done. Datasets that repeat images (``ClassBalancedDataset``) count as
     often as they repeat them; what a sampler does (``PKSampler``) is not looked at. The log says the counts once.
 
     Raises:

@@ -35,9 +35,9 @@ class ClassNamesHook(Hook):
     """Renumber the labels of validation, test and bank by the names of the model's classes; every run has this hook.
 
     The model's classes are those of the training data; in a test those that the checkpoint names, so that no training
-    image is needed, or else those of the training data of the config. A class that only another data set names gets a
-    number behind them, the same in all data sets of the run: losses leave such images out, metrics count them as
-    unknown or as wrong, and retrieval finds them. The log has a line for each data set. See
+    image is needed, or else those of the training data of the config. A class that only another dataset names gets a
+    number behind them, the same in all datasets of the run: losses leave such images out, metrics count them as
+    unknown or as wrong, and retrieval finds them. The log has a line for each dataset. See
     :class:`~hybridcls.datasets.ClassNumbering` for labels that are numbers without names.
 
     Without an image of a class of the model the shares of right answers say nothing. If no metric compares images with
@@ -45,7 +45,7 @@ class ClassNamesHook(Hook):
 
     Raises:
         ValueError: Before anything is computed: if the evaluated images have no class in common with the model, if the
-            training joins data sets with other numbers, if a checkpoint to resume has other classes, if a list has
+            training joins datasets with other numbers, if a checkpoint to resume has other classes, if a list has
             numbers beyond the classes, or if a metric cannot take images of unknown classes.
     """
 

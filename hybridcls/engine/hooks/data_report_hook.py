@@ -13,7 +13,7 @@ from hybridcls.registry import HOOKS
 class DataReportHook(Hook):
     """Log once which images each dataset found, before its first use; every run has this hook.
 
-    A data set says it by a method ``describe()`` (:meth:`hybridcls.datasets.ImageFolder.describe`); others say nothing.
+    A dataset says it by a method ``describe()`` (:meth:`hybridcls.datasets.ImageFolder.describe`); others say nothing.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ class EmbeddingBankHook(Hook):
     The weights are those of the evaluation, an EMAHook's average included; the model is in eval mode; the random
     numbers of the training stay what they were (RandomStateHook). With several processes each embeds its part.
 
-    It costs one forward pass over the data set at each evaluation: give it a part of a large one
+    It costs one forward pass over the dataset at each evaluation: give it a part of a large one
     (``dataset=dict(..., indices=50000)``). Without this hook the metric leaves one image out at a time.
 
     Bank and evaluated set have one numbering, by the names of the classes (:class:`ClassNamesHook`): either may have

@@ -15,6 +15,7 @@ from hybridcls.compat.torch import drop_iterator
 from hybridcls.distributed.layouts import is_row_shard
 from hybridcls.registry import DATASETS, HOOKS
 
+from ..runner.numbered_batches import batches_of_a_pass
 from .embedding_bank_hook import embed_dataset, renumber_labels
 
 ALL = 'all'
@@ -106,7 +107,9 @@ class HeadFirstHook(Hook):
     def _is_frozen_at(self, runner: Runner) -> bool:
         if self.frozen_epochs == ALL:
             return True
-        return runner.iter < self.frozen_epochs * len(runner.train_dataloader) if self.frozen_epochs else False
+        return bool(self.frozen_epochs) and runner.iter < self.frozen_epochs * batches_of_a_pass(
+            runner.train_dataloader
+        )
 
     def _freeze(self, runner: Runner) -> None:
         model = bare_model(runner.model)
@@ -127,9 +130,8 @@ class HeadFirstHook(Hook):
     def _release(self, runner: Runner) -> None:
         for param in self._frozen:
             param.requires_grad_(True)
-        for module in self._modules:
-            module.train()
         self._frozen, self._modules = [], []
+        bare_model(runner.model).train()  # the whole: which layers stay in eval mode is known further out (norm_eval)
         rewrap(runner, 'HeadFirstHook')
 
     def _names(self, model: nn.Module) -> list[str]:

@@ -23,6 +23,7 @@ from hybridcls.registry import HOOKS
 from hybridcls.structures.sample_record import SAMPLE_RECORD_FILE, SampleRecord
 
 from ..checkpoints.files import atomic_write
+from ..runner.numbered_batches import batches_of_a_pass
 
 __all__ = ['SampleRecordHook']
 
@@ -57,7 +58,7 @@ class SampleRecordHook(Hook):
 
     Raises:
         TypeError: If the model is no HybridClassifier.
-        ValueError: If the data set does not tell its images apart.
+        ValueError: If the dataset does not tell its images apart.
     """
 
     priority = 'LOW'  # before checkpoints are written
@@ -90,7 +91,8 @@ class SampleRecordHook(Hook):
             return
         self._images = _Images(runner.train_dataloader.dataset)
         self._model, self._head, self._num_classes = model, head, num_classes
-        self._per_pass = _batches_of_a_pass(runner)
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        self._per_pass = None if by_epoch else batches_of_a_pass(runner.train_dataloader)
         self._start_empty()
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
@@ -366,7 +368,7 @@ class _Images:
         self.digest = _digest(self.paths, self.labels)
 
     def row_of(self, sample: Any) -> int:
-        """Return the row of an image, by its number in the data set or its path."""
+        """Return the row of an image, by its number in the dataset or its path."""
         if self.by_path is not None:
             return self.by_path[os.path.abspath(sample.get('img_path'))]
         row = sample.get('sample_idx')
@@ -387,15 +389,3 @@ def _digest(paths: Sequence[str], labels: np.ndarray) -> str:
 
 def _has_one_label(sample: Any) -> bool:
     return 'gt_label' in sample and sample.gt_label.numel() == 1
-
-
-def _batches_of_a_pass(runner: Runner) -> Optional[int]:
-    """Return how many batches cover all images once in a training by iterations; None in one by epochs."""
-    if isinstance(runner.train_loop, EpochBasedTrainLoop):
-        return None
-    loader = runner.train_dataloader
-    size = len(loader) if hasattr(loader, '__len__') else 1
-    sampler = getattr(loader, 'sampler', None)
-    if type(sampler).__name__ == 'InfiniteSampler':  # as long as the data set, in each process
-        size = -(-size // get_dist_info()[1])
-    return max(1, size)

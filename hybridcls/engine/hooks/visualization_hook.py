@@ -28,8 +28,8 @@ class VisualizationHook(Hook):
       where the data preprocessor says ``to_rgb=False``.) Of one channel a grey picture is drawn, of four or more the
       first three.
     - Small images are enlarged by a whole factor, so that the text can be read; the text is as large as fits.
-    - In ``out_dir`` a picture has the path of its image below the data set's common folder, ``cat/1.jpg_0.png``, where
-      0 is the epoch of a validation; without paths, the number of the image in the data set.
+    - In ``out_dir`` a picture has the path of its image below the dataset's common folder, ``cat/1.jpg_0.png``, where
+      0 is the epoch of a validation; without paths, the number of the image in the dataset.
     - Labels outside the classes, and -1, are called *unknown*; images without
       labels show the prediction alone.
 

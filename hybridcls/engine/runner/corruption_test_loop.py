@@ -32,7 +32,7 @@ class CorruptionTestLoop(TestLoop):
         seed (int): Of the noise. Defaults to 0.
 
     Raises:
-        ValueError: If a corruption does not exist, a severity is out of range, a data set has no pipeline, or the
+        ValueError: If a corruption does not exist, a severity is out of range, a dataset has no pipeline, or the
             predictions are to be written, which those of the last pass would replace.
     """
 
@@ -63,9 +63,9 @@ class CorruptionTestLoop(TestLoop):
             transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
             if not transforms:
                 raise ValueError(
-                    f'CorruptionTestLoop: expected a data set with a pipeline, got {type(dataset).__name__}.'
+                    f'CorruptionTestLoop: expected a dataset with a pipeline, got {type(dataset).__name__}.'
                 )
-            if self.corrupt not in transforms:  # data sets may share a pipeline
+            if self.corrupt not in transforms:  # datasets may share a pipeline
                 transforms.insert(len(transforms) - 1, self.corrupt)
 
     def run(self) -> dict:

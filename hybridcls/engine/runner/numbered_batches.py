@@ -5,12 +5,14 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
 from torch.utils.data import DataLoader
 
 from hybridcls.compat.torch import set_batch_sampler
 from hybridcls.replay.random_state import seed_generators, set_random_state
 
-__all__ = ['EndlessBatches', 'NumberedBatches', 'number_batches', 'set_sampler_epoch']
+__all__ = ['EndlessBatches', 'NumberedBatches', 'batches_of_a_pass', 'number_batches', 'set_sampler_epoch']
 
 
 class NumberedBatch(list):
@@ -141,6 +143,14 @@ def number_batches(loader: Any, seed: tuple[int, ...]) -> Optional[NumberedBatch
             loader.generator = torch.Generator().manual_seed(seed[0])
         vars(loader.dataset)['__getitems__'] = SeededItems(loader.dataset)
     return batches
+
+
+def batches_of_a_pass(loader: DataLoader) -> int:
+    """Return after how many batches of this process all processes together have seen each image once."""
+    batches = len(loader)
+    if isinstance(getattr(loader, 'sampler', None), InfiniteSampler):  # as long as the dataset, in each process
+        batches = -(-batches // get_world_size())
+    return max(1, batches)
 
 
 def set_sampler_epoch(loader: DataLoader, epoch: int) -> None:

@@ -189,6 +189,6 @@ def _check_labels(data_samples: Sequence, num_classes: int, training: bool) -> N
                 image = sample.get('img_path', None) or f'sample {sample.get("sample_idx", "?")}'
                 raise ValueError(
                     f'{image} has the label {label}, and the head has num_classes={num_classes}: labels must lie in '
-                    f'[0, {num_classes - 1}]. Set num_classes in the config to the number of classes of the data set, '
+                    f'[0, {num_classes - 1}]. Set num_classes in the config to the number of classes of the dataset, '
                     f'or fix the annotation. ({UNKNOWN_LABEL}, for an image to be rejected, is for tests only.)'
                 )

@@ -46,7 +46,7 @@ def range_after(preprocessor: nn.Module) -> Optional[tuple[float, float]]:
     if mean.is_meta:  # a model that is built for its shapes alone
         return None
     if divides is False and bool((mean == 0).all() and (std == 1).all()):
-        return None  # "leave my values alone": only the data set knows them
+        return None  # "leave my values alone": only the dataset knows them
     return float((-mean / std).min()), float(((255.0 - mean) / std).max())
 
 

@@ -151,7 +151,7 @@ def test_the_runtime_asks_the_alarm(artifact):
     list(model.answers(list(other), alarm=alarm))
     assert 300 < alarm.alarm_at < 340
     assert str(alarm).startswith(f'ALARM at image {alarm.alarm_at} of 360 (p = ')
-    assert str(alarm).endswith('these images are not like the held-out ones, in brightness, norm.')
+    assert str(alarm).endswith('these images differ from the held-out ones, in brightness, norm.')
 
 
 def test_no_alarm_over_streams_of_the_runtime(artifact):
@@ -195,7 +195,7 @@ def test_in_a_shell_what_is_missing_is_a_sentence(plain, artifact, tmp_path):
     assert said.endswith('Export it with --data HELD_OUT.\n')
     assert ask(plain, '--state', 'a.json', tmp_path / 'images')[0] == 2
     (tmp_path / 'empty').mkdir()
-    assert ask(plain, tmp_path / 'empty')[2] == f'{tmp_path / "empty"} has no image.\n'
+    assert ask(plain, tmp_path / 'empty')[2] == f'{tmp_path / "empty"} contains no image.\n'
 
 
 def test_fewer_than_twenty_images_are_no_reference(plain, tmp_path):

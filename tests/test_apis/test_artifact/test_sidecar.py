@@ -117,7 +117,7 @@ def edited(folder, key, edit):
 
 
 @pytest.mark.parametrize(('key', 'edit', 'said'), [
-    ('classes', lambda old: [f'other {name}' for name in old], 'its calibration is for the classes'),
+    ('classes', lambda old: [f'other {name}' for name in old], 'the calibration is for the classes'),
     ('folders', lambda old: ['b', 'a', 'c', 'd'], "was edited in 'folders'"),
     ('calibration', lambda old: {**old, 'risk': {**old['risk'], 'threshold': 0.61}}, "was edited in 'calibration'"),
     ('class_thresholds', lambda old: [0.5] * 4, "was edited in 'class_thresholds'"),

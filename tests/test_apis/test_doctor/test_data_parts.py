@@ -1,4 +1,4 @@
-"""Data sets are built without reading images."""
+"""Datasets are built without reading images."""
 
 import pytest
 from made_images import class_folders

@@ -303,7 +303,7 @@ def the_rate_is_ten_times_too_large(setup):
     setup.options['lr'] = 5e-3
 
 
-@mistake('data_root', 'splits of a data set', 'images')
+@mistake('data_root', 'splits of a dataset', 'images')
 def the_folder_is_one_too_high(setup):
     setup.root = setup.folder / 'whole'
     setup.root.mkdir()

@@ -1,4 +1,4 @@
-"""labels_of: class numbers of data sets and wrappers, against the labels of each loaded image."""
+"""labels_of: class numbers of datasets and wrappers, against the labels of each loaded image."""
 
 import numpy as np
 import pytest

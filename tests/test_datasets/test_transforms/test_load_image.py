@@ -282,7 +282,7 @@ def test_exif_orientation_of_16_bits_with_alpha(tmp_path, encode, orientation):
 
 
 class TestMemory:
-    """An image in the data set's memory."""
+    """An image in the dataset's memory."""
 
     def load(self, image, **options):
         return LoadImage(**options)(dict(img=image))

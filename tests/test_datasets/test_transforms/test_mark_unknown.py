@@ -1,4 +1,4 @@
-"""MarkUnknown: labels of known and unknown images in one concatenated data set."""
+"""MarkUnknown: labels of known and unknown images in one concatenated dataset."""
 
 from mmpretrain.datasets.transforms import PackInputs
 

@@ -1,10 +1,12 @@
 """A work dir stands for its best checkpoint, else its last; a chain's for that of its last phase."""
 
 import os
+import shutil
 
 import pytest
 import torch
 
+from hybridcls.engine.checkpoints.files import latest_valid_checkpoint
 from hybridcls.engine.checkpoints.find_checkpoint import find_checkpoint
 
 
@@ -76,6 +78,21 @@ def test_an_unsaid_out_dir_is_found_by_the_note(tmp_path):
     (work_dir / 'last_checkpoint').write_text(save(tmp_path / 'out' / 'work' / 'epoch_1.pth'))
     best = save(tmp_path / 'out' / 'work' / 'best_accuracy_top1_epoch_1.pth')
     assert find_checkpoint(work_dir).path == best
+
+
+def test_a_copied_work_dir_has_its_own_checkpoints(tmp_path):
+    """The note names a file of the original, whose training went on since."""
+    first = tmp_path / 'first'
+    (last := first / 'last_checkpoint').parent.mkdir()
+    last.write_text(save(first / 'epoch_1.pth', age=9))
+    save(first / 'best_accuracy_top1_epoch_1.pth', age=9)
+    copy = tmp_path / 'copy'
+    shutil.copytree(first, copy)
+    last.write_text(save(first / 'epoch_2.pth', age=1))
+    save(first / 'best_accuracy_top1_epoch_2.pth', age=1)
+    assert find_checkpoint(copy).path == str(copy / 'best_accuracy_top1_epoch_1.pth')
+    (copy / 'best_accuracy_top1_epoch_1.pth').unlink()
+    assert find_checkpoint(copy).path == latest_valid_checkpoint(copy) == str(copy / 'epoch_1.pth')
 
 
 def test_an_artifact_says_how_it_answers(tmp_path):

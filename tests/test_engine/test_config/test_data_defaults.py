@@ -94,7 +94,7 @@ def test_a_test_counts_no_images(tmp_path):
 
 
 def test_pipelines_of_inner_data_sets_are_not_built_for_the_count(tmp_path):
-    """What is None in a crop is filled after the images are counted, in data sets of data sets too."""
+    """What is None in a crop is filled after the images are counted, in datasets of datasets too."""
     crop = dict(type='RandomCropToSize', img_size=8, crop_ratio_range=None)
     images = loaded(tmp_path, base=OPEN.format(images=100)).train_dataloader.dataset
     joined = dict(_delete_=True, type='ConcatDataset', datasets=[dict(images, pipeline=[crop])] * 2)

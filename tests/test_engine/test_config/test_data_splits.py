@@ -1,4 +1,4 @@
-"""Data sets that name their split alone: folders of splits, class folders, tables."""
+"""Datasets that name their split alone: folders of splits, class folders, tables."""
 
 import os
 import shutil

@@ -35,7 +35,7 @@ def test_a_dumped_config_needs_the_table_no_more(tmp_path):
     assert cfg.drop == cfg.train_dataloader.dataset.drop == copy
     values = dict(cfg.to_dict(), filled=record_of(cfg))
     undo(values, {})
-    assert values['drop'] == copy  # what fills the data sets of the dump
+    assert values['drop'] == copy  # what fills the datasets of the dump
     assert values['train_dataloader']['dataset']['drop'] == str(table)  # which the key has filled
 
 

@@ -12,7 +12,7 @@ from hybridcls.engine.runner.global_instances import isolated_globals
     ('loader', 'sentence'),
     [
         (dict(batch_size=32, drop_last=True), '24 images on 1 process do not fill a batch of 32.*at most 24, or'),
-        (dict(batch_size=1, drop_last=True, dataset=dict(length=0)), 'The data set is empty'),
+        (dict(batch_size=1, drop_last=True, dataset=dict(length=0)), 'The dataset is empty'),
     ],
 )
 def test_no_batch(toy_configs, tmp_path, loader, sentence):

@@ -306,7 +306,7 @@ class TestTrainingOfJoinedFolders:
             'ignore_keys': ['classes'],
         }
         with pytest.raises(
-            ValueError, match=r'expected data sets with the same class numbers.*hybridcls\.ConcatDataset'
+            ValueError, match=r'expected datasets with the same class numbers.*hybridcls\.ConcatDataset'
         ):
             run(**options)
         assert TRAINED == []

@@ -93,6 +93,16 @@ def test_frozen_parts_stay_to_the_bit_and_move_afterwards(config, tmp_path, leve
     assert changed(frozen, thawed, 'backbone.cnn.model.bn1.running_mean')
 
 
+def test_layers_that_stay_in_eval_mode_do_so_after_the_release(config, tmp_path):
+    """``norm_eval`` is of the backbone, and a part of it is released."""
+    options = {'model.backbone.norm_eval': True, 'default_hooks.head_first.parts': ['backbone.cnn']}
+    train(config, tmp_path / 'w', custom_hooks=[dict(type='StateOfEpochs')], **options)
+    _, frozen, thawed = StateOfEpochs.states
+    moved = changed(frozen, thawed, 'backbone.cnn.')
+    assert 'backbone.cnn.model.bn1.weight' in moved
+    assert not [name for name in moved if 'running_' in name]
+
+
 def test_resumed_inside_of_the_frozen_epochs_to_the_bit(config, tmp_path):
     options = {
         'default_hooks.checkpoint.by_epoch': False,

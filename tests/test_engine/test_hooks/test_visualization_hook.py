@@ -14,7 +14,7 @@ from hybridcls.registry import HOOKS
 
 
 class Images:
-    """A data set of images by path."""
+    """A dataset of images by path."""
 
     def __init__(self, *paths):
         self.paths = paths
@@ -29,7 +29,7 @@ class Images:
 
 @pytest.fixture
 def draw(tmp_path, monkeypatch):
-    """Draw the images of a data set in batches of four; return the pictures, RGB, by name."""
+    """Draw the images of a dataset in batches of four; return the pictures, RGB, by name."""
     visualizer = UniversalVisualizer(vis_backends=None)
     visualizer.dataset_meta = dict(classes=['cat', 'dog'])
     monkeypatch.setattr('hybridcls.engine.hooks.visualization_hook.Visualizer.get_current_instance', lambda: visualizer)

@@ -1,17 +1,21 @@
 """Batches by their number: what is skipped, what seeds a worker, passes over the data."""
 
 import random
+import sys
 
 import pytest
 import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, SequentialSampler
 
 from hybridcls.compat.torch import set_batch_sampler
+from hybridcls.engine.runner import numbered_batches
 from hybridcls.engine.runner.numbered_batches import (
     EndlessBatches,
     NumberedBatch,
     NumberedBatches,
     SeededItems,
+    batches_of_a_pass,
     number_batches,
 )
 from hybridcls.replay.random_state import get_random_state
@@ -110,3 +114,12 @@ def test_numbers_of_torch_are_untouched_by_a_start_of_workers():
     before = torch.get_rng_state()
     assert len(list(loader)) == 2
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize('kind', [DefaultSampler, InfiniteSampler])
+def test_a_pass_is_over_the_images_of_all_processes(monkeypatch, kind):
+    """Of four processes each reads a fourth of the 10 images in a pass: a batch of two and one image more."""
+    monkeypatch.setattr(sys.modules['mmengine.dataset.sampler'], 'get_dist_info', lambda: (0, 4))
+    monkeypatch.setattr(numbered_batches, 'get_world_size', lambda: 4)
+    numbers = Numbers()
+    assert batches_of_a_pass(DataLoader(numbers, batch_size=2, sampler=kind(numbers))) == 2

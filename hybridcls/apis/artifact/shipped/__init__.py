@@ -1,1 +1,1 @@
-"""Files that are copied into an artifact and run there without hybridcls and torch; they import neither."""
+"""Files that are copied into exported artifacts and run there; they import neither hybridcls nor torch."""

@@ -1,18 +1,17 @@
-"""Detect that a stream of images differs from the held-out images of the artifact. Needs numpy alone.
+"""Detect that a stream of images differs from the held-out images of the artifact. It needs numpy only.
 
     alarm = Alarm('DIR')                             # or Model('DIR').alarm()
-    report = alarm.update(model.run(batch), batch)   # images in the order in which they came
-    if report['alarm']: ...                          # 'p_value' says how sure, 'evidence' in which scores
-    alarm.save('alarm.json')                         # a service goes on with alarm.restore('alarm.json')
+    report = alarm.update(model.run(batch), batch)   # images in the order of arrival
+    if report['alarm']: ...                          # 'p_value': how sure; 'evidence': by which scores
+    alarm.save('alarm.json')                         # a service continues with alarm.restore('alarm.json')
 
-An image has some scores: of the model (1 - largest probability, uncertainties, distance to the nearest class mean, norm
-of the embedding) and of its pixels (brightness, color, detail, grain). The rank of a score among those of the held-out
-images and of the stream so far is a p-value. While all these images are exchangeable (drawn alike, in random order),
-the p-values of a score are independent and uniform, and a bet on anything else is a fair game: that a stake ever
-becomes x times as much has a probability of at most 1 / x, however long the stream is. The alarm is raised when
-the stake on one of S scores has become S / alpha times as much.
-Scores are rounded (64 values an octave), so a count for each value is all that is kept of the images, and ranks are
-exact.
+Each image has several scores: of the model (1 - largest probability, uncertainties, distance to the nearest class mean,
+norm of the embedding) and of its pixels (brightness, color, detail, grain). The rank of a score among those of the
+held-out images and of the stream so far gives a p-value. While these images are exchangeable (drawn alike, in random
+order), the p-values of a score are independent and uniform, and a bet against that is a fair game: the probability that
+a stake ever grows x-fold is at most 1 / x, however long the stream is. The alarm is raised when the stake on one of S
+scores has grown S / alpha-fold.
+Scores are rounded (64 values per octave), so that a count for each value is all that is stored, and ranks are exact.
 """
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
@@ -44,8 +43,8 @@ def bins_of(scores: np.ndarray) -> np.ndarray:
 def pixel_scores(images: np.ndarray) -> dict[str, np.ndarray]:
     """Return image statistics that cameras and light change, of uint8 (N, h, w, 3) RGB: each (N,) float64 > 0.
 
-    ``brightness`` is the mean, ``color`` the mean red over the mean blue, ``detail`` the mean difference of a pixel
-    from its four neighbours, ``grain`` the difference that a fifth of all pixels stays below, which noise raises.
+    ``brightness`` is the mean, ``color`` the mean red divided by the mean blue, ``detail`` the mean difference of a
+    pixel from its four neighbours, and ``grain`` the 0.2 quantile of these differences, which noise raises.
     """
     values = images.astype(np.float32)
     gray, channels = values.mean(3), values.mean((1, 2), dtype=np.float64)
@@ -66,9 +65,9 @@ def scores_of(
     """Return the scores that the alarm monitors, each (N,) float64 >= 0.
 
     Args:
-        outputs: Of the model: ``probabilities`` (N, C), ``embedding`` (N, D), where it has them; and anything that is
-            (N,): uncertainties, :func:`pixel_scores`.
-        means: Class means of L2-normalized embeddings, (G, D). None: no distance.
+        outputs: Outputs of the model: ``probabilities`` (N, C) and ``embedding`` (N, D), if it has them, and all of
+            shape (N,): uncertainties, :func:`pixel_scores`.
+        means: Class means of L2-normalized embeddings, (G, D). None: the distance is left out.
         multi_label: Whether each class has a probability of its own.
 
     Raises:
@@ -98,7 +97,7 @@ def scores_of(
     return found
 
 
-# What a bet on small p-values pays is a + b * p^c; the mean over p is 1. The same of 1 - p bets on large ones.
+# A bet on small p-values pays a + b * p^c, whose mean over p is 1. The same with 1 - p bets on large ones.
 _BETS = [bet for c in (0.15, 0.4, 0.7) for bet in ((0, c, c - 1), (0.75, c / 4, c - 1))]  # all, or a quarter of, images
 _A, _B, _C = np.array([*_BETS, (2, -2, 1), (1.5, -1, 1)]).T
 
@@ -112,10 +111,10 @@ def bets_on(p_values: np.ndarray) -> np.ndarray:
 
 
 class Martingales:
-    """Test martingales, one a row: of the scores of one stream (or, in a test, of one score of many streams).
+    """Test martingales, one for each row: of the scores of one stream (in tests, of one score of many streams).
 
     Args:
-        counts: How often each rounded score has been seen, (S, BINS).
+        counts: Number of times that each rounded score has been seen, (S, BINS).
     """
 
     def __init__(self, counts: np.ndarray) -> None:
@@ -128,14 +127,14 @@ class Martingales:
         """Take the next image; return the evidence, (S,).
 
         Args:
-            bins: Its rounded scores, (S,).
-            uniforms: Random numbers in [0, 1), (S,), which order equal scores.
+            bins: Rounded scores of the image, (S,).
+            uniforms: Random numbers in [0, 1), (S,), which break ties.
         """
         p_values = self.p_values(bins, uniforms)
         rows = np.arange(len(bins))
         self.counts[rows, bins] += 1
         self._sums[rows, bins // _BLOCK] += 1
-        # A shift may begin at any image: some money waits, and at each image a part of it begins to bet.
+        # A shift may begin at any image: a part of the money waits, and at each image some of it begins to bet.
         waited, self.images = self._waiting(), self.images + 1
         stake = (waited - self._waiting()) / self.wealth.shape[1]
         self.wealth = np.minimum((self.wealth + stake) * bets_on(p_values), _RICHEST)
@@ -161,19 +160,19 @@ class Alarm:
 
     Args:
         folder: The artifact, exported with ``--data HELD_OUT``.
-        alpha: The probability of ever raising an alarm where nothing changed, in (0, 1). None: that of the artifact.
-        scores: Which ones count. None: all.
-        seed: Of the order of equal scores. None: another one each time.
+        alpha: Probability of ever raising an alarm although nothing changed, in (0, 1). None: that of the artifact.
+        scores: Names of the scores that count. None: all.
+        seed: Seed for ties between equal scores. None: another one each time.
 
     Attributes:
-        names: The scores.
-        images: How many images the stream had.
-        alarm_at: The number of the image that raised the alarm, from 1; None without. It stays until ``restart()``.
+        names: Names of the scores.
+        images: Number of images of the stream so far.
+        alarm_at: Number of the image that raised the alarm, from 1; None without an alarm. ``restart()`` resets it.
 
     Raises:
-        FileNotFoundError: If the folder is no artifact.
+        FileNotFoundError: If the folder is not an artifact.
         ValueError: If it was exported without held-out images, its reference was changed, alpha is out of range, or a
-            score is not known.
+            score is unknown.
     """
 
     def __init__(
@@ -190,20 +189,20 @@ class Alarm:
         drift = sidecar.get('drift')
         if not drift:
             raise ValueError(
-                f'alarm: expected held-out images to compare with, got the artifact {folder} without. '
-                'Export it with --data HELD_OUT.'
+                f'alarm: expected an artifact with held-out images, got {folder} without them. Export it with --data '
+                'HELD_OUT.'
             )
         content = (Path(folder) / drift['file']).read_bytes()
         self._digest = hashlib.sha256(content).hexdigest()
         stated = sidecar.get('files', {}).get(drift['file'], {}).get('sha256', self._digest)
         if stated != self._digest:
-            raise ValueError(f'alarm: {drift["file"]} of {folder} was changed after the export. Export it again.')
+            raise ValueError(f'alarm: {drift["file"]} in {folder} was changed after the export. Export it again.')
         with np.load(Path(folder) / drift['file'], allow_pickle=False) as arrays:
             known = [str(name) for name in arrays['names']]
             self.names: list[str] = known if scores is None else list(scores)
             unknown = [name for name in self.names if name not in known]
             if unknown or not self.names:
-                raise ValueError(f'alarm: expected scores out of {", ".join(known)}, got {scores}.')
+                raise ValueError(f'alarm: expected scores among {", ".join(known)}, got {scores}.')
             self._reference = arrays['counts'][[known.index(name) for name in self.names]]
             self._means = arrays.get('means')
             self._multi_label = bool(arrays['multi_label'])
@@ -229,14 +228,14 @@ class Alarm:
         """Process the next images, in the order of the stream.
 
         Args:
-            outputs: Of ``Model.run`` for a batch.
-            images: The batch, uint8 (N, h, w, 3); needed if scores of pixels count.
+            outputs: Outputs of ``Model.run`` for a batch.
+            images: The batch, uint8 (N, h, w, 3); needed for the scores of pixels.
 
         Returns:
-            dict: That of :meth:`report`.
+            dict: The result of :meth:`report`.
 
         Raises:
-            ValueError: If a score is missing or not finite; none of these images counts then.
+            ValueError: If a score is missing or not finite; then none of these images counts.
         """
         if images is not None and not len(images):
             return self.report()
@@ -245,13 +244,13 @@ class Alarm:
         missing = [name for name in self.names if name not in scores]
         if missing:
             raise ValueError(
-                f'alarm: expected update(outputs, images) with all that {", ".join(missing)} needs, got '
+                f'alarm: expected update(outputs, images) with the outputs for {", ".join(missing)}, got '
                 f'{", ".join(outputs)}{" without images" if images is None else ""}.'
             )
         for bins in np.stack([bins_of(scores[name]) for name in self.names], 1):
             self._evidence = self._martingales.update(bins, self._random.random(len(bins)))
-            # Not the mean of all scores: those of different scores need not be a martingale together, and a mean of two
-            # could exceed 1 / alpha more often. A share of alpha for each holds however they depend on each other.
+            # Not the mean over the scores: different scores need not form a martingale together, so their mean could
+            # exceed 1 / alpha more often. A share of alpha for each score holds for any dependence between them.
             self._highest = max(self._highest, float(self._evidence.max()) / len(self.names))
             if self.alarm_at is None and self._highest >= 1 / self.alpha:
                 self.alarm_at = self.images
@@ -260,8 +259,8 @@ class Alarm:
     def report(self) -> dict[str, Any]:
         """Return ``alarm``, ``alarm_at``, ``images``, ``p_value`` and the present ``evidence`` of each score.
 
-        The p-value holds whenever it is looked at; an alarm is one at or below alpha. Evidence is a multiple of the
-        stake: 1 says nothing, and ``len(names) / alpha`` of any score is an alarm.
+        The p-value is valid at any time; an alarm means that it is at or below alpha. Evidence is a multiple of the
+        stake: 1 means nothing, and ``len(names) / alpha`` for any score is an alarm.
         """
         return {
             'alarm': self.alarm_at is not None,
@@ -278,7 +277,7 @@ class Alarm:
         moved = ', '.join(name for name, value in zip(self.names, self._evidence) if value > 1 / self.alpha)
         return (
             f'ALARM at image {self.alarm_at} of {self.images} (p = {1 / self._highest:.3g}, alpha = {self.alpha:g}): '
-            f'these images are not like the held-out ones, in {moved or "what has passed since"}.'
+            f'these images differ from the held-out ones, {f"in {moved}" if moved else "but the latest do not"}.'
         )
 
     def save(self, path: Union[str, Path]) -> None:
@@ -298,18 +297,18 @@ class Alarm:
         """Continue from a saved state.
 
         Raises:
-            ValueError: If the file is no state, or that of an artifact with other held-out images.
+            ValueError: If the file is not a state, or belongs to an artifact with other held-out images.
         """
         try:
             state = json.loads(Path(path).read_text(encoding='utf8'))
         except ValueError:
             state = None
         if not isinstance(state, dict) or state.get('format') != _STATE or state.get('version') != 1:
-            raise ValueError(f'alarm: expected a state of this version that save() wrote, got {path}.')
+            raise ValueError(f'alarm: expected a state that save() of this version wrote, got {path}.')
         if state['reference'] != self._digest or state['names'] != self.names:
             raise ValueError(
-                f'alarm: expected a state of this artifact, got {path} of one with other held-out images. '
-                'Begin with a new state.'
+                f'alarm: expected a state of this artifact, got {path}, which belongs to other held-out images or '
+                'scores. Start with a new state.'
             )
         try:
             counts = np.zeros((len(self.names), BINS), np.int64)
@@ -323,6 +322,6 @@ class Alarm:
                 raise ValueError('its numbers do not fit')
             self._random.bit_generator.state = state['random']
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(f'alarm: {path} is damaged ({error!r}). Begin with a new state.') from error
+            raise ValueError(f'alarm: {path} is damaged ({error!r}). Start with a new state.') from error
         kept.wealth = wealth
         self._martingales, self._evidence, self._highest, self.alarm_at = kept, evidence, highest, alarm_at

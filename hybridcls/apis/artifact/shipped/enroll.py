@@ -1,12 +1,12 @@
-"""Add classes to an exported model from a few images each, without a training. Needs numpy, Pillow and onnxruntime.
+"""Add classes to an exported model from a few images each, without training. Needs numpy, Pillow and onnxruntime.
 
     python DIR/enroll.py DIR mug=photos/mug 'cup=cups/*.jpg' --data HELD_OUT
 
 A class is a prototype: the mean of the L2-normalized embeddings of its images. The score of an image is its cosine to
-the nearest prototype, less that to the nearest mean of an old class (where these are known); from a threshold on the
-image is of the new class. The threshold comes from held-out images of the old classes: a conformal quantile, so that
-all new classes together take a later image of the old classes with a probability of at most ``steal``. Logits and
-probabilities of the old classes stay what they are, bit for bit: only the decision about an image changes.
+the nearest prototype, minus that to the nearest mean of an old class (if these are known). If the score reaches a
+threshold, the image belongs to the new class. The threshold is a conformal quantile over held-out images of the old
+classes: all new classes together take a later image of the old classes with a probability of at most ``steal``. Logits
+and probabilities of the old classes do not change by a bit; only the decision about an image does.
 """
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
@@ -37,8 +37,8 @@ class EnrolledClasses:
     """The classes that were added to an artifact: their prototypes and thresholds.
 
     Args:
-        folder: Of the artifact.
-        sidecar: Of the artifact.
+        folder: The folder of the artifact.
+        sidecar: The content of model.json.
     """
 
     def __init__(self, folder: str, sidecar: Json) -> None:
@@ -91,7 +91,7 @@ class EnrolledClasses:
         if one['images'] < FEW:
             answer['top'] = [[one['name'], None]]
             answer.pop('prediction_set', None)
-        elif 'prediction_set' in answer:  # with the old set in it, what it guarantees for old classes stays true
+        elif 'prediction_set' in answer:  # it contains the old set, so its guarantee for old classes still holds
             answer['prediction_set'] = [one['name'], *answer['prediction_set']]
 
 
@@ -122,15 +122,15 @@ def held_out(
     """Return the statistics of held-out images that enrolling needs.
 
     Args:
-        outputs: Of the graph, with ``embedding`` (N, D).
-        labels: Class numbers; -1 for none of the model's. Those images are left out.
-        answers: Of the runtime's ``decide``.
-        classes: Of the model.
+        outputs: Outputs of the graph, with ``embedding`` (N, D).
+        labels: Class numbers; images with -1, of no class of the model, are left out.
+        answers: Answers of the runtime's ``decide``.
+        classes: Classes of the model.
 
     Returns:
         ``held_directions`` (M, D) float16, L2-normalized; ``held_labels`` (M,); ``held_right`` and ``held_answered``
-        (M,) bool: whether the most probable class is the right one, and whether the answer was not 'unknown'. Of very
-        many images evenly spaced ones.
+        (M,) bool: whether the most probable class is the right one, and whether the answer was not 'unknown'. If there
+        are very many images, evenly spaced ones.
     """
     numbers = np.asarray(labels, np.int64)
     chosen = np.flatnonzero(numbers >= 0)
@@ -159,8 +159,8 @@ def class_means(held: Mapping[str, np.ndarray]) -> np.ndarray:
 def held_scores(held: Mapping[str, np.ndarray], prototypes: np.ndarray, means: Optional[np.ndarray]) -> np.ndarray:
     """Return the scores of held-out images, (M, E).
 
-    Where the class means are those of these very images, that of the class of an image is the mean of the others: an
-    image lies nearer to a mean that it is a part of than later images do.
+    If the class means were computed from these images, each image is compared with the mean of the others of its class:
+    an image is nearer to a mean that contains it than later images are.
     """
     directions = held['held_directions'].astype(np.float32)
     if means is None or 'means_of_others' in held:
@@ -177,8 +177,8 @@ def held_scores(held: Mapping[str, np.ndarray], prototypes: np.ndarray, means: O
 def threshold_of(scores: np.ndarray, steal: float) -> float:
     """Return the threshold that a new image like these M reaches with a probability of at most ``steal``.
 
-    Its conformal p-value, (1 + the number of scores that are as large) / (M + 1), must be at most ``steal`` for an
-    image to be taken. With fewer than 1 / steal - 1 images none of them may be, and the probability is 1 / (M + 1).
+    An image is taken if its conformal p-value, (1 + the number of scores that are at least as large) / (M + 1), is at
+    most ``steal``. With fewer than 1 / steal - 1 images none of these may be taken: the probability is 1 / (M + 1).
     """
     allowed = max(0, math.floor(steal * (len(scores) + 1) + 1e-9) - 1)
     return float(np.nextafter(np.sort(scores.astype(np.float32))[::-1][allowed], np.float32(np.inf)))
@@ -211,21 +211,21 @@ def enroll(
 
     Args:
         model: A ``Model`` of ``runtime.py``.
-        images: For each name its images: paths, or anything that the model reads.
-        data: Held-out images of the old classes, of :func:`read_old_images`. Defaults to None: those that the artifact
-            has, of its export or of an earlier enrolling, if any.
-        train: Any other images of the old classes, such as those of the training, for better class means. Defaults to
-            None: those that the artifact has; else the held-out images make the means.
+        images: Images for each class name: paths, or anything that the model reads.
+        data: Held-out images of the old classes, from :func:`read_old_images`. Defaults to None: those in the artifact,
+            from its export or from an earlier enrolling, if any.
+        train: Other images of the old classes, such as those of the training, for better class means. Defaults to
+            None: the means in the artifact; without them, those of the held-out images.
         steal: Share in (0, 1) of later images of the old classes that all new classes together may take. Defaults to
             None: that of an earlier enrolling, else 0.02.
-        replace: Whether a class that is enrolled is enrolled again.
+        replace: Whether a class that is already enrolled may be enrolled again.
 
     Returns:
-        For each class what was found (``name``, ``images``, ``found_again``, ``unreadable``, ``warnings``), and what
-        the sidecar says of all (``threshold``, ``held_out``, ``taken`` of these, ``risk``).
+        A report for each class (``name``, ``images``, ``found_again``, ``unreadable``, ``warnings``), and the entry of
+        the sidecar for all (``threshold``, ``held_out``, ``taken`` of these, ``risk``).
 
     Raises:
-        ValueError: For a name or a share that does not work, or if no image of a class can be read.
+        ValueError: If a name or the share is invalid, or no image of a class can be read.
     """
     old = model.sidecar.get('enrolled') or dict(classes=[], steal=STEAL)
     steal = old['steal'] if steal is None else steal
@@ -244,7 +244,7 @@ def enroll(
     for name, own in images.items():
         directions, answers, unreadable = _embedded(model, own)
         if not len(directions):
-            raise ValueError(f'enroll: expected an image of {name!r} that can be read, got none of {len(own)}.')
+            raise ValueError(f'enroll: expected readable images of {name!r}, got none among {len(own)}.')
         prototypes.append(normalized(directions.mean(axis=0, dtype=np.float64)[None])[0])
         classes.append(dict(name=name, images=len(directions)))
         embedded.append(directions)
@@ -263,7 +263,7 @@ def remove(model: Any, names: Sequence[str]) -> None:
     """Remove added classes from an artifact; the threshold is chosen again for the remaining ones.
 
     Raises:
-        ValueError: If one is not there; nothing is removed then.
+        ValueError: If a class is not enrolled; then nothing is removed.
     """
     about = model.sidecar.get('enrolled') or dict(classes=[])
     known = [one['name'] for one in about['classes']]
@@ -302,7 +302,7 @@ def _with_old_images(known: Arrays, data: Optional[Arrays], train: Optional[Arra
 
 
 def _with_threshold(classes: list[Json], arrays: Arrays, steal: float, calibration: Optional[Json]) -> Json:
-    """Return the sidecar's entry of the classes; with held-out images, one threshold for all that keeps the risk."""
+    """Return the sidecar's entry for the classes; with held-out images, one threshold for all that keeps the risk."""
     about: Json = dict(classes=classes, steal=steal, score='margin' if 'means' in arrays else 'cosine', held_out=0)
     asked = (calibration or {}).get('risk')
     if 'held_labels' not in arrays:
@@ -313,7 +313,7 @@ def _with_threshold(classes: list[Json], arrays: Arrays, steal: float, calibrati
         counts = [_errors(arrays, scores >= limit) for limit in (math.inf, threshold)]
         holds = [risk_holds(*count, asked['risk'], asked['confidence']) for count in counts]
         raised = False
-        while holds[0] and not holds[1]:  # it holds where nothing is taken, so this ends
+        while holds[0] and not holds[1]:  # it holds if nothing is taken, so this ends
             threshold, raised = float(np.nextafter(scores[scores >= threshold].min(), np.float32(np.inf))), True
             counts[1] = _errors(arrays, scores >= threshold)
             holds[1] = risk_holds(*counts[1], asked['risk'], asked['confidence'])
@@ -330,7 +330,7 @@ def _errors(held: Arrays, taken: np.ndarray) -> tuple[int, int]:
 
 
 def write_enrolled(model: Any, about: Optional[Json], arrays: Arrays) -> None:
-    """Write the arrays under a new name, then the sidecar that names them: readers see the old state or the new one."""
+    """Write the arrays under a new name, then the sidecar that names them, so that readers see the old or new state."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     digest = hashlib.sha256(content.getvalue()).hexdigest()
@@ -369,14 +369,15 @@ def _check_names(names: list[str], sidecar: Json, enrolled: list[str], replace: 
     for name in names:
         if not name.strip() or name == 'unknown' or (sidecar.get('multi_label') and '|' in name):
             raise ValueError(
-                f'enroll: expected a name for the class, got {name!r}, which is empty or stands for something else.'
+                f'enroll: expected a class name, got {name!r}, which is empty or has another meaning. Choose another '
+                'name.'
             )
         if name in old:
             raise ValueError(
                 f'enroll: expected a new class, got {name!r}, which the model was trained on. Choose another name.'
             )
         if name in enrolled and not replace:
-            raise ValueError(f'enroll: {name!r} is enrolled already. Add --force to enroll it again, or --remove it.')
+            raise ValueError(f'enroll: {name!r} is already enrolled. Add --force to enroll it again, or --remove it.')
 
 
 def _embedded(model: Any, images: Sequence[Any]) -> tuple[np.ndarray, list[Json], list[Json]]:
@@ -399,7 +400,7 @@ def _embedded(model: Any, images: Sequence[Any]) -> tuple[np.ndarray, list[Json]
 def _without_held_out(model: Any, directions: np.ndarray, prototype: np.ndarray) -> Optional[float]:
     """Return a cosine threshold that ignores old classes: the lowest leave-one-out cosine among the class's own images.
 
-    Of fewer than three images: half way from the golden images, which are of no class, to the prototype.
+    With fewer than three images, it is half way between the golden images, which have no class, and the prototype.
     """
     if not model.classes:
         return -1.0  # embeddings alone: the nearest prototype
@@ -440,10 +441,10 @@ def _warnings(name: str, answers: list[Json]) -> list[str]:
 
 
 def read_assignments(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Read arguments NAME=IMAGES: a folder, a pattern, a file, or several with commas; a name may be repeated.
+    """Read arguments NAME=IMAGES: a folder, a pattern or a file, or several separated by commas; names may repeat.
 
     Raises:
-        ValueError: For a text without a name or without images, or for a file under two names.
+        ValueError: If a text has no name or no images, or a file belongs to two names.
     """
     found: dict[str, list[str]] = {}
     for text in texts:
@@ -461,7 +462,7 @@ def read_assignments(texts: Sequence[str]) -> dict[str, list[str]]:
             other = owners.setdefault(os.path.realpath(file), name)
             if other != name:
                 raise ValueError(
-                    f'enroll: {file} is among the images of both {other!r} and {name!r}. Leave it out of one.'
+                    f'enroll: {file} is an image of both {other!r} and {name!r}. Remove it from one of them.'
                 )
     return found
 
@@ -476,8 +477,8 @@ def _files_of(place: str, text: str) -> list[str]:
         found = sorted(path for path in glob.glob(place, recursive=True) if os.path.isfile(path))
     if not found:
         raise ValueError(
-            f'enroll: expected images for {text!r}, got none: {place!r} is neither an image nor a folder with some, '
-            'and matches none.'
+            f'enroll: expected images for {text!r}, got none: {place!r} is neither an image nor a folder of images, '
+            'and matches no file.'
         )
     return found
 
@@ -486,9 +487,9 @@ def read_old_images(model: Any, folder: str, option: str = '--data') -> tuple[Ar
     """Read a folder of images for each old class, by class or folder name; return a line about what was read, too.
 
     Args:
-        model: A ``Model`` of ``runtime.py``. Without classes each folder is one.
-        folder: Of the class folders.
-        option: Name that errors and the line mention.
+        model: A ``Model`` of ``runtime.py``. If it has no classes, each folder is a class.
+        folder: The folder of the class folders.
+        option: Name for errors and the line.
 
     Raises:
         ValueError: If there is no image of an old class.
@@ -506,23 +507,25 @@ def read_old_images(model: Any, folder: str, option: str = '--data') -> tuple[Ar
             f"enroll: expected {option} to have images in folders of the model's classes "
             f'({", ".join(model.classes[:5])} ...), got none in {folder!r}.'
         )
-    enrolled, model.enrolled = model.enrolled, None  # the answers about the old classes alone
     embeddings, labels, answers = [], [], []
-    for first in range(0, len(files), 32):
-        batch = []
-        for path, number in files[first : first + 32]:
-            try:
-                batch.append(model.prepare(path))
-                labels.append(number)
-            except (ValueError, OSError):
-                pass  # counted below
-        if batch:
-            outputs = model.run(np.stack(batch))
-            embeddings.append(outputs['embedding'])
-            answers += model.decide(outputs)
-    model.enrolled = enrolled
+    enrolled, model.enrolled = model.enrolled, None  # for the answers of the old classes alone
+    try:
+        for first in range(0, len(files), 32):
+            batch = []
+            for path, number in files[first : first + 32]:
+                try:
+                    batch.append(model.prepare(path))
+                    labels.append(number)
+                except (ValueError, OSError):
+                    pass  # counted below
+            if batch:
+                outputs = model.run(np.stack(batch))
+                embeddings.append(outputs['embedding'])
+                answers += model.decide(outputs)
+    finally:
+        model.enrolled = enrolled
     if not labels:
-        raise ValueError(f'enroll: expected {option} to have images that can be read, got none in {folder!r}.')
+        raise ValueError(f'enroll: expected readable images for {option}, got none in {folder!r}.')
     skipped = f', {len(files) - len(labels)} cannot be read' if len(files) > len(labels) else ''
     others = [name for name in places if name not in numbers]
     left = f', folders of other classes left out: {", ".join(others[:5])}' if others else ''
@@ -533,15 +536,21 @@ def read_old_images(model: Any, folder: str, option: str = '--data') -> tuple[Ar
 def _below(folder: str) -> list[str]:
     from PIL import Image
 
-    known, found = Image.registered_extensions(), []
-    for top, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
+    known = {extension for extension, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found: list[str] = []
+    for top, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not (_is_hidden(name) or _is_around(os.path.join(top, name), top))]
         found += [os.path.join(top, name) for name in names if not _is_hidden(name)]
     return sorted(path for path in found if os.path.splitext(path)[1].lower() in known)
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith('.') or name == '__MACOSX'
+
+
+def _is_around(path: str, folder: str) -> bool:
+    """Return whether a path links to a folder that contains ``folder``, or to it."""
+    return os.path.join(os.path.realpath(folder), '').startswith(os.path.join(os.path.realpath(path), ''))
 
 
 def said_of(report: Json) -> list[str]:
@@ -551,34 +560,34 @@ def said_of(report: Json) -> list[str]:
     if report['images'] < FEW:
         more = f'; with fewer than {FEW} its answers are marked "uncalibrated"'
     elif report['images'] > MANY:
-        more = f'; all are used ({MANY} are enough as a rule)'
+        more = f'; all are used ({MANY} are usually enough)'
     again = report['found_again']
-    found = '' if again is None else f', {again} of them found by a prototype of the others'
+    found = '' if again is None else f', {again} of them recognized by the prototype of the others'
     lines = [f'{report["name"]}: {count}{found}{more}']
     lines += [f'  warning: {text}' for text in report['warnings']]
     return lines + [f'  {one["error"]}' for one in report['unreadable']]
 
 
 def said_of_all(about: Json) -> list[str]:
-    """Return lines about the images that new classes take from old ones."""
+    """Return lines about the images of old classes that the new classes take."""
     if not about['held_out']:
-        lines = ['How many images of the old classes they take is not known without held-out images (--data FOLDER): '
-                 'their answers are marked "unchecked".']  # fmt: skip
+        lines = ['Without held-out images (--data FOLDER) it is unknown how many images of the old classes the new '
+                 'ones take: their answers are marked "unchecked".']  # fmt: skip
         if about['risk']:
-            lines.append('The threshold of the calibration is not checked again, for the same reason.')
+            lines.append('For the same reason the threshold of the calibration is not checked again.')
         return lines
     count = about['held_out']
-    lines = [f'Of {count} held-out images of the old classes the new ones take {about["taken"]}; of later ones at most '
-             f'{max(about["steal"], 1 / (count + 1)):.1%} are expected.']  # fmt: skip
+    lines = [f'The new classes take {about["taken"]} of {count} held-out images of the old classes, and are expected '
+             f'to take at most {max(about["steal"], 1 / (count + 1)):.1%} of later ones.']  # fmt: skip
     risk = about['risk']
     if risk:
         before, after = (f'{errors} of {answered}' for errors, answered in (risk['before'], risk['after']))
-        raised = '; the threshold of the new classes was raised for it' if risk['raised'] else ''
+        raised = '; for that the threshold of the new classes was raised' if risk['raised'] else ''
         lines.append(
             f'The risk of the calibration holds: {after} answers are wrong, {before} without the new classes{raised}.'
             if risk['holds']
             else f'These images do not prove the risk of the calibration: {after} answers are wrong, {before} without '
-            'the new classes. Give more of them: --data FOLDER.'
+            'the new classes. Add more images: --data FOLDER.'
         )
     return lines
 
@@ -599,20 +608,27 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument('folder', metavar='DIR', help='artifact, of hybridcls export')
+    parser.add_argument('folder', metavar='DIR', help='the artifact, from hybridcls export')
     parser.add_argument(
-        'classes', nargs='*', metavar='NAME=IMAGES', help='a new class, and a folder, a pattern or files'
+        'classes',
+        nargs='*',
+        metavar='NAME=IMAGES',
+        help='name of a new class, and its images: a folder, a pattern or files',
     )
-    parser.add_argument('--data', metavar='FOLDER', help='held-out images of the old classes, in a folder for each')
-    parser.add_argument('--train', metavar='FOLDER', help='other images of them, such as those of the training')
+    parser.add_argument('--data', metavar='FOLDER', help='held-out images of the old classes, in class folders')
+    parser.add_argument(
+        '--train',
+        metavar='FOLDER',
+        help='other images of the old classes, such as those of the training, in class folders',
+    )
     parser.add_argument(
         '--steal',
         type=float,
         metavar='SHARE',
-        help=f'of later images of the old classes that all new ones may take; default: {STEAL}',
+        help=f'share of later images of the old classes that all new ones may take; default: {STEAL}',
     )
-    parser.add_argument('--force', action='store_true', help='enroll a class again that is enrolled')
-    parser.add_argument('--remove', nargs='+', metavar='NAME', help='take enrolled classes out again')
+    parser.add_argument('--force', action='store_true', help='enroll classes again that are already enrolled')
+    parser.add_argument('--remove', nargs='+', metavar='NAME', help='remove enrolled classes')
     parser.add_argument('--list', action='store_true', help='show the enrolled classes')
 
 
@@ -620,11 +636,11 @@ def perform(args: argparse.Namespace, model_class: Any) -> Json:
     """Execute the parsed arguments and return the result; messages go to stderr, except those of ``--list``.
 
     Args:
-        args: Of :func:`add_arguments`.
+        args: Parsed arguments of :func:`add_arguments`.
         model_class: ``Model`` of ``runtime.py``.
 
     Raises:
-        ValueError: For anything that does not fit; nothing is changed then.
+        ValueError: If the arguments are invalid; then nothing is changed.
     """
     if sum(map(bool, (args.classes, args.remove, args.list))) != 1:
         raise ValueError(

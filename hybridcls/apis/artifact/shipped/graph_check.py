@@ -1,4 +1,4 @@
-"""Compare a graph with the stored outputs of the golden images, and name the cause of a difference."""
+"""Compare a graph with the stored outputs of the golden images, and name the cause of each difference."""
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import itertools
@@ -34,8 +34,8 @@ class Graph(NamedTuple):
     def floats(self) -> Optional[Callable[[Array], Outputs]]:
         """Return the same graph for float32 pixels, to try other means and scales; None if that is not possible.
 
-        The graph begins with a conversion of uint8 to floats, which may as well be one of floats to floats: only the
-        type of its input is another one.
+        The graph begins with a conversion of uint8 to floats, which also works for floats: only the declared type of
+        the input is changed.
         """
         if self.about['format'] != 'onnx' or os.path.exists(f'{self.path}.data'):
             return None
@@ -57,9 +57,9 @@ class OnnxFile(NamedTuple):
     """The metadata of an ONNX file.
 
     Args:
-        opset: The version of the operators of ONNX; 0 if it has none.
-        producer: What wrote it.
-        dtype: The narrowest of its weights: 'float32', 'float16', 'int8'.
+        opset: Version of the ONNX operators; 0 if the file has none.
+        producer: Name of the program that wrote the file.
+        dtype: Narrowest type of the weights: 'float32', 'float16' or 'int8'.
     """
 
     opset: int
@@ -71,7 +71,7 @@ def open_artifact(folder: str, sidecar: Json, tolerance: Optional[float] = None)
     """Open the graph of an artifact.
 
     Raises:
-        ValueError: If the file is no graph.
+        ValueError: If the file is not a graph.
         ImportError: If the runtime of its format is not installed.
     """
     path = os.path.join(folder, sidecar['model']['file'])
@@ -95,15 +95,20 @@ def check_outputs(graph: Graph, stages: dict[str, Array], sidecar: Json) -> Iter
     if about['format'] == 'onnx':
         file = read_onnx(graph.path)
         if about.get('opset') and file.opset != about['opset']:
-            yield Finding('opset', f'{about["file"]} has opset {file.opset} where model.json says {about["opset"]}: '
-                          'it was converted again. Take the exported file.')  # fmt: skip
+            yield Finding(
+                'opset',
+                f'{about["file"]} has opset {file.opset}, model.json says {about["opset"]}: the file was converted '
+                'again. Use the exported file.',
+            )
     wanted = stored_outputs(stages, sidecar)
     try:
         got = graph.run(stages['input'])
     except Exception as error:  # onnxruntime has its own errors, which have no common class
-        yield Finding('graph', f'{about["file"]} fails on the golden inputs ({str(error).splitlines()[0]}): it is '
-                               'another '
-                      'graph. Take the exported file.')  # fmt: skip
+        yield Finding(
+            'graph',
+            f'{about["file"]} fails on the golden inputs ({str(error).splitlines()[0]}): it is another graph. Use the '
+            'exported file.',
+        )
         return
     yield from _compare(got, wanted, stages, sidecar, graph.tolerance, about['file'])
 
@@ -147,16 +152,20 @@ def _compare(
     adapter = (sidecar['model'].get('levers') or {}).get('lora')
     guess = 'an adapter that is not merged, or other weights' if adapter else 'other weights'
     count = _changed(got, wanted)
-    yield Finding('graph', f'{name} computes something else on the golden inputs: {how_much}{count}. It has {guess}, '
-                           'or was '
-                  'converted or quantized wrongly. Export again.', (), wrong[worst])  # fmt: skip
+    yield Finding(
+        'graph',
+        f'{name} gives other outputs for the golden inputs: {how_much}{count}. It has {guess}, or was converted or '
+        'quantized wrongly. Export again.',
+        (),
+        wrong[worst],
+    )
 
 
 def _changed(got: Outputs, wanted: Outputs) -> str:
     if 'probabilities' not in got or got['probabilities'].shape != wanted['probabilities'].shape:
         return ''
     count = int((got['probabilities'].argmax(1) != wanted['probabilities'].argmax(1)).sum())
-    return f', and {count} of {len(got["probabilities"])} classes'
+    return f', and the class of {count} of {len(got["probabilities"])} images'
 
 
 # Another graph
@@ -174,13 +183,15 @@ def check_other(
         raise ValueError(f'{path} cannot be opened: {str(error).splitlines()[0]}') from error
     file, about = read_onnx(path), sidecar['model']
     if about.get('opset') and file.opset != about['opset']:
-        yield Finding('opset', f'{path} has opset {file.opset}, the artifact {about["opset"]}. Convert with '
-                               'opset_version='
-                      f'{about["opset"]}; if all else is right: --allow opset.')  # fmt: skip
+        yield Finding(
+            'opset',
+            f'{path} has opset {file.opset}, the artifact has {about["opset"]}. Convert with '
+            f'opset_version={about["opset"]}, or add --allow opset if everything else is right.',
+        )
     limit = tolerance or max(_TOLERANCES[file.dtype], _TOLERANCES[about.get('dtype', 'float32')])
     inputs = session.get_inputs()
     if len(inputs) != 1:
-        yield Finding('input', f'{path} has {len(inputs)} inputs, and the artifact one.')
+        yield Finding('input', f'{path} has {len(inputs)} inputs, the artifact has one.')
         return
     shape = [one if isinstance(one, int) else None for one in inputs[0].shape]
     height, width, channels = about['input']['shape'][1:]
@@ -190,9 +201,11 @@ def check_other(
         if len(shape) == 4 and all(has in (None, want) for has, want in zip(shape[1:], size))
     ]  # fmt: skip
     if not layouts:
-        yield Finding('size', f'{path} takes {inputs[0].shape} where the artifact takes {about["input"]["shape"]}. '
-                              'Export it '
-                      f'for {height} x {width} pixels.')  # fmt: skip
+        yield Finding(
+            'size',
+            f'{path} takes {inputs[0].shape}, the artifact takes {about["input"]["shape"]}. Export it for '
+            f'{height} x {width} pixels.',
+        )
         return
     wanted = stored_outputs(stages, sidecar)
     tried: list[tuple[float, str, str, str, Outputs]] = []
@@ -216,12 +229,14 @@ def check_other(
     kind = inputs[0].type[7:-1]
     if best <= limit and order == 'BGR':
         yield Finding(
-            'BGR', f'{path} takes BGR, and the artifact RGB: reverse the channels before it, or convert it again.'
+            'BGR', f'{path} takes BGR, the artifact takes RGB: reverse the channels before it, or convert it again.'
         )
     elif best <= limit and (kind, layout, what) != ('uint8', 'NHWC', '0..255'):
-        notes.append(f'{path} takes {kind} {layout}, {what}: its pipeline has to give that (--stage, --layout).')
+        notes.append(f'{path} takes {kind} {layout}, {what}: check your pipeline for that with --stage and --layout.')
     if kind == 'uint8' and layout == 'NCHW':
-        yield Finding('layout', f'{path} takes NCHW, and the artifact NHWC: transpose before it, or convert it again.')
+        yield Finding(
+            'layout', f'{path} takes NCHW, the artifact takes NHWC: transpose before it, or convert it again.'
+        )
     yield from _compare(got, wanted, stages, sidecar, limit, path)
 
 
@@ -267,7 +282,7 @@ def _renamed(got: Outputs, wanted: Outputs) -> Outputs:
     return found or got
 
 
-# The file of ONNX is one of protobuf: fields of a number, a wire type and a value
+# An ONNX file is a protobuf message: fields of a number, a wire type and a value
 
 
 def read_onnx(path: str) -> OnnxFile:
@@ -341,7 +356,7 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, Any]]:
             yield field, (begin, begin + size)
             file.seek(begin + size)
         else:
-            raise ValueError(f'{file.name} is no ONNX file.')
+            raise ValueError(f'{file.name} is not an ONNX file.')
 
 
 def _varint(file: BinaryIO) -> int:

@@ -55,9 +55,9 @@ class Fit(NamedTuple):
     """A linear fit of values to pixels: the user's channel c = gain[c] * pixels[order[c]] + offset[c].
 
     Args:
-        residual: What is left, root mean square in levels of 255.
-        order: The channel of the pixels for each of the user's.
-        gain, offset: Of each of the user's channels.
+        residual: Root mean square of the remaining difference, in levels of 255.
+        order: For each channel of the user, the channel of the pixels.
+        gain, offset: One number for each channel of the user.
     """
 
     residual: float
@@ -132,10 +132,10 @@ class Explainer(Simulator):
 
     Args:
         goldens: The golden images.
-        sidecar: That of the artifact.
-        stage: ``'uint8'``, ``'unit'`` (0..1) or ``'normalized'``: what the pipeline is for. Defaults to None: the
-            graph's uint8, or normalized values.
-        layout: ``'NHWC'`` or ``'NCHW'``. Defaults to None: that of the graph for uint8, any for others.
+        sidecar: The content of model.json.
+        stage: What the pipeline returns: ``'uint8'``, ``'unit'`` (0..1) or ``'normalized'``. Defaults to None: uint8 as
+            the graph takes it, or normalized values.
+        layout: ``'NHWC'`` or ``'NCHW'``. Defaults to None: that of the graph for uint8, any for floats.
     """
 
     def __init__(
@@ -165,7 +165,9 @@ class Explainer(Simulator):
         if pipeline.geometry.name:
             findings.append(self.geometry_finding(pipeline.geometry, plain))
         elif pipeline.geometry.text != AS_TOLD:
-            notes.append('Sizes or crops are rounded otherwise than in the training, by a pixel: no harm.')
+            notes.append(
+                'Sizes or crops are rounded differently than in the training, by one pixel: this does no harm.'
+            )
         if pipeline.filter is not None:
             findings.append(self.filter_finding(pipeline.filter, plain))
         if pipeline.grey:
@@ -195,12 +197,12 @@ class Explainer(Simulator):
                 dtype = array.dtype
             except ValueError:
                 shape = ' x '.join(map(str, array.shape)) or 'a number'
-                wrong.setdefault(f'gives {shape}', []).append(name)
+                wrong.setdefault(f'returns {shape}', []).append(name)
         for what, names in wrong.items():
             common = self.describe(names)
-            advice = f'Make it {self.height} x {self.width} x {self.channels} for every image'
+            advice = f'Return {self.height} x {self.width} x {self.channels} for every image'
             kind = 'failure'
-            if what.startswith('gives'):
+            if what.startswith('returns'):
                 kind = 'channels'
                 if 'transparency' in common:
                     kind, advice = 'alpha', f'Put transparent images on the background {self.decode["background"]}'
@@ -221,14 +223,14 @@ class Explainer(Simulator):
         if sizes == {wanted}:
             return images
         got = ', '.join(f'{h} x {w}' for h, w in sorted(sizes)[:4])
-        what = f'The size is {got} (height x width) where the network takes {self.height} x {self.width}'
+        what = f'The size is {got} (height x width), the network takes {self.height} x {self.width}'
         if len(sizes) == 1:
             height, width = next(iter(sizes))
             advice = f'Resize and crop to {self.height} x {self.width}'
             findings.append(Finding('size', f'{what}. {advice}.', tuple(images)))
             self.resized(height, width)
             return images
-        advice = 'The images come out in sizes of their own: end with a crop or resize to the size of the network'
+        advice = 'Each image has its own size: end with a crop or a resize to the size of the network'
         right = {name: image for name, image in images.items() if image.shape[:2] == wanted}
         wrong = tuple(name for name in images if name not in right)
         findings.append(Finding('size', f'{what}, for {self.describe(wrong)}. {advice}.', wrong))
@@ -238,30 +240,33 @@ class Explainer(Simulator):
         """Detect values that carry no information: not finite, constant, or integers cast from [0, 1]."""
         values = np.stack(list(images.values()))
         if not np.isfinite(values.astype(np.float64)).all():
-            return Finding('not finite', 'The pipeline gives NaN or infinity.')
+            return Finding('not finite', 'The pipeline returns NaN or infinity.')
         if np.ptp(values) == 0:
             return Finding('constant', f'All values of all images are {values.flat[0]:g}.')
         if np.issubdtype(dtype, np.integer) and int(values.max()) - int(values.min()) <= 2:  # in int8 it may overflow
             return Finding(
-                'range', f'The values are integers from {values.min()} to {values.max()}: 0..1 (or normalized '
-                'values) was rounded to integers. Leave out the division by 255, the graph takes '
-                '0..255.', tuple(images),
-            )  # fmt: skip
+                'range',
+                f'The values are integers from {values.min()} to {values.max()}: values in 0..1 (or normalized ones) '
+                'were rounded to integers. Leave out the division by 255; the graph takes 0..255.',
+                tuple(images),
+            )
         if np.issubdtype(dtype, np.integer) and self.right_size:
             right = np.stack([golden.input for golden in self.goldens if golden.name in images])
             if dtype == np.int8 and np.mean(right.astype(dtype) == values) > 0.8:
                 return Finding(
-                    'dtype', 'Pixels were cast to int8, which ends at 127. Leave that out: the graph takes uint8.',
+                    'dtype',
+                    'Pixels were cast to int8, whose largest value is 127. Leave the cast out: the graph takes uint8.',
                     tuple(images),
-                )  # fmt: skip
+                )
             for mean, std in self.normalization:
                 wrapped = ((right / 255 - mean) / std).astype(np.int64).astype(dtype)
                 if np.mean(wrapped == values) > 0.8:
                     return Finding(
-                        'dtype', f'Normalized values were cast to {dtype}. Leave out the normalization, which is in '
-                                 'the '
-                        'graph, or keep float32.', tuple(images),
-                    )  # fmt: skip
+                        'dtype',
+                        f'Normalized values were cast to {dtype}. Leave out the normalization, which the graph does, '
+                        'or keep float32.',
+                        tuple(images),
+                    )
         return None
 
     def _turned(self, images: dict[str, Array]) -> tuple[dict[str, Array], list[Finding]]:
@@ -287,8 +292,8 @@ class Explainer(Simulator):
     def _search(self, images: dict[str, Array]) -> tuple[Pipeline, Fit]:
         """Return the simulated pipeline with the fewest mistakes that explains the plain images best.
 
-        JPEGs decide between those that explain others alike: of those that are left, they may be the only ones that are
-        larger than the network's size.
+        If several explain the other images equally well, JPEGs decide: they may be the only images that are larger than
+        the network's size.
         """
         plain = self.plain(images)[:6]
         jpegs = [name for name in self.plain(images, loose=True) if name not in plain]
@@ -377,14 +382,15 @@ class Explainer(Simulator):
                 yield Finding('range', 'The values are divided by 256. Divide by 255.')
             if stage == 'normalized' and not self.stage:
                 notes.append(
-                    'That is for a runtime of your own: the graph of this artifact takes uint8 and normalizes itself.'
+                    'Normalized values are for a runtime of your own: the graph of this artifact takes uint8 and '
+                    'normalizes it itself.'
                 )
             if stage == 'uint8' and dtype != np.uint8 and not self.stage:
-                notes.append(f'The graph takes uint8: np.rint(x).astype(np.uint8) of your {dtype}.')
+                notes.append(f'The graph takes uint8: convert your {dtype} by np.rint(x).astype(np.uint8).')
         wanted = self.layout or ('NHWC' if stage == 'uint8' or dtype == np.uint8 else None)
         if wanted and layout.replace('N', '') != wanted.replace('N', ''):
             advice = 'Leave out the transpose' if wanted == 'NHWC' else 'Transpose to channels, height, width'
-            yield Finding('layout', f'The layout is {layout} where {wanted} is taken. {advice}.')
+            yield Finding('layout', f'The layout is {layout}, expected is {wanted}. {advice}.')
 
     def _wrong_scale(self, fit: Fit, allowed: Sequence[str], fitting: Sequence[str]) -> Finding:
         with np.errstate(divide='ignore', invalid='ignore'):
@@ -394,32 +400,35 @@ class Explainer(Simulator):
         wanted = {'uint8': '0..255 uint8', 'unit': '0..1', 'normalized': f'normalized by {" or ".join(own)}'}
         takes = ' or '.join(wanted[one] for one in allowed)
         if 'normalized' in fitting:
-            return Finding(
-                'normalization', f'The values are normalized {found} where {takes} is taken. Leave that out.'
-            )
+            return Finding('normalization', f'The values are normalized {found}, expected is {takes}. Leave that out.')
         if 'unit' in fitting:
             if allowed == ['normalized']:
-                return Finding('normalization', f'Mean and std are missing: the values are 0..1 where {takes} is '
-                                                'taken. '
-                               'Subtract the mean and divide by the std.')  # fmt: skip
-            return Finding('range', f'The values are 0..1 (not 0..255, and without mean and std) where {takes} is '
-                                    'taken. '
-                           'Leave out the division by 255 (ToTensor); if your own runtime takes 0..1: --stage '
-                           'unit.')  # fmt: skip
+                return Finding(
+                    'normalization',
+                    f'Mean and std are missing: the values are 0..1, expected is {takes}. Subtract the mean and divide '
+                    'by the std.',
+                )
+            return Finding(
+                'range',
+                f'The values are 0..1 (not 0..255, and without mean and std), expected is {takes}. Leave out the '
+                'division by 255 (ToTensor). If your own runtime takes 0..1, add --stage unit.',
+            )
         for name, what, gain, offset, advice in self.scales():
             if _near(fit, gain, offset):
-                return Finding(name, f'{what} {found} where {takes} is taken. {advice}.')
+                return Finding(name, f'{what} {found}, expected is {takes}. {advice}.')
         name = 'mean and std'
         for right_mean, right_std in self.normalization:
             if np.allclose(std, right_std, rtol=0.01):
                 name = 'mean'
             elif np.allclose(mean, right_mean, atol=0.004):
                 name = 'std'
-        return Finding(name, f'The {name} of the values differ {found} where {takes} is taken. Take those of '
-                             'model.json, '
-                       'or leave the normalization to the graph.')  # fmt: skip
+        return Finding(
+            name,
+            f'The {name} of the values {"differ" if " " in name else "differs"} {found}, expected is {takes}. Use '
+            'those of model.json, or leave the normalization to the graph.',
+        )
 
-    # Images that something is special about
+    # Images with special properties
 
     def _specials(self, images: dict[str, Array], pipeline: Pipeline, fit: Fit) -> Iterator[Finding]:
         """Compare each image with the fitted pipeline, and name the kinds of images that are decoded wrongly."""
@@ -433,7 +442,7 @@ class Explainer(Simulator):
             if residual <= 1.6 * fit.residual + slack:
                 continue
             if pipeline.geometry.name and np.isnan(self.simulate(name, pipeline)).any():
-                continue  # how it pads an image that is too small is said by no name
+                continue  # how it pads an image that is too small has no name
             found = [(_distance(mine, pixels), mistake, what) for mistake, what, pixels in self.decoded(name, pipeline)]
             best, mistake, what = min(found, default=(np.inf, '', ''))
             if best < max(0.35 * residual, min(1.5 * fit.residual + slack, 0.7 * residual)):
@@ -452,40 +461,44 @@ class Explainer(Simulator):
             light = np.array([0.299, 0.587, 0.114])
             apart = [fit.pixels(images[name]) - self.simulate(name, pipeline) for name in names]
             chroma = self.channels == 3 and all(np.std(one @ light) < 0.35 * np.std(one) for one in apart)
-            where = ', in their colours and not in their light: the chroma is upsampled otherwise' if chroma else ''
+            where = ', in colour and not in brightness: the chroma is upsampled differently' if chroma else ''
             return Finding(
-                'JPEG decoder', f'Only JPEG images differ ({self.listed(names)}; by up to {levels}{where}): it is '
-                                'another JPEG '
-                'decoder, or has other settings. Decode with Pillow or OpenCV (libjpeg-turbo, exact DCT, fancy '
+                'JPEG decoder',
+                f'Only JPEG images differ ({self.listed(names)}; by up to {levels}{where}): the JPEG decoder is '
+                'another one, or has other settings. Decode with Pillow or OpenCV (libjpeg-turbo, exact DCT, fancy '
                 'upsampling).',
-                tuple(names), worst,
-            )  # fmt: skip
+                tuple(names),
+                worst,
+            )
         return Finding(
-            'unexplained', f'{self.describe(names)}: the input differs by up to {levels}, and no known mistake '
-                           'explains it. '
-            'Compare what your pipeline makes of them with golden.npz, step by step.', tuple(names), worst,
-        )  # fmt: skip
+            'unexplained',
+            f'{self.describe(names)}: the input differs by up to {levels}, and no known mistake explains it. Compare '
+            'the output of your pipeline with golden.npz, step by step.',
+            tuple(names),
+            worst,
+        )
 
     def _unexplained(self, pipeline: Pipeline, fit: Fit, plain: tuple[str, ...]) -> Finding:
         near = [pipeline.geometry.text] * bool(pipeline.geometry.name)
         near += [f'resizing with {pipeline.filter.text}'] if pipeline.filter else []
         return Finding(
-            'unexplained', f'The input differs on all images, by {fit.residual:.1f} levels of 255 (root mean '
-                           'square), and no '
-            f'known mistake explains it{"; nearest is: " + " and ".join(near) if near else ""}. Compare what your '
-            'pipeline '
-            f'makes of {plain[0]} with golden.npz, step by step.', plain, fit.residual,
-        )  # fmt: skip
+            'unexplained',
+            f'The input differs for all images, by {fit.residual:.1f} levels of 255 (root mean square), and no known '
+            f'mistake explains it{"; the nearest is: " + " and ".join(near) if near else ""}. Compare the output of '
+            f'your pipeline for {plain[0]} with golden.npz, step by step.',
+            plain,
+            fit.residual,
+        )
 
 
-# Root mean squares that decoders of good quality, and roundings, differ by
+# Differences (root mean square) between decoders of good quality, and by rounding
 _SLACK = {'JPEG': 0.15, 'CMYK': 1.6, 'transparency': 1.0, '16 bits': 1.0, 'else': 0.5}
 
 
 def _near(fit: Fit, gain: Array, offset: Array) -> bool:
     """Return whether values differ by at most about one level of 255, at 0 and at 255.
 
-    Where the channels are in another order, gain and offset may have come before or after that.
+    If the channels are in another order, gain and offset may have been applied before or after the reordering.
     """
     order = list(fit.order)
     for scale, shift in ((gain, offset), (gain[order], offset[order])):

@@ -1,7 +1,7 @@
 """Simulate common mistakes of image pipelines, to find those that explain a pipeline's outputs.
 
-:func:`explain` compares network inputs with those of the artifact and with simulated ones: other filters, crops, orders
-of colours, scales, decoders. What fits best is named. Needs numpy, Pillow and runtime.py.
+:class:`Simulator` computes what other filters, crops, channel orders, scales and decoders make of the golden images, to
+compare a pipeline's outputs with. It needs numpy, Pillow and runtime.py.
 """
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
@@ -45,10 +45,10 @@ class Finding(NamedTuple):
     """A mismatch between a user's code and the artifact.
 
     Args:
-        name: What it is, in a word or two.
-        message: A sentence: what was found, and what to change.
-        images: Of which golden images.
-        difference: By how much; its unit is in the message.
+        name: The kind of mismatch, in a word or two.
+        message: What was found, and what to change.
+        images: The golden images that are affected.
+        difference: The size of the difference; its unit is in the message.
     """
 
     name: str
@@ -146,16 +146,16 @@ def _align_corners(image: Array, height: int, width: int) -> Array:
 
 
 Resize = Callable[..., Array]
-"""From an image, a height and a width (and a box) to an image."""
+"""A function from an image, a height and a width (and a box) to an image."""
 
 
 class Geometry(NamedTuple):
     """A sequence of resizing and cropping from a decoded image to the network's size.
 
     Args:
-        name: Of the mistake; empty if it is none (another way of rounding, say).
+        name: Name of the mistake; empty if this is not one (another rounding, for example).
         text: What it does.
-        run: From an image and a way of resizing to (h, w, C); NaN where it pads.
+        run: Function from an image and a resizing method to (h, w, C); NaN where it pads.
     """
 
     name: str
@@ -245,7 +245,7 @@ def _cropped(height: int, width: int, place: Callable) -> Callable[[Array, Resiz
 def _letterbox(
     height: int, width: int, round_: Callable, place: Optional[Callable]
 ) -> Callable[[Array, Resize], Array]:
-    """Resize keeping the aspect ratio, and pad; ``place`` rounds the offset of a centred image, None: upper left."""
+    """Resize, keeping the aspect ratio, and pad; ``place`` rounds the offset of a centred image; None: upper left."""
 
     def run(image: Array, resize: Resize) -> Array:
         has = image.shape[:2]
@@ -316,7 +316,7 @@ def covering_geometry(resized: tuple[int, int], height: int, width: int) -> Geom
     return Geometry('crop ratio', text, _covering(resized, height, width))
 
 
-# Decoders: what mistakes make of an image file
+# Decoding mistakes
 
 
 def decodings(path: str, background: Optional[Sequence[int]]) -> Iterator[tuple[str, str, Array]]:
@@ -347,13 +347,13 @@ def decodings(path: str, background: Optional[Sequence[int]]) -> Iterator[tuple[
             inks = np.asarray(image)
             yield (
                 'cmyk',
-                'takes the CMYK values as they are stored, inverted',
+                'uses the CMYK values as they are stored, inverted',
                 np.asarray(Image.fromarray(255 - inks, 'CMYK').convert('RGB')),
             )
-            yield 'cmyk', 'takes cyan, magenta and yellow for red, green and blue', np.ascontiguousarray(inks[..., :3])
-            yield 'cmyk', 'takes inverted cyan, magenta and yellow without black', 255 - inks[..., :3]
+            yield 'cmyk', 'uses cyan, magenta and yellow as red, green and blue', np.ascontiguousarray(inks[..., :3])
+            yield 'cmyk', 'uses inverted cyan, magenta and yellow, without black', 255 - inks[..., :3]
         if image.mode == 'P':
-            yield 'palette', 'takes the numbers of the palette for grey values', _grey(np.asarray(image))
+            yield 'palette', 'uses the indices of the palette as grey values', _grey(np.asarray(image))
         if '16 bits' in special and image.mode.startswith('I'):
             deep = np.asarray(image).astype(np.int64)
             yield '16 bits', 'clips 16 bits at 255', _grey(np.clip(deep, 0, 255))
@@ -368,7 +368,7 @@ def decodings(path: str, background: Optional[Sequence[int]]) -> Iterator[tuple[
             level = _flattened(image, background)[..., :1]
             yield (
                 'grey',
-                'puts grey into the first channel alone',
+                'puts grey into the first channel only',
                 np.concatenate([level, level * 0, level * 0], axis=2),
             )
     if 'JPEG' in special:
@@ -405,12 +405,12 @@ class Pipeline(NamedTuple):
     """A simulated pipeline from a decoded image to the network's input.
 
     Args:
-        geometry: To the network's size.
-        filter: Of resizing; None: that of model.json.
-        order: Of the channels; None: RGB.
+        geometry: Resizing and cropping to the network's size.
+        filter: Resizing method; None: that of model.json.
+        order: Order of the channels; None: RGB.
         grey: Whether colours are lost.
-        fill: What padding is filled with.
-        turn: What is done to the images in the end.
+        fill: Value of the padding.
+        turn: Flip or rotation that is applied last.
     """
 
     geometry: Geometry
@@ -465,10 +465,10 @@ class Pipeline(NamedTuple):
 
 
 ADVICE = {
-    'exif': 'Turn images by it: ImageOps.exif_transpose(image) of Pillow',
+    'exif': 'Apply it, with ImageOps.exif_transpose(image) of Pillow',
     'alpha': 'Put transparent images on the background of model.json, preprocessing.decode.background',
     'cmyk': "Convert with Pillow: image.convert('RGB')",
-    'grey': "Make grey images three equal channels, and leave colours: image.convert('RGB')",
+    'grey': "Repeat grey images in three channels and keep colours, with image.convert('RGB')",
     'palette': "Convert with Pillow: image.convert('RGB')",
     '16 bits': 'Scale them: divide by 257 and round',
     'JPEG decoder': 'Decode at full size',
@@ -480,7 +480,7 @@ class Simulator:
 
     Args:
         goldens: The golden images.
-        sidecar: That of the artifact.
+        sidecar: The content of model.json.
     """
 
     def __init__(self, goldens: Sequence[Golden], sidecar: Json) -> None:
@@ -561,7 +561,7 @@ class Simulator:
         """Yield pipelines with one mistake, and the name of each."""
         images = tuple(names)
         yield [], self.right_pipeline
-        if self.channels == 3:  # first, since of what explains classes alike the more usual mistake is named
+        if self.channels == 3:  # first: if several mistakes explain the classes equally well, the usual one is named
             yield [order_finding((2, 1, 0), images)], Pipeline(self.geometries[0], order=(2, 1, 0))
         for geometry in self.geometries[1:]:
             found = [self.geometry_finding(geometry, images)] if geometry.name else []
@@ -586,17 +586,20 @@ class Simulator:
         name = 'antialias' if used.filter == right.filter and used.antialias != right.antialias else 'filter'
         switch = ''
         if right.antialias and not used.antialias:
-            switch = ' (in torch antialias=True; cv2.resize never averages but with INTER_AREA)'
+            switch = ' (antialias=True in torch; cv2.resize averages with INTER_AREA only)'
         elif used.antialias and not right.antialias:
             switch = ' (cv2.resize, or antialias=False in torch)'
-        return Finding(name, f'Images are resized with {used.text} where the training had {right.text}{switch}. '
-                             'Resize with '
-                       f'{right.library} {right.filter}.', images)  # fmt: skip
+        return Finding(
+            name,
+            f'Images are resized with {used.text}, the training used {right.text}{switch}. Resize with {right.library} '
+            f'{right.filter}.',
+            images,
+        )
 
     def scales(self) -> Iterator[tuple[str, str, Array, Array, str]]:
         """Yield (name, description, gain, offset, advice) of each mistake with the scale of values."""
         one = np.ones(self.channels)
-        take = 'Take mean and std of model.json, or leave the normalization to the graph'
+        take = 'Use mean and std of model.json, or leave the normalization to the graph'
         yield 'range', 'The values are 0..255', one, 0 * one, 'Normalize them'
         yield 'range', 'The values are 0..1', one / 255, 0 * one, 'Normalize them'
         yield 'range', 'The values are divided by 255 twice', one / 255**2, 0 * one, 'Divide once'
@@ -645,14 +648,14 @@ class Simulator:
         )
 
     def describe(self, names: Sequence[str]) -> str:
-        """Describe what these images have in common and no others have."""
+        """Describe the images by a property that they have and no others have."""
         if len(names) == len(self.goldens):
             return 'all golden images'
         inside = [set(self.golden(name).traits) for name in names]
         outside = [set(golden.traits) for golden in self.goldens if golden.name not in names]
         for one in sorted(set.intersection(*inside)) if inside else []:
             if not any(one in other for other in outside):
-                return f'images with {one} alone ({self.listed(names)})'
+                return f'only images with {one} ({self.listed(names)})'
         shared = sorted(set.intersection(*inside)) if inside else []
         return self.listed(names) + (f' ({", ".join(shared)})' if shared else '')
 
@@ -667,12 +670,12 @@ def order_finding(order: tuple[int, ...], images: tuple[str, ...]) -> Finding:
     name, advice = 'channel order', 'Reorder them'
     if ORDERS[order] == 'BGR':
         name, advice = 'BGR', 'cv2 reads BGR: add image[..., ::-1] or cv2.cvtColor(image, cv2.COLOR_BGR2RGB)'
-    return Finding(name, f'The channels are in the order {ORDERS[order]} where the graph takes RGB. {advice}.', images)
+    return Finding(name, f'The channels are in the order {ORDERS[order]}, the graph takes RGB. {advice}.', images)
 
 
 def grey_finding(images: tuple[str, ...]) -> Finding:
     """Return the finding for lost colours."""
-    return Finding('grey', 'Coloured images are made grey. Read them in colour (RGB).', images)
+    return Finding('grey', 'Colour images become grey. Read them in colour (RGB).', images)
 
 
 Turn = Callable[[Array], Array]
@@ -684,8 +687,8 @@ def turns(square: bool) -> list[tuple[str, str, Turn, Turn]]:
         ('flip', 'mirrored left to right', lambda image: image[:, ::-1], lambda image: image[:, ::-1]),
         ('flip', 'upside down', lambda image: image[::-1], lambda image: image[::-1]),
         ('rotation', 'turned by 180 degrees', lambda image: image[::-1, ::-1], lambda image: image[::-1, ::-1]),
-        ('layout', 'reshaped to channels last where they should be transposed', _reshaped_last, _reshaped_first),
-        ('layout', 'reshaped to channels first where they should be transposed', _reshaped_first, _reshaped_last),
+        ('layout', 'reshaped to channels last, not transposed', _reshaped_last, _reshaped_first),
+        ('layout', 'reshaped to channels first, not transposed', _reshaped_first, _reshaped_last),
     ]
     if square:
         found.insert(2, ('transpose', 'transposed (height and width swapped)', _transposed, _transposed))
@@ -720,7 +723,7 @@ def normalizations(sidecar: Json) -> list[tuple[Array, Array]]:
         )
         if not any(np.allclose(mean, other) and np.allclose(std, scale) for other, scale in found):
             found.append((mean, std))
-    # What only brings 0..255 to 0..1 is no normalization, where another one follows
+    # A scaling of 0..255 to 0..1 alone is not a normalization if another one follows
     return [one for one in found if not (np.allclose(one[0], 0) and np.allclose(one[1], 1))] or found
 
 

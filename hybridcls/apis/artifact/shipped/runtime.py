@@ -1,4 +1,4 @@
-"""Predict with an exported model: needs numpy, Pillow and onnxruntime, and neither hybridcls nor torch.
+"""Predict with an exported model. It needs numpy, Pillow and onnxruntime, but neither hybridcls nor torch.
 
 In Python::
 
@@ -6,7 +6,8 @@ In Python::
     model = Model('DIR')
     model.predict(['a.jpg', 'b.png'])  # a list of dicts: class, probability, top, uncertainties ...
 
-In a shell: ``python DIR/runtime.py IMAGE ...`` prints one JSON object an image. ``model.json`` says what is done.
+In a shell, ``python DIR/runtime.py IMAGE ...`` prints one JSON object for each image. ``model.json`` describes the
+preprocessing and the outputs.
 """
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
@@ -36,12 +37,12 @@ class Model:
     """An exported model, with the preprocessing, classes, thresholds and calibration of its sidecar.
 
     Args:
-        folder: That of ``model.json``. Defaults to that of this file.
-        check_files: Whether the SHA-256 of each file is compared with the sidecar's. Defaults to True.
-        threads: Of the CPU, for a graph in ONNX or OpenVINO. Defaults to None: as many as the runtime takes.
+        folder: The folder of ``model.json``. Defaults to that of this file.
+        check_files: Whether to compare the SHA-256 of each file with that in the sidecar. Defaults to True.
+        threads: Number of CPU threads for ONNX and OpenVINO. Defaults to None: the runtime chooses.
 
     Raises:
-        ValueError: If a file is missing or changed, or the sidecar is of another version or contradicts itself.
+        ValueError: If a file is missing or changed, or the sidecar has another version or contradicts itself.
         ImportError: If the runtime of the format is not installed.
     """
 
@@ -115,11 +116,11 @@ class Model:
 
         Args:
             images: As for :meth:`predict`.
-            batch_size: Images at once.
-            top_k: How many classes are in ``top``.
-            on_error: Called with (image, error) for one that cannot be read, which gets no answer. Defaults to None:
-                the error is raised.
-            alarm: Of :meth:`alarm`, which sees all that get an answer. Defaults to None.
+            batch_size: Number of images in a batch.
+            top_k: Number of classes in ``top``.
+            on_error: Function that is called with (image, error) for an image that cannot be read, which gets no
+                answer. Defaults to None: the error is raised.
+            alarm: An alarm of :meth:`alarm`, which is updated with all images that get an answer. Defaults to None.
         """
         if batch_size < 1:
             raise ValueError(f'expected a batch size of at least 1, got {batch_size}.')
@@ -147,7 +148,7 @@ class Model:
 
 
 def _beside(name: str) -> Any:
-    """Import a file beside this one: of the artifact, or of hybridcls."""
+    """Import a file that lies beside this one."""
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), f'{name}.py')
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
@@ -164,40 +165,40 @@ def _is_one(images: Any) -> bool:
 
 
 def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = True) -> Json:
-    """Read ``model.json``, and check its format, its own digest and, if asked to, those of all files that it lists."""
+    """Read ``model.json``; check its format and, with ``check_files``, all digests: its own and those of files."""
     path = os.path.join(folder, 'model.json')
     try:
         with open(path, encoding='utf8') as file:
             sidecar = json.load(file)
     except OSError as error:
-        raise ValueError(f'{path} cannot be read ({error.strerror}): is {folder} the folder of an artifact?') from error
+        raise ValueError(f'{path} cannot be read ({error.strerror}). Is {folder} the folder of an artifact?') from error
     except ValueError as error:
         raise ValueError(f'{path} is damaged: {error}.') from error
     if not isinstance(sidecar, dict) or sidecar.get('format') != FORMAT:
         raise ValueError(f'{path} is not the sidecar of a {FORMAT}.')
     if sidecar.get('version') != VERSION:
         raise ValueError(
-            f'{path} has version {sidecar.get("version")!r}, and this runtime reads version {VERSION}: use the '
-            'runtime.py that was exported with it.'
+            f'{path} has version {sidecar.get("version")!r}, this runtime reads version {VERSION}. Use the runtime.py '
+            'that was exported with it.'
         )
     missing = [key for key in ('model', 'preprocessing', 'classes', 'provenance', 'files') if key not in sidecar]
     if missing:
         raise ValueError(f'{path} is damaged: it has no {", ".join(missing)}.')
     count = sidecar['model'].get('outputs', {}).get('probabilities', {}).get('shape', [None])[-1]
     if isinstance(count, int) and count != len(sidecar['classes']):
-        raise ValueError(f'{path} names {len(sidecar["classes"])} classes, and its graph has {count}. Export again.')
+        raise ValueError(f'{path} names {len(sidecar["classes"])} classes, its graph has {count}. Export again.')
     calibration = sidecar.get('calibration')
     if calibration and list(calibration['classes']) != list(sidecar['classes']):
         raise ValueError(
-            f'{path}: its calibration is for the classes {_few(calibration["classes"])}, and the model has '
+            f'{path}: the calibration is for the classes {_few(calibration["classes"])}, the model has '
             f'{_few(sidecar["classes"])}. Export again.'
         )
     if calibration and calibration['weights_sha256'] != sidecar['provenance']['weights_sha256']:
         raise ValueError(
-            f'{path}: its calibration is for the weights of another checkpoint ({calibration["checkpoint"]}), so its '
-            'thresholds guarantee nothing. Calibrate this one and export again.'
+            f'{path}: the calibration is for the weights of another checkpoint ({calibration["checkpoint"]}), so its '
+            'thresholds guarantee nothing. Calibrate this model and export again.'
         )
-    if check_files:  # last: what contradicts itself is named by what it is, not as an edit
+    if check_files:  # last, so that a contradiction is reported as such, not as an edit
         check_digests(folder, sidecar)
     return sidecar
 
@@ -243,7 +244,7 @@ def read_arrays(path: str, most: int = 1 << 30) -> dict[str, np.ndarray]:
     """Read an npz file.
 
     Raises:
-        ValueError: If it holds no arrays, or more than ``most`` bytes of them: whoever made it may want to fill memory.
+        ValueError: If it holds no arrays, or more than ``most`` bytes of them, which may be meant to fill the memory.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -252,7 +253,7 @@ def read_arrays(path: str, most: int = 1 << 30) -> dict[str, np.ndarray]:
                 raise ValueError(f'expected at most {most >> 20} MiB of arrays, got {sum(packed.values()) >> 20}')
             return dict(arrays)
     except (AttributeError, EOFError, MemoryError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f'{path} is no file of arrays, or damaged: {error}') from error
+        raise ValueError(f'{path} is damaged, or not a file of arrays: {error}') from error
 
 
 def file_digest(path: str) -> str:
@@ -276,7 +277,7 @@ def open_graph(folder: str, model: Json, threads: Optional[int] = None) -> Calla
     path, names, kind = os.path.join(folder, model['file']), list(model['outputs']), model['format']
     needs = {'onnx': 'onnxruntime', 'openvino': 'openvino', 'torch_export': 'torch'}
     if kind not in needs:
-        raise ValueError(f'{path}: the format {kind!r} is not known to this runtime ({", ".join(needs)}).')
+        raise ValueError(f'{path}: expected the format {", ".join(needs)}, got {kind!r}. Use another runtime.py.')
     try:
         if kind == 'onnx':
             import onnxruntime
@@ -289,7 +290,7 @@ def open_graph(folder: str, model: Json, threads: Optional[int] = None) -> Calla
         if kind == 'openvino':
             import openvino
 
-            # Left to itself it computes in bfloat16 where the CPU can.
+            # By default it computes in bfloat16 if the CPU can.
             hints = {'INFERENCE_PRECISION_HINT': 'f32', **({'INFERENCE_NUM_THREADS': threads} if threads else {})}
             compiled = openvino.Core().compile_model(path, 'CPU', hints)
 
@@ -311,7 +312,7 @@ def open_graph(folder: str, model: Json, threads: Optional[int] = None) -> Calla
         return run
     except ImportError as error:
         raise ImportError(
-            f'{path} is in the format {kind}, which needs {needs[kind]}: pip install {needs[kind]}'
+            f'{path} has the format {kind}, which needs {needs[kind]}: pip install {needs[kind]}'
         ) from error
 
 
@@ -368,14 +369,14 @@ def calibrated(scores: np.ndarray, scaling: Json) -> np.ndarray:
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-# Reading images: every file becomes three channels of 8 bits, as in the training
+# Reading images: three channels of 8 bits, as in the training
 
 
 def read_image(image: Any, decode: Json) -> np.ndarray:
     """Return an image as uint8 (H, W, 3) RGB.
 
     Raises:
-        ValueError: If it cannot be read; names the file.
+        ValueError: If the image cannot be read; the message names the file.
     """
     name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else 'an image in memory'
     if isinstance(image, (str, os.PathLike)):
@@ -396,7 +397,7 @@ def read_image(image: Any, decode: Json) -> np.ndarray:
         if isinstance(image, Image.Image):
             return _flat(image, decode)
     except UnidentifiedImageError as error:
-        raise ValueError(f'cannot read {name}: its bytes are no image format that Pillow knows here.') from error
+        raise ValueError(f'cannot read {name}: its bytes are not an image that Pillow can read here.') from error
     except Exception as error:  # Pillow raises SyntaxError, struct.error and others on broken files
         raise ValueError(f'cannot read {name}: {str(error) or type(error).__name__}') from error
     raise TypeError(f'expected a path, bytes, an image of Pillow or an array, got {type(image).__name__}.')
@@ -409,9 +410,9 @@ def _decoded(content: bytes, decode: Json) -> np.ndarray:
         pixels = _mixed(image) if image.mode == 'CMYK' and decode['cmyk'] == 'cv2' else image.convert('RGB')
         return np.asarray(_upright(pixels, image, decode))
     if image.format == 'TIFF' and image.mode in ('LAB', 'YCbCr'):
-        raise ValueError(f'TIFF with colours as {image.mode} is not supported: save it as PNG')
+        raise ValueError(f'TIFF images of mode {image.mode} are not supported: save it as PNG')
     if decode['depth'] == 'upper' and image.format not in ('PNG', 'WEBP', 'BMP'):
-        raise ValueError(f'a model that reads images as before version 2 takes no {image.format}: save it as PNG')
+        raise ValueError(f'{image.format} is not supported by a model of preprocessing version 1: save it as PNG')
     bits = _bits(image, content)
     if bits > 16:
         raise ValueError('expected 8 or 16 bits a channel, got 32, whose range is unknown: convert it')
@@ -470,7 +471,7 @@ def to_eight_bits(values: np.ndarray, depth: Union[str, int]) -> np.ndarray:
         return (values >> 8).astype(np.uint8)
     largest = int(values.max(initial=0))
     if depth == 'check' and 0 < largest < 2**14:
-        raise ValueError(f'expected 16-bit values above {2**14 - 1}, got at most {largest}: too dark to be of 16 bits')
+        raise ValueError(f'expected 16-bit values above {2**14 - 1}, got at most {largest}: too dark for 16 bits')
     if isinstance(depth, int) and largest >= 2**depth:
         raise ValueError(f'expected values below {2**depth}, got {largest}')
     full = 2**depth - 1 if isinstance(depth, int) else 65535 if depth == 'check' else max(1, largest)
@@ -481,13 +482,13 @@ def _deep(content: bytes, image: Image.Image, decode: Json) -> np.ndarray:
     """Decode PNG or TIFF of 16 bits a channel; Pillow keeps only 8 of those of colour images."""
     if image.format == 'PNG':
         if image.info.get('interlace') or 'transparency' in image.info:
-            raise ValueError('PNG of 16 bits that are interlaced or have a transparent colour are not supported')
+            raise ValueError('16-bit PNG images that are interlaced or have a transparent colour are not supported')
         values = _png_values(content)
     elif image.mode.startswith('I;16'):
         values = np.asarray(ImageOps.exif_transpose(image))[..., None].astype(np.uint16)
     else:
-        raise ValueError('TIFF of 16 bits a channel with colours is not supported: save it as PNG')
-    colors = values.shape[2] - 1 + values.shape[2] % 2  # of 1, 2, 3 or 4 channels the even ones end in opacity
+        raise ValueError('16-bit colour TIFF images are not supported: save it as PNG')
+    colors = values.shape[2] - 1 + values.shape[2] % 2  # of 2 or 4 channels the last one is opacity
     shallow = to_eight_bits(values[..., :colors], decode['depth'])
     if colors == 1:
         shallow = np.repeat(shallow, 3, axis=2)
@@ -708,19 +709,19 @@ EXTENSIONS = (
 
 
 def image_files(path: str, seed: Optional[int] = None) -> list[str]:
-    """Return the images below a folder, sorted or, with a seed, in random order; any other path itself.
+    """Return the images below a folder, sorted or, with a seed, in random order; for any other path, the path.
 
     Hidden files and folders are left out, and files without an extension of :data:`EXTENSIONS`, as in a training.
     """
     if not os.path.isdir(path):
         return [path]
     known, found = tuple({*EXTENSIONS} & {*Image.registered_extensions()}), []
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = [n for n in folders if not (_is_hidden(n) or _is_around(os.path.join(folder, n), folder))]
         found += [os.path.join(folder, name) for name in names if not _is_hidden(name)]
     found = sorted(one for one in found if one.lower().endswith(known))
     if not found:
-        raise ValueError(f'{path} has no image.')
+        raise ValueError(f'{path} contains no image.')
     if seed is not None:
         random.Random(seed).shuffle(found)
     return found
@@ -730,22 +731,27 @@ def _is_hidden(name: str) -> bool:
     return name.startswith('.') or name == '__MACOSX'
 
 
+def _is_around(path: str, folder: str) -> bool:
+    """Return whether a path links to a folder that contains ``folder``, or to it."""
+    return os.path.join(os.path.realpath(folder), '').startswith(os.path.join(os.path.realpath(path), ''))
+
+
 def main() -> int:
-    """Print one JSON object an image; the exit code is 1 if an image cannot be read or the alarm is raised."""
+    """Print one JSON object for each image; the exit code is 1 if an image cannot be read or the alarm is raised."""
     parser = argparse.ArgumentParser(description='Predict with the exported model in the folder of this file.')
-    parser.add_argument('images', nargs='+', help='image files, or folders: all images below')
-    parser.add_argument('--batch-size', type=int, default=32, help='images at once; default: 32')
-    parser.add_argument('--top-k', type=int, default=5, help='how many classes "top" has; default: 5')
+    parser.add_argument('images', nargs='+', help='image files, or folders, of which all images are read')
+    parser.add_argument('--batch-size', type=int, default=32, help='number of images in a batch; default: 32')
+    parser.add_argument('--top-k', type=int, default=5, help='number of classes in "top"; default: 5')
     parser.add_argument(
-        '--alarm', action='store_true', help='notice when images are no longer like the held-out ones of the export. '
-        'Files count in the order given, those of a folder in random order'
+        '--alarm', action='store_true', help='raise an alarm when images differ from the held-out ones of the export. '
+        'Files are read in the given order, those of a folder in random order'
     )  # fmt: skip
-    parser.add_argument('--state', metavar='FILE', help='with --alarm: go on from FILE (.json), and write it')
+    parser.add_argument('--state', metavar='FILE', help='with --alarm: continue from FILE (.json), and write it')
     args = parser.parse_args()
     if args.state and not args.alarm:
-        parser.error('--state is that of --alarm: add it.')
+        parser.error('--state needs --alarm: add it.')
     if args.state and not os.access(os.path.dirname(os.path.abspath(args.state)), os.W_OK):
-        parser.error(f'--state {args.state} cannot be written: its folder is not there, or takes no files.')
+        parser.error(f'--state {args.state} cannot be written: its folder does not exist or is not writable.')
     if args.top_k < 1:
         parser.error(f'expected --top-k of at least 1, got {args.top_k}.')
     failed = []
@@ -770,7 +776,7 @@ def main() -> int:
             print(alarm, file=sys.stderr)
             return 1 if failed or alarm.alarm_at is not None else 0
         return 1 if failed else 0
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
 

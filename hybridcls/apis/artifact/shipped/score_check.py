@@ -1,4 +1,4 @@
-"""Name the cause where a user's code gives other answers: scores, classes, thresholds or input."""
+"""Find out why a user's code gives wrong answers: scores, classes, thresholds or input."""
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
 import itertools
@@ -27,21 +27,21 @@ _MIXTURES = 10
 ALTERNATIVES = {
     'adapter': (
         'the model without its LoRA adapter',
-        'Merge the adapter before the conversion, or take the exported file',
+        'Merge the adapter before the conversion, or use the exported file',
     ),
     'raw weights': ('the weights of the last update, not their average', 'Load the averaged (EMA) weights'),
 }
-"""What models are whose outputs for the golden images are stored beside the right ones, and what to do."""
+"""Wrong models whose outputs for the golden images are stored too: what each is, and what to do."""
 
 
 class Answer(NamedTuple):
     """The answer of a user's code for an image; None for what it does not return.
 
     Args:
-        scores: Of all classes, (C,).
-        name: The class (``'unknown'``: none).
-        score: Its probability.
-        answered: Whether it answers.
+        scores: Scores of all classes, (C,).
+        name: The class; ``'unknown'`` if there is none.
+        score: The probability of the class.
+        answered: Whether the code answers, rather than rejects the image.
         names: A set of classes.
     """
 
@@ -53,7 +53,7 @@ class Answer(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A way to turn a graph's outputs into scores; one without a name is right."""
+    """A way to compute scores from a graph's outputs; the right one has no name."""
 
     name: str
     message: str
@@ -65,7 +65,7 @@ def read_answer(value: Any, classes: Sequence[str], multi_label: bool = False) -
     """Read the return value of a user's function.
 
     Raises:
-        ValueError: If it is no answer.
+        ValueError: If it is not an answer.
     """
     if hasattr(value, '_asdict'):
         value = value._asdict()
@@ -88,7 +88,7 @@ def read_answer(value: Any, classes: Sequence[str], multi_label: bool = False) -
         if number == -1:
             return Answer(name='unknown', answered=False)
         if not 0 <= number < len(classes):
-            raise ValueError(f'the class {number} of {len(classes)}')
+            raise ValueError(f'expected a class from 0 to {len(classes) - 1}, got {number}')
         return Answer(name=classes[number])
     if array.dtype.kind not in 'fiub' or array.size < 1 or array.size != max(array.shape, default=1):
         raise ValueError(f'expected probabilities, a class or a dict, got {type(value).__name__} {array.shape}')
@@ -128,7 +128,7 @@ def _named(name: Optional[str], classes: Sequence[str], multi_label: bool) -> An
 
 
 def _top(value: Sequence[Any], classes: Sequence[str]) -> Answer:
-    """Read a list of classes with scores, as a pipeline of Hugging Face returns it."""
+    """Read a list of classes with scores, as pipelines of Hugging Face return it."""
     each = [read_answer(one, classes) for one in value]
     if all(one.name in classes and one.score is not None for one in each) and len(each) == len(classes):
         scores = np.zeros(len(classes))
@@ -152,7 +152,7 @@ def _sigmoid(logits: Array) -> Array:
 
 
 def forms(outputs: dict[str, Array], sidecar: Json) -> list[Form]:
-    """Return ways to turn outputs into scores; the first one is right."""
+    """Return the ways to compute scores from outputs; the first one is right."""
     raw = outputs['probabilities'].astype(np.float64)
     logits = outputs['logits'].astype(np.float64) if 'logits' in outputs else np.log(np.maximum(raw, 1e-30))
     calibration, multi = sidecar.get('calibration'), bool(sidecar.get('multi_label'))
@@ -165,49 +165,55 @@ def forms(outputs: dict[str, Array], sidecar: Json) -> list[Form]:
 
     if calibration:
         add('calibration', 'the probabilities are those of the graph, without the calibration. Apply '
-            'runtime.calibrated(probabilities, calibration["scaling"] of model.json), or ask '
+            'runtime.calibrated(probabilities, calibration["scaling"] of model.json), or use '
             'Model.predict', raw)  # fmt: skip
         add('calibration', 'the calibration is applied twice. Apply it once',
             runtime.calibrated(right, calibration['scaling']).astype(np.float64))  # fmt: skip
         temperature = calibration['scaling'].get('temperature')
         if temperature:
-            add('calibration', 'logits are multiplied with the temperature. Divide by it',
+            add('calibration', 'the logits are multiplied by the temperature. Divide by it',
                 softmax(np.log(np.maximum(raw, 1e-30)) * temperature))  # fmt: skip
-    add('logits', 'the scores are logits. Take the output "probabilities"', logits)
+    add('logits', 'the scores are logits. Use the output "probabilities"', logits)
     for scores in (right, raw):
-        add('double softmax', 'a softmax is applied to probabilities. Leave it out: the graph has it', softmax(scores))
+        add(
+            'double softmax',
+            'a softmax is applied to probabilities. Leave it out: the graph has done it',
+            softmax(scores),
+        )
         add('double softmax', 'a sigmoid is applied to probabilities. Leave it out', _sigmoid(scores))
     if multi:
-        add('softmax', 'a softmax is applied where classes are independent. Apply a sigmoid', softmax(logits))
+        add('softmax', 'a softmax is applied to independent classes. Apply a sigmoid', softmax(logits))
     else:
-        add('sigmoid', 'a sigmoid is applied where the classes exclude each other. Take the output "probabilities"',
+        add('sigmoid', 'a sigmoid is applied to classes that exclude each other. Use the output "probabilities"',
             _sigmoid(logits))  # fmt: skip
-        add('softmax', 'the softmax of the logits is not the probabilities of this head. Take the output '
-                       '"probabilities"',
-            softmax(logits))  # fmt: skip
+        add(
+            'softmax',
+            'the softmax of the logits does not give the probabilities of this head. Use the output "probabilities"',
+            softmax(logits),
+        )
     for scores in (right, raw):
         add(
             'log',
-            'the scores are logarithms of probabilities. Take their exponential',
+            'the scores are logarithms of probabilities. Apply exp',
             np.log(np.maximum(scores, 1e-30)),
         )
-        add('percent', 'the scores are percent. Divide by 100', 100 * scores)
+        add('percent', 'the scores are in percent. Divide them by 100', 100 * scores)
         add('inverted', 'the scores are 1 - probability', 1 - scores)
-        add('one-hot', 'the scores are 1 for a class and 0 for others. Take the output "probabilities"',
+        add('one-hot', 'the scores are 1 for one class and 0 for the others. Use the output "probabilities"',
             np.eye(scores.shape[1])[scores.argmax(1)])  # fmt: skip
     for scale in (2.0, 0.5, 30.0, 64.0):
         add(
             'softmax',
-            f'the logits are multiplied with {scale:g} before the softmax. Leave that out',
+            f'the logits are multiplied by {scale:g} before the softmax. Leave that out',
             softmax(logits * scale),
         )
     return found
 
 
 def permutation(given: Array, right: Array, tolerance: float) -> Optional[list[int]]:
-    """Return, for each column of one array, the equal column of the other, if there is such a permutation.
+    """Return, for each column of one array, the equal column of the other; None if no permutation fits.
 
-    Columns that look the same may be anywhere: they stay in place where they can.
+    Equal columns stay in place where possible.
     """
     if given.shape != right.shape:
         return None
@@ -245,9 +251,11 @@ def class_order(order: Sequence[int], classes: Sequence[str]) -> Finding:
     examples = ', '.join(
         f'place {place} holds {classes[number]!r}, not {classes[place]!r}' for place, number in moved[:2]
     )
-    return Finding('class order', f'the classes are in another order{f" ({kind})" if kind else ""}: {examples}. Take '
-                                  'the '
-                   'order of "classes" in model.json.')  # fmt: skip
+    return Finding(
+        'class order',
+        f'the classes are in another order{f" ({kind})" if kind else ""}: {examples}. Use the order of "classes" in '
+        'model.json.',
+    )
 
 
 def name_scores(
@@ -261,7 +269,7 @@ def name_scores(
                 return class_order(order, sidecar['classes'])
             for form in forms(outputs, sidecar)[:2]:
                 if np.abs(given - form.scores).max() <= tolerance:
-                    return Finding('logits', 'the logits are probabilities: a softmax is inside. Take it out.')
+                    return Finding('logits', 'the logits are probabilities: the graph contains a softmax. Remove it.')
         return None
     found = forms({**outputs}, sidecar)
     if sidecar.get('calibration'):  # of a graph's output the uncalibrated one is right
@@ -281,13 +289,13 @@ def name_scores(
 
 
 class _Comparison:
-    """The answers of a user's code beside those of the artifact.
+    """Compare the answers of a user's code with those of the artifact.
 
     Args:
-        answers: By name of a golden image.
+        answers: The answer for each golden image, by its name.
         goldens: The images.
-        sidecar: That of the artifact.
-        graph: Runs it.
+        sidecar: The content of model.json.
+        graph: The graph of the artifact.
     """
 
     def __init__(self, answers: dict[str, Answer], goldens: Sequence[Golden], sidecar: Json, graph: Any) -> None:
@@ -348,7 +356,7 @@ def explain(
 ) -> Iterator[Finding]:
     """Name the mistakes that explain the answers of a user's code for the golden images."""
     if 'probabilities' not in stages:
-        raise ValueError('--predict: the model has no classes, only embeddings: there is nothing to compare.')
+        raise ValueError('--predict: expected a model with classes, got one that returns embeddings alone.')
     classes, multi = list(sidecar['classes']), bool(sidecar.get('multi_label'))
     answers: dict[str, Answer] = {}
     wrong: dict[str, list[str]] = {}
@@ -361,20 +369,20 @@ def explain(
             wrong.setdefault(f'{type(error).__name__}: {str(error)[:120]}', []).append(name)
     for what, names in wrong.items():
         listed = Simulator(goldens, sidecar).describe(names)
-        yield Finding('failure', f'The code fails for {listed} ({what}). Let it answer for every image.', tuple(names))
+        yield Finding('failure', f'The code fails for {listed} ({what}). It must answer for every image.', tuple(names))
     if not answers:
         return
     lengths = {len(one.scores) for one in answers.values() if one.scores is not None}
     if lengths - {len(classes)}:
-        yield Finding('classes', f'There are {sorted(lengths)} scores an image, and the model has {len(classes)} '
-                                 'classes. '
-                      'Give one for each, in the order of "classes" in model.json.')  # fmt: skip
+        yield Finding(
+            'classes',
+            f'The code returns {" or ".join(map(str, sorted(lengths)))} scores for an image, the model has '
+            f'{len(classes)} classes. Return one score for each class, in the order of "classes" in model.json.',
+        )
         return
     strange = sorted({str(one.name) for one in answers.values() if one.name not in (None, 'unknown', *classes)})
     if strange:
-        yield Finding(
-            'classes', f'The class {strange[0]!r} is none of the model. Take the names of "classes" in model.json.'
-        )
+        yield Finding('classes', f'The model has no class {strange[0]!r}. Use the names of "classes" in model.json.')
         if all(one.name in strange for one in answers.values()):
             return
     comparison = _Comparison(answers, goldens, sidecar, graph)
@@ -405,7 +413,7 @@ def _explain_scores(comparison: _Comparison, scored: Sequence[str], stages: dict
         rows = [every.index(name) for name in names]
         theirs = forms({key: values[rows] for key, values in outputs.items()}, comparison.sidecar)[0]
         if comparison.fits(names, theirs).all():
-            said, advice = ALTERNATIVES.get(other, (f'the model {other}', 'Take the exported file'))
+            said, advice = ALTERNATIVES.get(other, (f'the model {other}', 'Use the exported file'))
             yield Finding(other, f'The answers are those of {said}. {advice}.', tuple(names))
             return
     plain = comparison.simulator.plain(names)
@@ -414,7 +422,7 @@ def _explain_scores(comparison: _Comparison, scored: Sequence[str], stages: dict
     form = next((one for one in right if comparison.fits(plain, one._replace(scores=one.scores[rows])).all()), None)
     causes = iter([_Cause([], comparison.simulator.right_pipeline, form)] if form else _search(comparison, plain))
     weak = all(comparison.answers[name].scores is None and comparison.answers[name].score is None for name in names)
-    # What explains the plain images may leave others unexplained that a better cause explains
+    # A cause that explains the plain images may not explain the others, which a better cause does
     explained = []
     for cause in itertools.islice(causes, 6 if weak else None):
         special = list(_explain_special(comparison, names, cause))
@@ -430,7 +438,7 @@ def _explain_scores(comparison: _Comparison, scored: Sequence[str], stages: dict
                       tuple(names), far)  # fmt: skip
         return
     _, cause, special = min(explained, key=lambda one: one[0] + weak * len(one[2]))
-    guess = ' (Seen from the classes alone; let the function return probabilities to be sure.)' if weak else ''
+    guess = ' (Guessed from the classes alone: let the function return probabilities to be sure.)' if weak else ''
     for finding in cause.findings:
         yield finding._replace(message=finding.message + guess)
     if cause.form.name:
@@ -480,8 +488,11 @@ def _order_of(comparison: _Comparison, names: Sequence[str], right: Sequence[For
             for name in names:
                 answer = comparison.answers[name]
                 comparison.answers[name] = answer._replace(name=names_of.get(str(answer.name), answer.name))
-            return Finding('class order', f'The classes are in another order: {pairs}. Take the order of "classes" in '
-                           'model.json.', tuple(names))  # fmt: skip
+            return Finding(
+                'class order',
+                f'The classes are in another order: {pairs}. Use the order of "classes" in model.json.',
+                tuple(names),
+            )
     return None
 
 
@@ -593,12 +604,15 @@ def _explain_special(comparison: _Comparison, names: Sequence[str], cause: _Caus
         scores = comparison.forms_of(comparison.right[[comparison.names.index(name) for name in left]])[0].scores
         apart = max(comparison.distance(name, row) for name, row in zip(left, scores))
         jpeg = all('JPEG' in simulator.golden(name).traits for name in left)
-        why = ': it is another JPEG decoder, or has other settings. Decode with Pillow or OpenCV.'
+        why = ': the JPEG decoder is another one, or has other settings. Decode with Pillow or OpenCV.'
         if not jpeg:
             why = ', and no known mistake explains it. Compare the input: --pipeline.'
-        yield Finding('JPEG decoder' if jpeg else 'unexplained', f'The answers differ for {simulator.describe(left)} '
-                                                                 'alone, by '
-                      f'up to {apart:.3g}{why}', tuple(left), apart)  # fmt: skip
+        yield Finding(
+            'JPEG decoder' if jpeg else 'unexplained',
+            f'The answers differ only for {simulator.describe(left)}, by up to {apart:.3g}{why}',
+            tuple(left),
+            apart,
+        )
 
 
 # Thresholds
@@ -617,9 +631,11 @@ def _explain_decisions(
     if risk and answered:
         yield from _explain_threshold(comparison, predict, goldens, risk['threshold'])
     elif answered and not all(answered.values()):
-        yield Finding('threshold', "The code answers 'unknown', and model.json has no threshold. Leave it out, or "
-                                   "calibrate "
-                      'and export again.')  # fmt: skip
+        yield Finding(
+            'threshold',
+            "The code answers 'unknown', but model.json has no threshold. Leave that out, or calibrate and export "
+            'again.',
+        )
     if sets and any(one.names is not None for one in comparison.answers.values()):
         scores = comparison.forms_of(comparison.right)[0].scores
         for name, row in zip(comparison.names, scores):
@@ -628,10 +644,12 @@ def _explain_decisions(
             count = max(1, int((row >= sets['threshold']).sum()))
             close = np.abs(row - sets['threshold']).min() < comparison.graph.tolerance
             if said is not None and not close and set(said) != {comparison.classes[one] for one in order[:count]}:
-                yield Finding('threshold', f'The set of classes of {name} is {", ".join(said) or "empty"}, and by '
-                                           'the threshold '
-                              f'of sets in model.json ({sets["threshold"]:.4g}) it has {count}. Take that '
-                              'threshold.', (name,))  # fmt: skip
+                yield Finding(
+                    'threshold',
+                    f'The set of classes of {name} is {", ".join(said) or "empty"}; by the threshold in model.json '
+                    f'(calibration.sets.threshold, {sets["threshold"]:.4g}) it has {count}. Use that threshold.',
+                    (name,),
+                )
                 return
 
 
@@ -660,22 +678,29 @@ def _explain_threshold(
     answers = [score for score, _, yes in said if yes]
     silent = [score for score, _, yes in said if not yes]
     if not silent:
-        yield Finding('threshold', f"The code never answers 'unknown', also at {min(answers):.3f}; below "
-                                   f"{threshold:.4g} it should. "
-                      'Apply the threshold of model.json, calibration.risk.threshold.')  # fmt: skip
+        yield Finding(
+            'threshold',
+            f"The code never answers 'unknown', not even at {min(answers):.3f}; below {threshold:.4g} it should. Apply "
+            'the threshold of model.json, calibration.risk.threshold.',
+        )
     elif all((own >= threshold) == yes for _, own, yes in said):
-        yield Finding('calibration', f'The threshold {threshold:.4g} is compared with uncalibrated probabilities. '
-                                     'Calibrate them '
-                      'first, as runtime.py does.')  # fmt: skip
+        yield Finding(
+            'calibration',
+            f'The threshold {threshold:.4g} is compared with uncalibrated probabilities. Calibrate them first, as '
+            'runtime.py does.',
+        )
     elif not answers:
-        yield Finding('threshold', f"The code answers 'unknown' always, also at {max(silent):.3f}; from "
-                                   f"{threshold:.4g} on it should "
-                      'answer.')  # fmt: skip
+        yield Finding(
+            'threshold',
+            f"The code always answers 'unknown', even at {max(silent):.3f}; from {threshold:.4g} on it should answer.",
+        )
     else:
         low, high = sorted((max(silent), min(answers)))
-        yield Finding('threshold', f"The code answers from a probability between {low:.4f} and {high:.4f} on, and "
-                                   "the threshold "
-                      f'of model.json is {threshold:.4g}. Take that one (calibration.risk.threshold).')  # fmt: skip
+        yield Finding(
+            'threshold',
+            f'The code answers from a probability between {low:.4f} and {high:.4f} on, the threshold of model.json is '
+            f'{threshold:.4g}. Use that one (calibration.risk.threshold).',
+        )
 
 
 def _mixtures(comparison: _Comparison, folder: str, threshold: float) -> Iterator[tuple[str, float, float]]:
@@ -717,6 +742,8 @@ def _explain_labels(comparison: _Comparison, thresholds: Sequence[float]) -> Ite
                 wrong.setdefault(label, []).append(f'{name} at {score:.3f}')
     for label, where in itertools.islice(wrong.items(), 3):
         limit = limits[comparison.classes.index(label)]
-        yield Finding('threshold', f'The label {label!r} is decided otherwise ({", ".join(where[:3])}) than by its '
-                                   'threshold '
-                      f'{limit:.4g}. Take class_thresholds of model.json.')  # fmt: skip
+        yield Finding(
+            'threshold',
+            f'The label {label!r} is not decided by its threshold {limit:.4g} ({", ".join(where[:3])}). Use '
+            'class_thresholds of model.json.',
+        )

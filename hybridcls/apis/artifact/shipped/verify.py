@@ -1,15 +1,15 @@
-"""Find the cause where an exported model gives other answers, and name it.
+"""Find out why an exported model, or your code around it, gives wrong answers.
 
 ::
 
-    python verify.py                                       files, preprocessing and graph of this folder
-    python verify.py --pipeline my_code.py:preprocess      from the path of an image to the network's input
-    python verify.py --predict my_code.py:predict          from the path of an image to probabilities or a class
-    python verify.py --model other.onnx                    a graph that was converted or quantized again
+    python verify.py                                       checks files, preprocessing and graph of this folder
+    python verify.py --pipeline my_code.py:preprocess      checks your preprocessing: image path -> network input
+    python verify.py --predict my_code.py:predict          checks your whole code: image path -> probabilities or class
+    python verify.py --model other.onnx                    checks a graph that was converted or quantized again
 
-Everything is compared on the golden images, stage by stage, with what is right and with simulated mistakes. Needs
+Each stage is compared on the golden images, with the right values and with those of simulated mistakes. It needs
 numpy, Pillow, the runtime of the format (onnxruntime) and the files beside it. Exit code: 0 all is right, 1 a mismatch
-was found (named, with what to change), 2 it cannot be compared.
+was found (its name and what to change are printed), 2 the comparison is not possible.
 """
 
 # ruff: noqa: B905 - zip(strict=...) is not in Python 3.9, which runs this file
@@ -46,8 +46,8 @@ class Report(NamedTuple):
     Args:
         folder: The artifact.
         findings: The mismatches.
-        passed: What is right, a sentence each.
-        notes: What is worth knowing and no mismatch.
+        passed: A sentence for each check that passed.
+        notes: Remarks that are not mismatches.
     """
 
     folder: str
@@ -94,20 +94,23 @@ def verify(
 
     Args:
         folder: The artifact.
-        pipeline: From the path of an image to the network's input: an array, tensor or image, of one image.
-        predict: From the path of an image to the answer: probabilities of all classes, a class, a pair of both, or a
-            dict.
-        model: An ONNX file instead of the artifact's.
-        stage: What the pipeline is for: ``'uint8'``, ``'unit'`` (0..1) or ``'normalized'``. Defaults to None: uint8 as
-            the graph takes it, or normalized.
+        pipeline: Function from the path of an image to the network's input: an array, tensor or image.
+        predict: Function from the path of an image to the answer: probabilities of all classes, a class, a pair of
+            both, or a dict.
+        model: An ONNX file to compare with the artifact.
+        stage: What the pipeline returns: ``'uint8'``, ``'unit'`` (0..1) or ``'normalized'``. Defaults to None: uint8
+            as the graph takes it, or normalized.
         layout: ``'NHWC'`` or ``'NCHW'``. Defaults to None: NHWC for uint8, any for normalized values.
-        tolerance: Of outputs, relative to the largest. Defaults to None: 1e-3 for float32, more for fewer bits.
-        allow: Names of findings that are no mismatch.
+        tolerance: Largest difference of outputs, relative to the largest value. Defaults to None: 1e-3 for float32,
+            more for fewer bits.
+        allow: Names of findings that do not count as mismatches.
 
     Raises:
-        ValueError: If the folder is no artifact.
+        ValueError: If the folder is not an artifact, or the tolerance is not above 0.
         ImportError: If the runtime of the format is not installed.
     """
+    if tolerance is not None and not 0 < tolerance < np.inf:
+        raise ValueError(f'expected --tolerance to be a number above 0, got {tolerance}.')
     report = Report(os.fspath(folder), [], [], [])
     _verify(report, pipeline, predict, model, stage, layout, tolerance)
     for finding in [one for one in report.findings if one.name in allow]:
@@ -132,9 +135,9 @@ def _verify(
         return
     sidecar = runtime.read_sidecar(folder, check_files=False)
     for what in runtime.changed_files(folder, sidecar):
-        findings.append(Finding('file', f'{what}. Copy it again from the artifact as it was exported.'))
+        findings.append(Finding('file', f'{what}. Copy it again from the exported artifact.'))
     if not sidecar.get('digests'):
-        report.notes.append('model.json has no digests of itself: edited classes or thresholds are not noticed.')
+        report.notes.append('model.json has no digests of its keys, so edited classes or thresholds are not noticed.')
     if not findings:
         report.passed.append(f'files: {len(sidecar["files"])}, as model.json lists them')
     try:
@@ -172,7 +175,7 @@ def _verify(
 
 
 def _foreign_calibration(folder: str) -> Optional[Finding]:
-    """Return a finding if a threshold belongs to other classes or weights, which runtime.py refuses."""
+    """Return a finding if the calibration belongs to other classes or weights; runtime.py rejects such artifacts."""
     try:
         with open(os.path.join(folder, 'model.json'), encoding='utf8') as file:
             sidecar = json.load(file)
@@ -184,9 +187,10 @@ def _foreign_calibration(folder: str) -> Optional[Finding]:
     for what, its, own in pairs:
         if calibration and its != own:
             return Finding(
-                'threshold', f'The calibration of model.json, with its thresholds, is for other {what} than those of '
-                'the model. Calibrate this one and export again.',
-            )  # fmt: skip
+                'threshold',
+                f'The calibration in model.json, with its thresholds, belongs to other {what} than the model. '
+                'Calibrate this model and export again.',
+            )
     return None
 
 
@@ -216,20 +220,19 @@ def _own_preprocessing(goldens: Sequence[Golden], sidecar: Json) -> list[Finding
             image = runtime.read_image(golden.path, sidecar['preprocessing']['decode'])
             own[golden.name] = runtime.prepare_image(image, steps)
         except ValueError as error:
-            return [Finding('decoder', f'{golden.name} cannot be read here: {error}')]
+            return [Finding('decoder', f'{golden.name} cannot be read on this machine: {error}')]
     # Seen from model.json: then a changed model.json is named by what the golden images were made with.
     seen = [golden._replace(input=own[golden.name]) for golden in goldens]
     if len({golden.input.shape for golden in seen} | {goldens[0].input.shape}) > 1:
         shape = seen[0].input.shape
-        return [Finding('size', f'model.json makes images {shape[0]} x {shape[1]}, and the golden inputs are '
-                        f'{goldens[0].input.shape[0]} x {goldens[0].input.shape[1]}: model.json was '
-                        'changed.')]  # fmt: skip
+        stored = goldens[0].input.shape
+        message = f'model.json makes images of {shape[0]} x {shape[1]}, the golden inputs are {stored[0]} x {stored[1]}'
+        return [Finding('size', f'{message}: model.json was changed.')]
     explained = Explainer(seen, sidecar, 'uint8', 'NHWC').explain({golden.name: golden.input for golden in goldens})
     return [
         one._replace(
-            message='What model.json says does not give the golden inputs on this machine (or it was changed). Seen '
-            'from '
-            f'model.json, the golden inputs were made otherwise: {one.message}'
+            message='The preprocessing of model.json does not give the golden inputs on this machine, or model.json '
+            f'was changed. Compared with model.json, the golden inputs say: {one.message}'
         )
         for one in explained.findings
     ]
@@ -239,7 +242,7 @@ def collect(function: Callable[[str], Any], goldens: Sequence[Golden], as_array:
     """Call a user's function with the path of each golden image; return its result, or its error, by name.
 
     Raises:
-        ValueError: If it fails for all of them.
+        ValueError: If the function fails for all of them.
     """
     given: Json = {}
     for golden in goldens:
@@ -277,7 +280,7 @@ def load_function(text: str, option: str) -> Callable[[str], Any]:
     """Load ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such function.
     """
     place, _, name = text.rpartition(':')
     if not place or not name.isidentifier():
@@ -288,8 +291,11 @@ def load_function(text: str, option: str) -> Callable[[str], Any]:
                 raise ValueError(f'{option}: there is no file {place}.')
             folder = os.path.dirname(os.path.abspath(place))
             sys.path.insert(0, folder)
-            spec = importlib.util.spec_from_file_location(os.path.basename(place)[:-3], place)
+            own = os.path.basename(place)[:-3]
+            own = f'_{own}' if own in sys.modules else own
+            spec = importlib.util.spec_from_file_location(own, place)
             module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+            sys.modules[own] = module  # where dataclasses and pickle look it up
             spec.loader.exec_module(module)  # type: ignore[union-attr]
         else:
             sys.path.insert(0, os.getcwd())
@@ -309,7 +315,7 @@ def functions_of(args: argparse.Namespace) -> Json:
     """Load the functions of the options ``pipeline``, ``predict`` and ``model``.
 
     Raises:
-        ValueError: If one is not there.
+        ValueError: If one does not exist.
     """
     if args.model and not os.path.isfile(args.model):
         raise ValueError(f'--model: there is no file {args.model}.')
@@ -324,36 +330,47 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run the command line; return the exit code."""
     here = os.path.dirname(os.path.abspath(__file__))
     parser = argparse.ArgumentParser(
-        description='Find out what is wrong where the exported model answers otherwise.',
-        epilog='Exit code: 0 all is right, 1 a mismatch was found, 2 it cannot be compared.',
+        description='Find out why the exported model, or your code around it, gives wrong answers.',
+        epilog='Exit code: 0 all is right, 1 a mismatch was found, 2 the comparison is not possible.',
     )
     parser.add_argument('folder', nargs='?', default=here, help='the artifact; default: the folder of this file')
     function = 'FILE.py:FUNCTION'
     parser.add_argument(
-        '--pipeline', metavar=function, help="your preprocessing: from the path of an image to the network's input"
+        '--pipeline',
+        metavar=function,
+        help='check your preprocessing: a function that takes the path of an image and returns the input of the '
+        'network',
     )
     parser.add_argument(
         '--predict',
         metavar=function,
-        help='your whole code: from the path of an image to probabilities, a class, (class, probability), or a dict '
-        'with '
-        'class, probability, probabilities, answered, prediction_set',
+        help='check your whole prediction code: a function that takes the path of an image and returns probabilities, '
+        'a class, (class, probability), or a dict with class, probability, probabilities, answered, prediction_set',
     )
-    parser.add_argument('--model', metavar='FILE.onnx', help='a graph that was converted or quantized again')
+    parser.add_argument('--model', metavar='FILE.onnx', help='check a graph that was converted or quantized again')
     parser.add_argument(
         '--stage',
         choices=('uint8', 'unit', 'normalized'),
-        help='what --pipeline is for: uint8 0..255, floats 0..1, or normalized floats; default: uint8 (as the graph of '
-        'the artifact takes it) or normalized',
+        help='range of the values that --pipeline returns: uint8 (0 to 255), unit (0 to 1) or normalized; default: '
+        'uint8 or normalized, whichever fits',
     )
     parser.add_argument(
-        '--layout', choices=('NHWC', 'NCHW'), help='default: NHWC for uint8, as the graph takes it; any for floats'
+        '--layout',
+        choices=('NHWC', 'NCHW'),
+        help='order of the axes that --pipeline returns; default: NHWC for uint8, either for floats',
     )
     parser.add_argument(
-        '--tolerance', type=float, metavar='X', help='of outputs, relative to the largest; default: 0.001 for float32'
+        '--tolerance',
+        type=float,
+        metavar='X',
+        help='largest difference of the outputs to accept, relative to the largest output; default: 0.001 for float32',
     )
     parser.add_argument(
-        '--allow', action='append', default=[], metavar='NAME', help='a finding of this name is no mismatch (opset)'
+        '--allow',
+        action='append',
+        default=[],
+        metavar='NAME',
+        help='do not count the finding NAME, such as opset, as a mismatch',
     )
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     args = parser.parse_args(arguments)

@@ -182,7 +182,7 @@ def test_scores_can_be_chosen(artifact):
     assert set(alarm.report()['evidence']) == {'distance'}
     report = alarm.update(outputs_of(300, 3, shift=0.6)[0])
     assert report['alarm']
-    with pytest.raises(ValueError, match='expected scores out of least_confidence, norm, distance, got'):
+    with pytest.raises(ValueError, match='expected scores among least_confidence, norm, distance, got'):
         Alarm(artifact, scores=['sharpness'])
 
 
@@ -256,7 +256,7 @@ def test_what_cannot_be_compared_is_a_sentence(artifact, tmp_path):
     with pytest.raises(ValueError, match=r"NaN or infinity in 'embedding' of image 3 of the batch"):
         alarm.update(broken)
     assert alarm.images == 0
-    with pytest.raises(ValueError, match='with all that norm, distance needs, got probabilities without images'):
+    with pytest.raises(ValueError, match='with the outputs for norm, distance, got probabilities without images'):
         alarm.update({'probabilities': broken['probabilities']})
 
 
@@ -268,7 +268,7 @@ def test_a_state_of_another_artifact_is_refused(artifact, tmp_path):
         Alarm(artifact).restore(tmp_path / 'state.json')
     for text in ('{', '[]', '{"format": "else"}'):
         (tmp_path / 'state.json').write_text(text)
-        with pytest.raises(ValueError, match=r'expected a state of this version that save\(\) wrote'):
+        with pytest.raises(ValueError, match=r'expected a state that save\(\) of this version wrote'):
             Alarm(artifact).restore(tmp_path / 'state.json')
 
 
@@ -305,5 +305,5 @@ def test_a_changed_reference_is_refused(artifact, tmp_path):
     sidecar = json.loads((other / 'model.json').read_text())
     sidecar['files'] = {REFERENCE: dict(sha256='0' * 64)}
     (other / 'model.json').write_text(json.dumps(sidecar))
-    with pytest.raises(ValueError, match=r'reference.npz of .* was changed after the export'):
+    with pytest.raises(ValueError, match=r'reference.npz in .* was changed after the export'):
         Alarm(other)

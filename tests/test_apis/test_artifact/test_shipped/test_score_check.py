@@ -159,7 +159,9 @@ def test_the_threshold_is_bracketed(code):
     assert high - low < 0.2
 
 
-@pytest.mark.parametrize(('value', 'message'), [(object(), 'expected'), ({'x': 1}, 'keys'), (9, 'class 9 of 6')])
+@pytest.mark.parametrize(
+    ('value', 'message'), [(object(), 'expected'), ({'x': 1}, 'keys'), (9, 'expected a class from 0 to 5, got 9')]
+)
 def test_what_is_no_answer(value, message):
     with pytest.raises(ValueError, match=message):
         read_answer(value, made.CLASSES)

@@ -161,6 +161,22 @@ def test_to_array():
         to_array({'a': image, 'b': image})
 
 
+@pytest.mark.parametrize('name', ['code_with_dataclass', 'json'])  # of a module that is there, too
+def test_code_with_dataclasses_is_loaded(tmp_path, name):
+    (tmp_path / f'{name}.py').write_text(
+        'from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n'
+        '@dataclass\nclass Answer:\n    label: str\n\n\ndef answer(path):\n    return Answer(path)\n'
+    )
+    assert load_function(f'{tmp_path / name}.py:answer', '--predict')('a.png').label == 'a.png'
+    assert sys.modules['json'] is json
+
+
+@pytest.mark.parametrize('tolerance', ['0', '-1', 'nan'])
+def test_a_tolerance_is_a_number_above_0(folder, tolerance):
+    status, _, error = run(folder, f'--tolerance={tolerance}')
+    assert (status, error.startswith('verify: expected --tolerance to be a number above 0, got')) == (2, True)
+
+
 def test_load_function(tmp_path):
     (tmp_path / 'code.py').write_text(
         textwrap.dedent("""
