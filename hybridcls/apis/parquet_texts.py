@@ -1,6 +1,6 @@
 """Columns of text in Parquet files, where a name of a file may have bytes that are not UTF-8."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from hybridcls.checks import has_raw_bytes
 __all__ = ['raw_columns', 'text_values', 'texts_of']
 
 
-def raw_columns(columns: dict[str, Iterable[Any]]) -> set[str]:
+def raw_columns(columns: Mapping[str, Iterable[Any]]) -> set[str]:
     """Return the columns with a text that is not UTF-8: Parquet's strings are, so these columns have to be binary."""
     return {
         name

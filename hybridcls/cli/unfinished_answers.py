@@ -245,7 +245,7 @@ def _write_parquet(rows: Path, path: Path) -> None:
             writer.write_table(pyarrow.table(columns, schema))
 
 
-def _groups(rows: Path) -> Iterator[dict[str, list]]:
+def _groups(rows: Path) -> Iterator[dict[str, Any]]:
     """Yield the columns of some thousand JSON lines after the other, by the keys of the first line of each."""
     from itertools import islice
 
