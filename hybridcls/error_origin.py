@@ -88,7 +88,7 @@ def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
 
 
 def _owner(file: str) -> str:
-    """Return whose code a file is, as ``Place.owner``; nobody's (``''``) where there is no such file."""
+    """Return whose code a file is, as ``Place.owner``; ``''`` where there is no such file."""
     if not os.path.isfile(file):  # '<string>', '<frozen importlib._bootstrap>', '<__array_function__ internals>'
         return ''
     path = Path(file).resolve()

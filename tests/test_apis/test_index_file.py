@@ -75,7 +75,7 @@ def test_other_files_with_vectors(tmp_path, monkeypatch, name, save):
 
 
 @pytest.mark.parametrize('suffix', FORMATS)
-def test_names_that_are_not_utf8_come_back(tmp_path, suffix):
+def test_names_that_are_not_utf8_are_kept(tmp_path, suffix):
     if suffix == '.parquet':
         pytest.importorskip('pyarrow')
     paths, labels = [*PATHS[:40], 'photos/\udcff.jpg', *PATHS[41:]], [*LABELS[:49], 'k\udcfc']

@@ -5,7 +5,7 @@ import os
 from hybridcls.apis.parquet_texts import raw_columns, text_values, texts_of
 
 
-def test_texts_come_back():
+def test_texts_are_kept():
     texts = ['ü', os.fsdecode(b'\xff')]
     assert raw_columns(dict(a=texts, b=['ü', None], c=[1.5])) == {'a'}
     assert text_values(texts, raw=True) == ['ü'.encode(), b'\xff']
