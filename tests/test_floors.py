@@ -19,6 +19,7 @@ FLOORS = [
         'hybridcls.plain_numbers',
         'hybridcls.registry',
         'hybridcls.command_line',
+        'hybridcls.error_origin',
         'hybridcls.ignored_warnings',
         'hybridcls.compat',
         'hybridcls.hub_cache',

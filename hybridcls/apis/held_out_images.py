@@ -9,7 +9,7 @@ from typing import Any, Optional
 from hybridcls.checks import counted, near_files
 from hybridcls.datasets.annotation_file import TABLES, read_rows
 from hybridcls.datasets.class_folders import folders_in
-from hybridcls.datasets.split_file import SPLIT_FILE
+from hybridcls.datasets.split_file import SPLIT_FILE, read_split_table
 from hybridcls.datasets.split_names import split_folders, split_named
 
 from .image_inputs import Item, read_inputs
@@ -96,7 +96,7 @@ def _without_training_images(
     file = split_file_of(checkpoint)
     if file is None:
         return items, []
-    rows, _ = read_rows(caller, str(file), with_label=True, delimiter=',', labels='names')
+    rows = read_split_table(caller, str(file), data)
     trained = {os.path.join(data, row.path) for row in rows if split_named(row.split) not in ('val', 'test')}
     kept = [item for item in items if item.path not in trained]
     return kept, [

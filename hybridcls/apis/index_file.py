@@ -14,6 +14,8 @@ import numpy as np
 
 from hybridcls.checks import check_file, check_installed, listed
 
+from .parquet_texts import raw_columns, text_values, texts_of
+
 __all__ = [
     'FORMATS',
     'IndexFileError',
@@ -119,19 +121,64 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
 
 
 def _write_parquet(path: Path, about: dict[str, Any], parts: Iterable[IndexPart], count: int) -> None:
+    from pyarrow import parquet
+
+    schema = _parquet_schema(about, raw=set())
+    writer = parquet.ParquetWriter(path, schema)
+    try:
+        for part in parts:
+            texts = dict(path=part.paths, label=part.labels)
+            raw = {name for name in texts if schema.field(name).type == 'binary'}
+            more = raw | raw_columns({name: texts[name] for name in texts if name not in raw})
+            if more > raw:
+                writer.close()
+                schema = _parquet_schema(about, more)
+                writer = _written_again(path, schema)
+            writer.write_table(_parquet_table(part, schema, more))
+    finally:
+        writer.close()
+
+
+def _parquet_schema(about: dict[str, Any], raw: set[str]) -> Any:
+    """Return the schema of an index; ``raw`` are the columns with texts that are not UTF-8."""
+    import pyarrow
+
+    text, number = pyarrow.string(), pyarrow.float32()
+    columns = {name: pyarrow.binary() if name in raw else text for name in ('path', 'label')}
+    columns.update(norm=number, vector=pyarrow.list_(number, about['width']))
+    return pyarrow.schema(list(columns.items()), {_ABOUT: json.dumps(about).encode()})
+
+
+def _parquet_table(part: IndexPart, schema: Any, raw: set[str]) -> Any:
+    import pyarrow
+
+    flat = pyarrow.array(np.ascontiguousarray(part.vectors, np.float32).reshape(-1))
+    rows = pyarrow.FixedSizeListArray.from_arrays(flat, part.vectors.shape[1])
+    texts = [
+        pyarrow.array(text_values(column, name in raw), schema.field(name).type)
+        for name, column in (('path', part.paths), ('label', part.labels))
+    ]
+    return pyarrow.Table.from_arrays([*texts, pyarrow.array(part.norms, pyarrow.float32()), rows], schema=schema)
+
+
+def _written_again(path: Path, schema: Any) -> Any:
+    """Write what a file has with another schema, and return the writer for what follows."""
     import pyarrow
     from pyarrow import parquet
 
-    text, number = pyarrow.string(), pyarrow.float32()
-    columns = dict(path=text, label=text, norm=number, vector=pyarrow.list_(number, about['width']))
-    schema = pyarrow.schema(list(columns.items()), {_ABOUT: json.dumps(about).encode()})
-    with parquet.ParquetWriter(path, schema) as writer:
-        for part in parts:
-            flat = pyarrow.array(np.ascontiguousarray(part.vectors, np.float32).reshape(-1))
-            rows = pyarrow.FixedSizeListArray.from_arrays(flat, about['width'])
-            arrays = [pyarrow.array([str(path) for path in part.paths], text), pyarrow.array(list(part.labels), text),
-                      pyarrow.array(part.norms, number), rows]  # fmt: skip
-            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+    before = path.with_name(f'{path.name}.before')
+    os.replace(path, before)
+    writer = parquet.ParquetWriter(path, schema)
+    try:
+        with parquet.ParquetFile(before) as table:
+            for batch in table.iter_batches(_ROWS_AT_ONCE):
+                writer.write_table(pyarrow.Table.from_batches([batch]).cast(schema))
+    except BaseException:
+        writer.close()
+        raise
+    finally:
+        before.unlink()
+    return writer
 
 
 def read_index_file(caller: str, path: Union[str, Path]) -> IndexContent:
@@ -265,7 +312,7 @@ def _read_parquet(caller: str, path: str) -> IndexContent:
         }
         about = json.loads((table.schema_arrow.metadata or {}).get(_ABOUT, b'{}'))
         vectors = _unpacked_column(caller, path, table, name)
-    texts = {other: more[other].astype(str) for other in ('path', 'label') if other in more}
+    texts = {other: texts_of(more[other]) for other in ('path', 'label') if other in more}
     return _content(path, vectors, texts.get('path'), texts.get('label'), more.get('norm'), about)
 
 

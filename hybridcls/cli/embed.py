@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from hybridcls.checks import check_file, check_installed, counted, is_or_are, listed
+from hybridcls.checks import check_file, check_installed, counted, is_or_are
 
 from .answer_loop import take_answers
 from .image_options import add_image_options, check_images, check_model, open_model
@@ -158,22 +158,7 @@ def _new_items(items: list['Item'], index: Optional['EmbeddingIndex'], out: str)
             f'{counted(twice, "image", of=len(items))} {is_or_are(twice)} given twice{where}, and not embedded again.',
             sys.stderr,
         )
-    if out.endswith('.parquet'):
-        bad = [item.path for item in new if not _is_text(str(item.path))]
-        if bad:
-            raise ValueError(
-                f'embed: expected names in UTF-8 for {out}, got {listed(map(repr, bad), 3)}. Write .npz, or rename '
-                'these files.'
-            )
     return new
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _row(answer: Any, label_of: dict[Any, str], head_name: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Run a subcommand of ``hybridcls``, also as ``python -m hybridcls``.
 
-Exit codes: 0 done, 1 the subcommand found a problem, 2 user error (one line), 3 a bug (a traceback, also in the log
-that is named), 75 a training that a signal has asked to end, and that has saved (PreemptionHook), 130 interrupted.
+Exit codes: 0 done, 1 the subcommand found a problem, 2 user error (one line), 3 a bug of hybridcls or of a plugin (a
+traceback, also in the log that is named; the last line says whose), 75 a training that a signal has asked to end, and
+that has saved (PreemptionHook), 130 interrupted.
 Nothing slow is imported before a subcommand runs.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from hybridcls.command_line import TRACEBACK_VARIABLE, explain_error, run_tool
+from hybridcls.error_origin import describe_origin
 from hybridcls.version import __version__
 
 from . import (
@@ -124,12 +126,13 @@ def _run(command: Any, args: Namespace) -> None:
         codes = [2]
         if explain_error(error) is None:
             codes = [3]
-            print(f'This is a bug in hybridcls. The log with this traceback: {_written(error)}', file=sys.stderr)
+            origin = describe_origin(error)
+            print(f'{origin} The log with this traceback: {_written(error, origin)}', file=sys.stderr)
     sys.exit(codes[0])
 
 
-def _written(error: Exception) -> str:
-    """Write the traceback into the log of the run, or into a file if there is none yet; return its path."""
+def _written(error: Exception, origin: str) -> str:
+    """Write the traceback and its origin into the log of the run, or into a new file; return its path."""
     text = ''.join(traceback.format_exception(error))
     files = [
         handler.baseFilename
@@ -142,7 +145,7 @@ def _written(error: Exception) -> str:
         os.close(handle)
         files = [path]
     with open(files[-1], 'a', encoding='utf8') as log:
-        log.write(f'hybridcls {__version__}: {" ".join(sys.argv)}\n{text}')
+        log.write(f'hybridcls {__version__}: {" ".join(sys.argv)}\n{text}{origin}\n')
     return files[-1]
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -222,20 +222,33 @@ def _csv_lines(rows: Sequence[Sequence[Any]]) -> bytes:
 
 def _write_parquet(rows: Path, path: Path) -> None:
     """Write JSON lines as a Parquet file, some thousand at once."""
-    from itertools import islice
-
     import pyarrow
     from pyarrow import parquet
 
-    writer = None
-    try:
-        with open(rows, encoding='utf8') as lines:
-            while group := [json.loads(line) for line in islice(lines, _ROWS_OF_A_GROUP)]:
-                for row in group:
-                    row['path'] = row['path'].encode('utf8', 'replace').decode()
-                table = pyarrow.Table.from_pylist(group, None if writer is None else writer.schema)
-                writer = writer or parquet.ParquetWriter(path, table.schema)
-                writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
+    from hybridcls.apis.parquet_texts import raw_columns, text_values
+
+    # All rows are read before: the first thousands may have no label, say, where later ones do.
+    raw: set[str] = set()
+    schemas = []
+    for columns in _groups(rows):
+        found = raw_columns(columns)
+        raw |= found
+        schemas.append(pyarrow.table({name: [''] * len(values) if name in found else values
+                                      for name, values in columns.items()}).schema)  # fmt: skip
+    schema = pyarrow.schema([
+        pyarrow.field(field.name, pyarrow.binary()) if field.name in raw else field
+        for field in pyarrow.unify_schemas(schemas)
+    ])  # fmt: skip
+    with parquet.ParquetWriter(path, schema) as writer:
+        for columns in _groups(rows):
+            columns.update({name: text_values(columns[name], raw=True) for name in raw})
+            writer.write_table(pyarrow.table(columns, schema))
+
+
+def _groups(rows: Path) -> Iterator[dict[str, Any]]:
+    """Yield the columns of some thousand JSON lines after the other, by the keys of the first line of each."""
+    from itertools import islice
+
+    with open(rows, encoding='utf8') as lines:
+        while group := [json.loads(line) for line in islice(lines, _ROWS_OF_A_GROUP)]:
+            yield {name: [row.get(name) for row in group] for name in group[0]}

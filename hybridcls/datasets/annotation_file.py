@@ -139,10 +139,12 @@ def read_rows(
         if raw:  # of headings, say, which are text: this raises
             decode_text(caller, where, content, encoding, other)
         raise
-    for row in entries if raw else ():
-        there = os.path.lexists(os.path.join(folder or '', row.path))
-        if has_raw_bytes(''.join(row[2:])) or (has_raw_bytes(row.path) and not there):
-            decode_text(caller, where, content, encoding, other)  # names no file, so it is text: this raises
+    if raw:
+        names = [row.path for row in entries if has_raw_bytes(row.path)]
+        # Where one of them is a file, the list has names as the disk has them; others may have been deleted since.
+        is_of_files = any(os.path.lexists(os.path.join(folder or '', name)) for name in names)
+        if not is_of_files or any(has_raw_bytes(''.join(row[2:])) for row in entries):
+            decode_text(caller, where, content, encoding, other)  # it is text: this raises
     return entries, classes
 
 

@@ -177,7 +177,8 @@ class ClassNumbering:
                 logging.WARNING,
                 f"{what}: {len(images)} of {len(own.names)} class names {is_or_are(len(images))} not among the model's "
                 f'{total}: {listed(images)} ({counted(sum(images.values()), "image")}); '
-                f'{verb_of(sum(images.values()), "it counts", "they count")} as unknown.'
+                f'{verb_of(sum(images.values()), "it counts", "they count")} as unknown, except in '
+                f'retrieval and verification.'
                 f'{none}{self._advice(own, images)}',
                 has_unknown=True,
                 only=() if has_known or self.model.numbers_only else tuple(images),
@@ -242,7 +243,8 @@ class ClassNumbering:
                 logging.WARNING,
                 f'{what}: {len(beyond)} of {len(numbers)} labels {is_or_are(len(beyond))} beyond the '
                 f'{self.first_unknown} classes of the model: {listed(map(str, beyond))}; '
-                f'{verb_of(len(beyond), "it counts", "they count")} as unknown.',
+                f'{verb_of(len(beyond), "it counts", "they count")} as unknown, except in '
+                f'retrieval and verification.',
                 has_unknown=True,
             )
         if self.model.numbers_only:

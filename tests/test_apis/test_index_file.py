@@ -74,6 +74,29 @@ def test_other_files_with_vectors(tmp_path, monkeypatch, name, save):
     assert about == {}
 
 
+@pytest.mark.parametrize('suffix', FORMATS)
+def test_names_that_are_not_utf8_are_kept(tmp_path, suffix):
+    if suffix == '.parquet':
+        pytest.importorskip('pyarrow')
+    paths, labels = [*PATHS[:40], 'photos/\udcff.jpg', *PATHS[41:]], [*LABELS[:49], 'k\udcfc']
+    rows = [IndexPart(paths[of], labels[of], NORMS[of], VECTORS[of]) for of in map(slice, (0, 30, 45), (30, 45, 50))]
+    write_index_file(tmp_path / f'a{suffix}', dict(width=6, threshold=0.5), rows, 50)
+    read, about = read_index_file('search', tmp_path / f'a{suffix}')
+    assert (read.paths.tolist(), read.labels.tolist()) == (paths, labels)
+    np.testing.assert_array_equal(read.vectors, VECTORS)
+    assert about == dict(width=6, threshold=0.5)
+    assert [file.name for file in tmp_path.iterdir()] == [f'a{suffix}']
+
+
+def test_in_parquet_such_a_name_is_its_bytes(tmp_path):
+    parquet = pytest.importorskip('pyarrow.parquet')
+    rows = [IndexPart(['ü.jpg', '\udcff.jpg'], ['cat', ''], NORMS[:2], VECTORS[:2])]
+    write_index_file(tmp_path / 'a.parquet', dict(width=6), rows, 2)
+    table = parquet.read_table(tmp_path / 'a.parquet').to_pydict()
+    assert table['path'] == ['ü.jpg'.encode(), b'\xff.jpg']
+    assert table['label'] == ['cat', '']
+
+
 def test_a_float64_parquet_of_lists(tmp_path):
     parquet = pytest.importorskip('pyarrow.parquet')
     import pyarrow

@@ -146,11 +146,14 @@ def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
         embed(checkpoint, unreadable, '--out', tmp_path / 'b.npz')
 
 
-def test_a_name_that_is_no_text_goes_to_npz_only(checkpoint, folder, tmp_path):
+@pytest.mark.parametrize('suffix', ['.npz', '.parquet'])
+def test_names_that_are_not_utf8(checkpoint, folder, tmp_path, suffix):
+    if suffix == '.parquet':
+        pytest.importorskip('pyarrow')
     name = os.fsdecode(b'\xff.png')
     os.rename(folder / 'one' / '12.png', folder / 'one' / name)
-    assert embed(checkpoint, folder / 'one', '--out', tmp_path / 'a.npz') == 0
-    assert str(folder / 'one' / name) in EmbeddingIndex(tmp_path / 'a.npz').paths.tolist()
-    pytest.importorskip('pyarrow')
-    with pytest.raises(ValueError, match='expected names in UTF-8'):
-        embed(checkpoint, folder / 'one', '--out', tmp_path / 'a.parquet')
+    out = tmp_path / f'a{suffix}'
+    assert embed(checkpoint, folder / 'one', '--out', out) == 0
+    assert str(folder / 'one' / name) in EmbeddingIndex(out).paths.tolist()
+    assert embed(checkpoint, folder / 'one', '--out', out, '--append') == 0
+    assert len(EmbeddingIndex(out)) == 4

@@ -115,9 +115,9 @@ def test_the_log_of_a_bug_is_named(monkeypatch, fake, capsys, tmp_path, moved):
             (tmp_path / 'w').rename(tmp_path / 'moved')
         assert run_main(monkeypatch, 'explain', 'x.py') == 3
     (log,) = tmp_path.glob('hybridcls_*.log')
-    assert f'This is a bug in hybridcls. The log with this traceback: {log}\n' in capsys.readouterr().err
+    assert f'Repair it there. The log with this traceback: {log}\n' in capsys.readouterr().err
     assert 'hybridcls explain x.py\nTraceback' in log.read_text()
-    assert 'RuntimeError: broken' in log.read_text()
+    assert 'RuntimeError: broken\nThis comes from code outside hybridcls: ' in log.read_text()
 
 
 def test_a_bug_within_a_run_is_in_its_log(monkeypatch, fake, capsys, tmp_path):

@@ -18,6 +18,21 @@ def test_the_digest_is_of_paths_in_order():
     assert digest_of(['caf\udce9']) == digest_of(iter(['caf\udce9']))  # a name that is no UTF-8
 
 
+def test_parquet_of_rows_whose_first_thousands_differ_from_later_ones(tmp_path, monkeypatch):
+    parquet = pytest.importorskip('pyarrow.parquet')
+    monkeypatch.setattr(unfinished_answers, '_ROWS_OF_A_GROUP', 2)
+    rows = [dict(path=f'{number}.jpg', label=None, vector=[1.5, 2.5]) for number in range(4)]
+    rows.append(dict(path='\udcff.jpg', label='cat', vector=[3.5, 4.5]))
+    file = begin(tmp_path / 'a.parquet')
+    file.write(rows, 5, dict)
+    file.finish()
+    table = parquet.read_table(tmp_path / 'a.parquet').to_pydict()
+    assert table['path'] == [b'0.jpg', b'1.jpg', b'2.jpg', b'3.jpg', b'\xff.jpg']
+    assert table['label'] == [None] * 4 + ['cat']
+    assert table['vector'][3:] == [[1.5, 2.5], [3.5, 4.5]]
+    assert [one.name for one in tmp_path.iterdir()] == ['a.parquet']
+
+
 def test_rows_after_the_last_note_are_written_again(tmp_path, monkeypatch):
     monkeypatch.setattr(unfinished_answers, '_SECONDS_BETWEEN_NOTES', 0)
     file = begin(tmp_path / 'a.csv')

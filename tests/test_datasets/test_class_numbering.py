@@ -87,7 +87,8 @@ def test_unknown_classes_get_the_same_number_in_all_sets():
     assert remark.level == logging.WARNING
     assert remark.has_unknown
     assert remark.text == (
-        "val: 2 of 3 class names are not among the model's 3: emu, dog (3 images); they count as unknown."
+        "val: 2 of 3 class names are not among the model's 3: emu, dog (3 images); they count as unknown, except in "
+        'retrieval and verification.'
     )
     renamed = ClassNumbering(MODEL).renumber(Named([0, 1], ('dog', 'emu')), 'test').text
     assert 'No image has a class of the model: the accuracy is 0 and means nothing.' in renamed

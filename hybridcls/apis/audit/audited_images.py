@@ -9,8 +9,8 @@ from typing import Any, Optional
 import numpy as np
 
 from hybridcls.checks import counted, listed
-from hybridcls.datasets.annotation_file import read_rows
 from hybridcls.datasets.class_folders import folders_in
+from hybridcls.datasets.split_file import read_split_table
 from hybridcls.datasets.split_names import split_folders, split_named
 from hybridcls.structures.sample_record import SAMPLE_RECORD_FILE, SampleRecord
 
@@ -197,7 +197,7 @@ def _of_data(data: str, checkpoint: str) -> tuple[list[Item], str, list[str]]:
     file = split_file_of(checkpoint)
     if file is None:
         return items, root, []
-    rows, _ = read_rows('audit', str(file), with_label=True, delimiter=',', labels='names')
+    rows = read_split_table('audit', str(file), root)
     held_out = {os.path.join(root, row.path) for row in rows if split_named(row.split) in ('val', 'test')}
     kept = [item for item in items if item.path not in held_out]
     left = len(items) - len(kept)

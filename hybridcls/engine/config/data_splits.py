@@ -115,7 +115,7 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
         _refuse_folds(settings, root)
         file = root
         notes = near_duplicates_across(rows, root, leaks) if settings.near_duplicates and leaks else []
-    elif is_test and not has_folders and not any(row.split for row in rows) and not is_split_of(file, rows):
+    elif is_test and not has_folders and not any(row.split for row in rows) and not is_split_of(file, rows, root):
         for path, one in places:
             yield Change(
                 (*path, 'split'), one['split'], None, 'there is no split of these images, so all are tested', _BY

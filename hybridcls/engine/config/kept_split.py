@@ -8,10 +8,10 @@ from contextlib import suppress
 from mmengine.logging import print_log
 
 from hybridcls.checks import counted, listed, verb_of
-from hybridcls.datasets.annotation_file import Annotation, read_rows
+from hybridcls.datasets.annotation_file import Annotation
 from hybridcls.datasets.data_split import divide, folds_of
 from hybridcls.datasets.near_duplicates import groups_of_near_duplicates
-from hybridcls.datasets.split_file import split_table
+from hybridcls.datasets.split_file import read_split_table, split_table
 from hybridcls.datasets.split_names import split_named
 
 from ..checkpoints.files import atomic_write
@@ -89,7 +89,7 @@ def near_duplicates_across(rows: Rows, root: str, file: str) -> list[str]:
         for row in rows:
             splits.setdefault(row.group, set()).add(row.split)
         _write([row for row in rows if row.group and len(splits[row.group]) > 1], file)
-    with open(file, encoding='utf8') as lines:
+    with open(file, 'rb') as lines:
         found = sum(1 for _ in lines) - 1
     if not found:
         return []
@@ -113,16 +113,16 @@ def _grouped(rows: Rows, root: str) -> Rows:
     return rows
 
 
-def is_split_of(file: str, rows: Rows) -> bool:
-    """Return whether a split file exists and covers most of these images; other data may share some names."""
+def is_split_of(file: str, rows: Rows, root: str) -> bool:
+    """Return whether a split file exists and covers most of these images of ``root``; others may share some names."""
     if not os.path.isfile(file):
         return False
-    known = {row.path for row in read_rows('data_split', file, True, True, delimiter=',', labels='names')[0]}
+    known = {row.path for row in read_split_table('data_split', file, root)}
     return 2 * sum(row.path in known for row in rows) >= max(len(rows), len(known))
 
 
 def _kept(rows: Rows, root: str, settings: SplitSettings, file: str, multi_label: bool) -> tuple[Rows, list[str]]:
-    old = {row.path: row for row in read_rows('data_split', file, True, True, delimiter=',', labels='names')[0]}
+    old = {row.path: row for row in read_split_table('data_split', file, root)}
     kept = [
         row._replace(split=split_named(old[row.path].split) or old[row.path].split, group=old[row.path].group)
         for row in rows
@@ -190,11 +190,8 @@ def _labels_of(row: Annotation, multi_label: bool) -> Sequence[str]:
 def _write(rows: Rows, file: str) -> None:
     try:
         content = split_table(rows)
-    except UnicodeEncodeError as error:
-        line = error.object.count('\n', 0, error.start)
-        raise ConfigError(
-            f'{file}: expected names of files in UTF-8, got {rows[line - 1].path!r}. Rename it.'
-        ) from error
+    except ValueError as error:
+        raise ConfigError(f'{file}: {error}') from error
     atomic_write(content, file)
 
 

@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from hybridcls.checks import check_number, is_or_are
+from hybridcls.checks import check_number, counted, is_or_are, listed
 from hybridcls.compat.mmengine import bare_model
 from hybridcls.functional.margins.subcenter_cleanup import subcenter_cleanup
 from hybridcls.models.heads.margin_head import MarginHead
@@ -27,7 +27,8 @@ class SubcenterCleanupHook(Hook):
     The second step of Sub-center ArcFace (:func:`hybridcls.functional.margins.subcenter_cleanup.subcenter_cleanup`). In
     the work dir:
 
-    - ``clean.csv``: ``path,label`` of the images that are kept, an annotation file (``ann_file``) for a training.
+    - ``clean.csv``: ``path,label,split`` of the images that are kept, an annotation file (``ann_file``) for a training.
+      Labels are names, which may be numbers: ``ann_format=dict(delimiter=',', labels='names')`` reads them.
     - ``subcenters.csv``: each image with ``angle`` (degrees to the dominant sub-center), ``nearest`` (its sub-center),
       ``dominant`` and ``kept`` (1 or 0).
     - ``dominant.pth``: the weights with one sub-center a class, for ``load_from`` of a training with
@@ -88,9 +89,13 @@ class SubcenterCleanupHook(Hook):
         rows = zip(paths, names, found.angles.tolist(), found.nearest.tolist(), found.dominant[numbers].tolist(),
                    kept.int().tolist(), strict=True)  # fmt: skip
         header = ['path', 'label', 'angle', 'nearest', 'dominant', 'kept']
-        clean = [row[:2] for row, keep in zip(zip(paths, names, strict=True), kept.tolist(), strict=True) if keep]
+        clean = [
+            (path, name, 'train')  # the recipes ask for this split
+            for path, name, keep in zip(paths, names, kept.tolist(), strict=True)
+            if keep
+        ]
         self._write(runner, 'subcenters.csv', _table(header, rows))
-        self._write(runner, 'clean.csv', _table(header[:2], clean))
+        self._write(runner, 'clean.csv', _table(['path', 'label', 'split'], clean))
         state = {key: value.detach().cpu() for key, value in bare_model(runner.model).state_dict().items()}
         state[f'{name}.weight'] = weights[torch.arange(len(weights)), found.dominant].clone()
         content = io.BytesIO()
@@ -101,8 +106,16 @@ class SubcenterCleanupHook(Hook):
             f'SubcenterCleanupHook: {int(kept.sum())} of {len(kept)} images {is_or_are(int(kept.sum()))} within '
             f'{self.max_angle:g} degrees of the dominant sub-center of their class: '
             f'{os.path.join(runner.work_dir, "clean.csv")}. The others are in subcenters.csv, and dominant.pth has one '
-            'sub-center a class.'
+            "sub-center a class. To train on clean.csv, set ann_file, and ann_format=dict(delimiter=',', "
+            "labels='names'), in train_dataloader.dataset."
         )
+        lost = sorted({names[number] for number in numbers.tolist()} - {label for _, label, _ in clean})
+        if lost:
+            runner.logger.warning(
+                'SubcenterCleanupHook: clean.csv has no image of '
+                f'{counted(len(lost), "class", "classes", of=len(names))}: {listed(lost, 5)}. Raise max_angle '
+                f'({self.max_angle:g}), or train longer before.'
+            )
 
     @staticmethod
     def _write(runner: Runner, name: str, content: bytes) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import Tensor, nn
 
-from hybridcls.checks import check_choice
+from hybridcls.checks import check_choice, counted
 
 from ..building.shape_probe import channels_of, probe_output
 from ..data_preprocessors.image_range import for_channels, input_channels, is_for_unit_range
@@ -91,7 +91,19 @@ class Stream(nn.Module):
         return type(self.model).__name__
 
     def normalized(self, x: Tensor) -> Tensor:
-        """Normalize images, RGB in [0, 1], as the model was trained with them."""
+        """Normalize images, RGB in [0, 1], as the model was trained with them; grey ones count as RGB.
+
+        Raises:
+            ValueError: If the images have other channels than the model takes.
+        """
+        channels = len(self.mean)
+        if x.shape[1] not in (1, channels):
+            kind = 'grayscale' if channels == 1 else 'unchanged'
+            raise ValueError(
+                f'{type(self).__name__}: expected images of {counted(channels, "channel")} for {self._model_name()} '
+                f'(in_chans), got {x.shape[1]}. Set in_chans={x.shape[1]} for this stream, or let the pipelines load '
+                f"such images: LoadImage with color_type='{kind}'."
+            )
         x = (x - self.mean) / self.std
         return x if self.memory_format is None else x.contiguous(memory_format=self.memory_format)
 

@@ -1,11 +1,13 @@
 """A split is made once; later starts read it, and say what has changed since."""
 
 import errno
+import os
 from collections import Counter
 
 import pytest
 from made_images import class_folders, picture, save
 
+from hybridcls.datasets import ImageFolder
 from hybridcls.datasets.annotation_file import Annotation, read_rows
 from hybridcls.engine.config import ConfigError
 from hybridcls.engine.config.kept_split import kept_or_made, near_duplicates_across
@@ -191,10 +193,37 @@ class TestFullDisk:
         assert str(tmp_path / 'split.csv') == file
 
 
-def test_a_name_that_is_no_text(make):
-    rows = [Annotation(0, f'a/{number}\udcff.png', 'ab'[number % 2]) for number in range(12)]
-    with pytest.raises(ConfigError, match=r'expected names of files in UTF-8, got .*Rename it'):
-        make(rows, near_duplicates=False)
+class TestNamesThatAreNotUTF8:
+    @pytest.fixture
+    def raw(self, root):
+        for number in (3, 4):
+            (root / 'ant' / f'{number}.png').rename(os.fsdecode(os.fsencode(root) + b'/ant/\xff%d.png' % number))
+        return root
+
+    def test_of_files_are_kept(self, raw, make, tmp_path):
+        rows, file, _ = make()
+        again, _, notes = make(rows_of(raw))
+        assert again == rows
+        assert len(notes) == 1
+        (raw / 'ant' / '\udcff4.png').unlink()
+        left, _, notes = make(rows_of(raw))
+        assert left == [row for row in rows if row.path != 'ant/\udcff4.png']
+        assert 'and not used, 1 missing' in notes[1]
+        of_train = dict(data_root=str(raw), ann_file=file, ann_format=dict(delimiter=',', labels='names'))
+        assert len(ImageFolder(**of_train, split='val')) == sum(row.split == 'val' for row in left)
+
+    def test_of_near_duplicates_are_listed(self, tmp_path):
+        for path in ('train/ant/\udcff.png', 'val/ant/\udcff.png'):
+            save(picture(1), tmp_path, path)
+        rows = [row._replace(split=row.path.split('/')[0]) for row in rows_of(tmp_path)]
+        file = str(tmp_path / 'near.csv')
+        for _ in range(2):
+            assert len(near_duplicates_across(rows, str(tmp_path), file)) == 1
+
+    def test_of_a_class_are_refused(self, make):
+        rows = [Annotation(0, f'\udcff/{number}.png', 'a\udcff'[number % 2]) for number in range(12)]
+        with pytest.raises(ConfigError, match=r'split.csv: expected names of classes in UTF-8, got .*Rename it'):
+            make(rows, near_duplicates=False)
 
 
 class TestSplitsOfTheUser:

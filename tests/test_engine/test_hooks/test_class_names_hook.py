@@ -154,7 +154,10 @@ def test_a_validation_folder_that_lacks_a_class(run, images):
 def test_a_validation_folder_with_another_class_is_counted(run, images):
     images('val', 'ant', 'bee', 'dog')
     assert run()['accuracy/top1'] == pytest.approx(200 / 3)
-    assert said('val') == ["val: 1 of 3 class names is not among the model's 3: dog (2 images); they count as unknown."]
+    assert said('val') == [
+        "val: 1 of 3 class names is not among the model's 3: dog (2 images); they count as unknown, except in "
+        'retrieval and verification.'
+    ]
 
 
 def test_no_training_images_are_needed_to_test(run, images, checkpoint, tmp_path):
@@ -268,7 +271,8 @@ def test_a_bank_with_one_more_class_at_its_top(run, images, checkpoint, tmp_path
     )
     assert scores['knn/top1'] == 100
     assert said('bank') == [
-        "bank: 1 of 4 class names is not among the model's 3: aardvark (1 image); it counts as unknown."
+        "bank: 1 of 4 class names is not among the model's 3: aardvark (1 image); it counts as unknown, except in "
+        'retrieval and verification.'
     ]
 
 

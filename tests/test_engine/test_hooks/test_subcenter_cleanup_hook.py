@@ -15,17 +15,22 @@ from hybridcls.registry import DATASETS
 HEAD = dict(type='ArcFaceHead', num_classes=3, num_subcenters=2)
 
 
-def run(folder, head=HEAD, **keys):
-    images = class_folders(folder / 'images', one=4, three=3, two=5)
+def run(folder, head=HEAD, names=('one', 'three', 'two'), **keys):
+    images = class_folders(folder / 'images', **dict(zip(names, (4, 3, 5), strict=True)))
     cfg = config_of(CNN, head, images)
     loader = {**cfg['test_dataloader'], 'sampler': dict(type='DefaultSampler', shuffle=True)}
     cfg['custom_hooks'] = [dict(type='SubcenterCleanupHook', dataloader=loader, **keys)]
-    checkpoint, model = write_checkpoint(folder / 'trained' / 'epoch_1.pth', cfg, ('one', 'three', 'two'))
+    checkpoint, model = write_checkpoint(folder / 'trained' / 'epoch_1.pth', cfg, names)
     file = folder / 'config.py'
     file.write_text(Config(cfg).pretty_text)
     with isolated_globals():
         build_runner(prepare_testing(load_config(file), checkpoint, TrainOptions(), str(folder / 'work'))).test()
     return folder / 'work', model
+
+
+def log_of(work):
+    (file,) = work.glob('*/*.log')
+    return file.read_text()
 
 
 def test_files_say_what_is_kept(tmp_path):
@@ -51,7 +56,24 @@ def test_files_say_what_is_kept(tmp_path):
 
 def test_a_smaller_angle_keeps_fewer(tmp_path):
     work, _ = run(tmp_path, max_angle=0)
-    assert (work / 'clean.csv').read_text().splitlines() == ['path,label']
+    assert (work / 'clean.csv').read_text().splitlines() == ['path,label,split']
+
+
+def test_classes_that_are_called_like_numbers(tmp_path):
+    """Read as numbers, '3', '30' and '4' would be 31 classes."""
+    work, _ = run(tmp_path, names=('3', '30', '4'), max_angle=180)
+    log = log_of(work)
+    assert "set ann_file, and ann_format=dict(delimiter=',', labels='names'), in train_dataloader" in log
+    assert 'has no image of' not in log
+    settings = dict(ann_file=str(work / 'clean.csv'), ann_format=dict(delimiter=',', labels='names'))
+    dataset = DATASETS.build(dict(type='ImageFolder', split='train', **settings))
+    assert dataset.metainfo['classes'] == ('3', '30', '4')
+    assert len(dataset) == 12
+
+
+def test_a_class_that_loses_its_images_is_named(tmp_path):
+    work, _ = run(tmp_path, max_angle=0)
+    assert 'clean.csv has no image of 3 of 3 classes: one, three, two. Raise max_angle (0)' in log_of(work)
 
 
 def test_a_head_without_subcenters_is_refused_before_the_run(tmp_path):

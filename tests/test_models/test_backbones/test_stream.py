@@ -26,6 +26,15 @@ def test_normalization_of_any_number_of_channels():
         Toy(std=(1.0,))
 
 
+def test_images_of_other_channels_are_refused():
+    message = r'expected images of 1 channel for Conv2d \(in_chans\), got 3. Set in_chans=3 .*color_type=.grayscale'
+    with pytest.raises(ValueError, match=message):
+        Toy(1).normalized(torch.rand(2, 3, 5, 5))  # broadcast, the convolution would be the one to fail
+    with pytest.raises(ValueError, match=r'expected images of 4 channels .*, got 3. .*color_type=.unchanged'):
+        Toy(4, mean=(0.5,) * 4, std=(0.5,) * 4).normalized(torch.rand(2, 3, 5, 5))
+    assert Toy().normalized(torch.rand(2, 1, 5, 5)).shape == (2, 3, 5, 5)
+
+
 def test_output_is_one_of_three():
     with pytest.raises(ValueError, match='Toy: expected output to be one of'):
         Toy(output='maps')
