@@ -59,8 +59,8 @@ def arms_of(config: str, levers: Sequence[Lever], full: bool, options: Mapping[s
         folder (Path): Where the files will lie: they name the config relative to it.
 
     Raises:
-        ConfigError: If the config is not validated, is a chain and a lever is a phase, an option overrules a lever, or a
-            lever sets ``val_evaluator`` or a seed.
+        ConfigError: If the config is not validated, is a chain and a lever is a phase, an option overrules a lever, or
+            a lever sets ``val_evaluator`` or a seed.
     """
     names = [lever.name for lever in levers]
     cfg = load_config(config, options_of_arm(config, options))
