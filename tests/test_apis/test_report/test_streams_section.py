@@ -59,7 +59,7 @@ def test_the_section(known, readings):
         'Images with the largest share of cnn',
         'Images with the largest share of vit',
     ]
-    assert section.groups[0]['pictures'][0]['caption'].startswith('90 % cnn; ')
+    assert section.groups[0]['pictures'][0]['caption'].startswith('cnn 90 %; ')
     assert section.groups[1]['pictures'][0]['alt'].startswith('1.png')
     page = render('t', 's', [section])
     assert '<b>' not in page
