@@ -19,7 +19,9 @@ def test_without_data_it_takes_what_the_config_names_and_writes_into_the_work_di
     (work_dir.parent / 'images' / 'one' / 'broken.png').write_bytes(b'nothing')
     assert run_command('report', work_dir, '--device', 'cpu') == 1  # an image cannot be read
     said = capfd.readouterr().err.splitlines()
-    assert said[1].startswith(f'Using 17 images of the test that the config names ({work_dir.parent / "images"})')
+    assert said[1].startswith(
+        f'The 17 test images that the config of the training names ({work_dir.parent / "images"})'
+    )
     assert any(line.startswith('1 image could not be read: ') for line in said)
     assert '1 image could not be read' in (work_dir / 'report.html').read_text()
     assert len(json.loads((work_dir / 'report.json').read_text())['unreadable']) == 1

@@ -59,7 +59,8 @@ def arms_of(config: str, levers: Sequence[Lever], full: bool, options: Mapping[s
         folder (Path): Where the files will lie: they name the config relative to it.
 
     Raises:
-        ConfigError: If the config is not validated, is a chain and a lever is a phase, or an option overrules a lever.
+        ConfigError: If the config is not validated, is a chain and a lever is a phase, an option overrules a lever, or
+            a lever sets ``val_evaluator`` or a seed.
     """
     names = [lever.name for lever in levers]
     cfg = load_config(config, options_of_arm(config, options))
@@ -78,6 +79,8 @@ def arms_of(config: str, levers: Sequence[Lever], full: bool, options: Mapping[s
         )
     if len(set(names)) < len(names) or not names:
         raise ValueError(f'ablate: expected different levers, at least one, got {listed(names) or "none"}.')
+    for lever in levers:
+        _check_comparable(lever, [one.plain for one in trained])
     one = names[0] if len(names) == 1 else None
     arms = [Arm(BASE, ()), *(Arm(name, (name,), BASE, name) for name in names)]
     if one is None:
@@ -90,6 +93,22 @@ def arms_of(config: str, levers: Sequence[Lever], full: bool, options: Mapping[s
     if phases:
         return [_with_phases(arm, cfg, config, phases, trained, levers, folder) for arm in arms]
     return [_with_files(arm, trained[0], levers, folder) for arm in arms]
+
+
+def _check_comparable(lever: Lever, trained: Sequence[Mapping]) -> None:
+    """Raise if a lever sets what all arms have in common: the metrics that judge them, and the seed."""
+    set_by = [dotted(path) for plain in trained for change in (lever.on(plain), lever.off(plain))
+              for path, _ in leaves_in(change)]  # fmt: skip
+    if any(key.partition('.')[0] == 'val_evaluator' for key in set_by):
+        raise ConfigError(
+            f'ablate: expected all arms to be judged by the same val_evaluator, got another one in the lever '
+            f'{lever.name!r}. Set val_evaluator for all arms: in the config, or with --cfg-options.'
+        )
+    if {'seed', 'randomness.seed'} & {*set_by}:
+        raise ConfigError(
+            f'ablate: expected no seed in the lever {lever.name!r}: all arms are trained with the same seeds, which '
+            '--seeds sets. Leave it out.'
+        )
 
 
 def _conflict(arm: Arm, trained: Sequence['_Trained'], levers: Sequence[Lever]) -> str:

@@ -180,7 +180,7 @@ def _shortened(failed: Sequence[str]) -> str:
 
 def _could_show(effect: ArmEffect, metrics: Sequence[Metric]) -> str:
     if all(effect.gains[metric.key].pairs < 2 for metric in metrics):
-        return 'One seed shows no difference.'
+        return 'One seed cannot show whether there is a difference.'
     least = []
     for metric in metrics:
         value = effect.could_show[metric.key]
@@ -194,6 +194,8 @@ def _could_show(effect: ArmEffect, metrics: Sequence[Metric]) -> str:
 
 def _gain(effect: ArmEffect, metric: Metric) -> str:
     gain = effect.gains[metric.key]
+    if gain.mean == gain.sd == 0:
+        return f'{metric.name} the same with every seed'
     direction = 'better' if gain.mean >= 0 else 'worse'
     ends = sorted((abs(gain.low), abs(gain.high))) if gain.low * gain.high > 0 else None
     interval = f', {_number(ends[0])} to {_number(ends[1])}' if ends else '' if math.isnan(gain.low) else (

@@ -27,7 +27,8 @@ def table_of(effects: Sequence[ArmEffect], metrics: Sequence[Metric], markdown: 
             if gain is None:
                 row += ['-', '-', '-']
                 continue
-            interval = '-' if math.isnan(gain.low) else f'{gain.low:+.3g} .. {gain.high:+.3g}'
+            has_width = gain.high > gain.low  # not of equal differences, nor of one seed
+            interval = f'{gain.low:+.3g} .. {gain.high:+.3g}' if has_width else '-'
             p_value = one.adjusted[metric.key]
             row += [f'{gain.mean:+.3g}', interval, '-' if math.isnan(p_value) else f'{p_value:.2g}']
         row.append('-' if one.step_ratio is None else f'x {one.step_ratio:.2f}')

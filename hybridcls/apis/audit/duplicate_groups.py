@@ -49,13 +49,20 @@ class DuplicateGroup:
         """Whether the training images of the group, or without these the held-out ones, have several labels."""
         return len(set(self.labels[: len(self.training) or None])) > 1
 
+    @property
+    def leaks_other_label(self) -> bool:
+        """Whether a held-out image of the group has a label that none of its training images has."""
+        count = len(self.training)
+        return self.is_leak and not set(self.labels[count:]) <= set(self.labels[:count])
+
 
 @dataclass
 class Duplicates:
     """All groups of two or more images that show the same.
 
     Args:
-        groups (list[DuplicateGroup]): Contradicting ones first, then leaks, then the rest; the largest first.
+        groups (list[DuplicateGroup]): Contradicting ones first, then leaks with other labels, then other leaks, then
+            the rest; the largest first.
         training (int), held_out (int): How many images were compared.
     """
 
@@ -183,7 +190,7 @@ def find_duplicates(
                 )
     if any(row < count for row in there):  # beside training images, those among held-out ones alone matter little
         found = [one for one in found if one.training]
-    found.sort(key=lambda one: (not one.contradicts, not one.is_leak, -len(one.labels)))
+    found.sort(key=lambda one: (not one.contradicts, not one.leaks_other_label, not one.is_leak, -len(one.labels)))
     return Duplicates(found, sum(row < count for row in there), sum(row >= count for row in there))
 
 

@@ -52,6 +52,12 @@ def duplicates_section(
         says.append(f'Copies, to the byte, of others of their class: {counted(len(copies), "training image")}.')
     if leaks is not None:
         says.append(_sentence(leaks))
+        differing = sum(one.leaks_other_label for one in found.groups)
+        if differing:
+            says.append(
+                f'In {counted(differing, "group")}, a held-out image has another label than its copy in the training: '
+                'at least one of the labels is wrong.'
+            )
     elif found.held_out and found.training:
         says.append('No held-out image is among the training images.')
     elif not found.training:
@@ -68,15 +74,15 @@ def _sentence(leaks: Leaks) -> str:
     def shown(value: float, ends: Interval) -> str:
         return f'{100 * value:.1f} % [{100 * ends.low:.1f}, {100 * ends.high:.1f}]'
 
-    found = f'Among the training images, too: {leaks.leaked} of {counted(leaks.images, "held-out image")}. '
+    found = f'Also among the training images: {counted(leaks.leaked, "held-out image", of=leaks.images)}. '
     if leaks.leaked == leaks.images:
-        return f'{found}The accuracy of {shown(leaks.accuracy, leaks.accuracy_interval)} says nothing of new images.'
+        return f'{found}The accuracy of {shown(leaks.accuracy, leaks.accuracy_interval)} does not hold for new images.'
     change = leaks.change_interval
     return (
-        f'{found}The accuracy is {shown(leaks.accuracy, leaks.accuracy_interval)}; of the leaked images it is '
-        f'{shown(leaks.leaked_accuracy, leaks.leaked_interval)}, without them '
-        f'{shown(leaks.clean, leaks.clean_interval)}: a change by {-100 * leaks.change:+.2f} '
-        f'[{-100 * change.high:+.2f}, {-100 * change.low:+.2f}] points.'
+        f'{found}The accuracy is {shown(leaks.accuracy, leaks.accuracy_interval)}. On these images it is '
+        f'{shown(leaks.leaked_accuracy, leaks.leaked_interval)}, on all others '
+        f'{shown(leaks.clean, leaks.clean_interval)}. Leaving them out changes the accuracy by '
+        f'{-100 * leaks.change:+.2f} [{-100 * change.high:+.2f}, {-100 * change.low:+.2f}] points.'
     )
 
 
@@ -85,7 +91,7 @@ def _title(one: DuplicateGroup) -> str:
     if one.contradicts:
         what.append('several labels')
     if one.is_leak:
-        what.append('in training and held out')
+        what.append('in training and held out' + (' with different labels' if one.leaks_other_label else ''))
     return ', '.join(what)
 
 
@@ -155,6 +161,7 @@ def duplicates_numbers(found: Duplicates, leaks: Optional[Leaks]) -> dict[str, A
         contradicting=sum(one.contradicts for one in found.groups),
         copies=len(found.copies()),
         leaked=len(found.leaked()),
+        leaked_with_other_label=sum(one.leaks_other_label for one in found.groups),
     )
     if leaks is not None:
         numbers['leaks'] = {

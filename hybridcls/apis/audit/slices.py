@@ -37,12 +37,15 @@ class FoundSlice:
         images (int): How many images.
         count (int): How many of them have the outcome.
         share (float), low (float), high (float): Which share, and its exact 95 % interval.
-        elsewhere (float), elsewhere_low (float), elsewhere_high (float): The same of the other images.
-        expected (float): The share that images of the same classes have.
+        elsewhere (float), elsewhere_low (float), elsewhere_high (float): The same of the other images that are in no
+            slice before it.
+        expected (float): The share that other images of the same classes have; of a class without any, ``elsewhere``.
         of_all (float): Which share of all images with the outcome are in it.
         p_value (float): Of the exact test.
         by_chance (float): With which probability shuffled outcomes give any slice of its kind evidence as strong.
         further (bool): Whether images of the slices before it are left out: of these it is, and of its numbers.
+        earlier (bool): Whether there are slices before it, whose images are left out of ``elsewhere``.
+        same_classes (bool): Whether there are other images of its classes.
         also (list[str]): Slices that say the same: found, too, but not without the images of this one.
         members (np.ndarray): Positions of the images.
     """
@@ -64,18 +67,24 @@ class FoundSlice:
     p_value: float
     by_chance: float
     further: bool = False
+    earlier: bool = False
+    same_classes: bool = True
     also: list[str] = field(default_factory=list)
     members: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def sentence(self, what: str = 'wrong') -> str:
         """Describe the slice in a sentence."""
-        further = ' that are in no slice before' if self.further else ''
-        return (
-            f'Of {self.images} {self.name}{further} {self.count} are {what}, {100 * self.share:.0f} % '
-            f'[{100 * self.low:.0f}, {100 * self.high:.0f}]; elsewhere {100 * self.elsewhere:.1f} % '
-            f'[{100 * self.elsewhere_low:.1f}, {100 * self.elsewhere_high:.1f}]. That is {100 * self.of_all:.0f} % of '
-            f'all that are {what}; {100 * self.expected:.1f} % would be as in other images of the same classes.'
+        further = ' that are in no slice above' if self.further else ''
+        others = 'images that are in no slice above' if self.earlier else 'other images'
+        text = (
+            f'Of {self.images} {self.name}{further}, {self.count} are {what}: {100 * self.share:.0f} % '
+            f'[{100 * self.low:.0f}, {100 * self.high:.0f}]. Of the {others}, {100 * self.elsewhere:.1f} % '
+            f'[{100 * self.elsewhere_low:.1f}, {100 * self.elsewhere_high:.1f}] are. The slice has '
+            f'{100 * self.of_all:.0f} % of all images that are {what}.'
         )
+        if self.same_classes:
+            text += f' Of other images of the same classes, {100 * self.expected:.1f} % are.'
+        return text
 
     def numbers(self) -> dict[str, Any]:
         """Return the slice in JSON's types, without the images."""
@@ -262,5 +271,7 @@ def _described(
         p_value=one.p_value,
         by_chance=one.by_chance,
         further=further and bool((one.slice.members & ~rest).any()),
+        earlier=further,
+        same_classes=bool((of_class[strata[inside]] > 0).any()),
         members=np.flatnonzero(inside),
     )

@@ -15,8 +15,8 @@ from .slices import FoundSlice, SliceSearch
 __all__ = ['slices_section']
 
 _PICTURES = 8  # of a slice
-_HEAD = ('slice', 'what', 'images', 'of these', '%', '95 % interval', 'elsewhere %', 'same classes %', '% of all',
-         'by chance', 'says the same')  # fmt: skip
+_HEAD = ('slice', 'what', 'images', 'of these', '%', '95 % interval', 'other images, %', 'same classes, %', '% of all',
+         'by chance', 'much the same images')  # fmt: skip
 
 
 def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequence[str]) -> Section:
@@ -28,19 +28,20 @@ def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequen
         classes (Sequence[str]): Names.
     """
     found = [f'{one.sentence(OUTCOMES[one.outcome])}{_same(one)}' for one in search.found]
-    compared = f'{counted(search.tested, "group")} of {counted(len(images), "held-out image")}'
+    compared = f'{counted(search.tested, "slice")} of {counted(len(images), "held-out image")}'
     says = [
-        *(found or ['No group stands out.']),
-        f'Compared with the others: {compared}, by the look of the images, folders, columns of tables, classes, '
-        'clusters and gate, and by pairs of these; inside the classes, so that what is called dark is not just a hard '
-        'class. Where errors have nothing to do with all this, any group at all is listed with a probability of at '
-        f'most {100 * search.rate:.3g} %. A group was chosen because it is extreme here: of new images expect a '
-        'difference that is smaller.',
+        *(found or ['No slice was found.']),
+        f'{compared} were compared with the other images: by the look of the images, folders, columns of tables, '
+        'classes, clusters, the gate, and pairs of these. They are compared inside the classes, so that dark images '
+        'are not listed only because a hard class is dark. If errors are unrelated to all this, the probability of '
+        f'listing any slice is at most {100 * search.rate:.3g} %. A slice is listed because it is extreme on these '
+        'images. Expect a smaller difference on new images.',
         *search.notes,
     ]
     rows = [
         [one.name, OUTCOMES[one.outcome], one.images, one.count, f'{100 * one.share:.1f}',
-         f'{100 * one.low:.1f} to {100 * one.high:.1f}', f'{100 * one.elsewhere:.1f}', f'{100 * one.expected:.1f}',
+         f'{100 * one.low:.1f} to {100 * one.high:.1f}', f'{100 * one.elsewhere:.1f}',
+         f'{100 * one.expected:.1f}' if one.same_classes else None,
          f'{100 * one.of_all:.0f}', f'{one.by_chance:.3f}', '; '.join(one.also)]
         for one in search.found
     ]  # fmt: skip
@@ -53,7 +54,7 @@ def slices_section(search: SliceSearch, images: EvaluatedImages, classes: Sequen
 
 
 def _same(one: FoundSlice) -> str:
-    return f' The same is said by: {"; ".join(one.also)}.' if one.also else ''
+    return f' Much the same images: {"; ".join(one.also)}.' if one.also else ''
 
 
 def _pictures(one: FoundSlice, images: EvaluatedImages, classes: Sequence[str]) -> list[dict]:
@@ -63,7 +64,7 @@ def _pictures(one: FoundSlice, images: EvaluatedImages, classes: Sequence[str]) 
     found = []
     for row in one.members[order][:_PICTURES]:
         label = isolated(classes[images.labels[row]])
-        text = f'{label}, taken for {isolated(classes[images.predicted[row]])}'
+        text = f'{label}, predicted {isolated(classes[images.predicted[row]])}'
         if images.labels[row] == images.predicted[row]:
             text = f'{label}, right'
         text += f' ({images.confidence[row]:.2f})'

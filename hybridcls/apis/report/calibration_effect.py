@@ -1,6 +1,7 @@
 """Measure the effect of calibration, applied or possible, on a report's images."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Optional
 
@@ -17,7 +18,7 @@ from ..image_sketch import share_in_sketch
 from .evaluated_images import EvaluatedImages
 from .numbers import reliability
 
-__all__ = ['CalibrationEffect', 'calibration_effect']
+__all__ = ['CalibrationEffect', 'calibration_effect', 'guarantee_holds']
 
 _FOLDS, _LEAST, _BINS, _RISK, _CONFIDENCE = 5, 20, 15, 0.05, 0.95
 
@@ -70,7 +71,7 @@ def calibration_effect(
         after: Optional[EvaluatedImages] = known
         overlap = share_in_sketch(calibration.data, known.items)
         if calibration.scaling['kind'] == 'none':
-            after, why = None, 'This calibration has only thresholds; it does not change the probabilities.'
+            after, why = None, 'This calibration sets thresholds and does not change the probabilities.'
         if calibration.risk is not None:
             risk, threshold = calibration.risk['risk'], _threshold(known, calibration.risk)
         if calibration.sets is not None:
@@ -92,7 +93,7 @@ def calibration_effect(
 def _by_other_images(known: EvaluatedImages, seed: int) -> tuple[np.ndarray, list[float]]:
     """Calibrate each image by a temperature that was fitted on the other folds."""
     if len(known) < _LEAST:
-        raise ValueError(f'there are {len(known)} images, and it takes {_LEAST}.')
+        raise ValueError(f'at least {_LEAST} images are needed, got {len(known)}.')
     scores, labels = torch.from_numpy(known.scores), torch.from_numpy(known.labels)
     folds = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed)) % _FOLDS
     calibrated, temperatures = torch.empty_like(scores), []
@@ -118,7 +119,7 @@ def _rows(before: EvaluatedImages, after: Optional[EvaluatedImages], risk: float
     coverage = f'selective/coverage_risk{100 * risk:g}_least_confidence'
     names = (('calibration/ece', 'ECE', '%', 'lower'), ('calibration/nll', 'NLL', 'nats', 'lower'),
              ('calibration/brier', 'Brier score', '', 'lower'),
-             (coverage, f'images answered at an error of at most {100 * risk:g} % on them', '%', 'higher'))  # fmt: skip
+             (coverage, f'images answered at an error rate of at most {100 * risk:g} %', '%', 'higher'))  # fmt: skip
     rows = []
     for column, (key, name, unit, better) in enumerate(names):
         cells = [
@@ -156,6 +157,18 @@ class _Numbers:
         covered = answered.masked_fill(wrong > self.risk * answered + 1e-9, 0).amax(1) / weights.sum(1)
         ece = (gaps * shares).sum(1)
         return torch.cat([100 * ece[:, None], weighted_mean(weights, self.means), 100 * covered[:, None]], 1)
+
+
+def guarantee_holds(share: Mapping[str, float], most: float) -> str:
+    """Say whether a share with its interval is within a guaranteed one.
+
+    Example:
+        >>> guarantee_holds(dict(value=0.2, low=0.1, high=0.3), most=0.05)
+        'more than guaranteed'
+    """
+    if share['low'] > most:
+        return 'more than guaranteed'
+    return 'within the guarantee' if share['high'] <= most else 'no clear difference from the guarantee'
 
 
 def _finite(value: float) -> Optional[float]:

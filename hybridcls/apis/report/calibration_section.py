@@ -6,14 +6,15 @@ from typing import Any, Optional
 
 from hybridcls.structures import Calibration
 
-from .calibration_effect import CalibrationEffect
+from .calibration_effect import CalibrationEffect, guarantee_holds
 from .charts import reliability_chart
+from .headline_section import OUTSIDE
 from .html_page import Section, Table
 
 __all__ = ['calibration_section']
 
 _OTHERS = 'OTHER_IMAGES'
-_READ = 'On the line, answers are right as often as they say; bars are 95 % intervals.'
+_READ = 'On the dashed line, answers are right as often as their probability says. Bars: 95 % intervals.'
 
 
 def calibration_section(
@@ -33,6 +34,8 @@ def calibration_section(
         title = after[effect.kind]
         charts.append(dict(svg=reliability_chart(effect.after, title), caption=f'{title}. {_READ}'))
     says = _applied(effect, calibration, data) if calibration is not None else _not_there(effect, checkpoint, data)
+    if any(_is_outside(one[part]) for one in effect.rows for part in ('before', 'after') if one.get(part)):
+        says.append(f'{OUTSIDE} (ECE)')
     rows = []
     for one in effect.rows:
         unit = f', {one["unit"]}' if one['unit'] else ''
@@ -42,9 +45,13 @@ def calibration_section(
                     {1, 2, 3})]  # fmt: skip
     promises = _promises(effect)
     if promises:
-        tables.append(Table('What the thresholds promise, and what these images show', [
-            'promise', 'here', '95 % interval'], promises, {1, 2}))  # fmt: skip
+        tables.append(Table('What the calibration guarantees, and what these images show', [
+            'guarantee', 'here', '95 % interval', 'result'], promises, {1, 2}))  # fmt: skip
     return Section('calibration', 'Calibration', says, charts=charts, tables=tables)
+
+
+def _is_outside(found: Mapping[str, Any]) -> bool:
+    return found['low'] is not None and not found['low'] <= found['value'] <= found['high']
 
 
 def _cell(row: Mapping[str, Any], part: str) -> Optional[str]:
@@ -61,22 +68,24 @@ def _cell(row: Mapping[str, Any], part: str) -> Optional[str]:
 
 def _applied(effect: CalibrationEffect, calibration: Calibration, data: Optional[str]) -> list[str]:
     source = f' of {calibration.data["source"]}' if calibration.data else ''
-    says = [f'The checkpoint is calibrated: {calibration}{source}. All other numbers of this page are those after it.']
+    says = [
+        f'The checkpoint is calibrated: {calibration}{source}. All other numbers on this page are after calibration.'
+    ]
     if effect.why:
         says.append(effect.why)
     if effect.overlap is None:
         says.append(
-            'Which images it was fitted on is not recorded (hybridcls calibrate --force records it). If they are those '
-            'of this report, "after" is better here than on other images.'
+            'It is not recorded which images the calibration was fitted on (hybridcls calibrate --force records it). '
+            'If they are in this report, "after" is better here than on other images.'
         )
     elif effect.overlap > 0:
         says.append(
-            f'Warning: {_most(effect.overlap)} of the images of this report are among those that the calibration was '
-            'fitted on, so "after" is better here than on other images. Report on others, or calibrate with others: '
+            f'Warning: The calibration was fitted on {_most(effect.overlap)} of the images of this report, so "after" '
+            'is better here than on other images. Use other images for the report or for the calibration: '
             f'--data {_OTHERS if data is None else shlex.quote(data)}.'
         )
     else:
-        says.append('None of the images of this report is among those that it was fitted on.')
+        says.append('The calibration was fitted on none of the images of this report.')
     return says
 
 
@@ -85,28 +94,29 @@ def _most(share: float) -> str:
 
 
 def _not_there(effect: CalibrationEffect, checkpoint: str, data: Optional[str]) -> list[str]:
-    says = ['The checkpoint has no calibration: the numbers of this page are of the probabilities that it says itself.']
+    says = ['The checkpoint is not calibrated. The numbers on this page are those of its own probabilities.']
     if effect.kind == 'none':
         return [*says, effect.why]
     *folds, all_images = effect.temperatures
     says.append(
-        f'What a temperature would give is cross-validated: each image by one that was fitted on the other '
-        f'{len(folds) - 1} of {len(folds)} parts ({min(folds):.2f} to {max(folds):.2f}; that of all images is '
-        f'{all_images:.2f}: the model is {"too sure" if all_images > 1 else "not sure enough"}).'
+        f'The effect of a temperature is estimated by {len(folds)}-fold cross-validation: the probabilities of each '
+        f'image are scaled by a temperature that was fitted on the other folds ({min(folds):.2f} to {max(folds):.2f}; '
+        f'fitted on all images: {all_images:.2f}). A temperature above 1 makes the model less confident, one below 1 '
+        'more confident.'
     )
     nll = next(row['difference'] for row in effect.rows if row['key'] == 'calibration/nll')
     command = f'hybridcls calibrate {shlex.quote(checkpoint)} --data {_OTHERS if data is None else shlex.quote(data)}'
     if nll['high'] is not None and nll['high'] < 0:
         says.append(
-            f'The temperature lowers the NLL by {-nll["value"]:.3f} nats (the interval excludes 0). To apply it: '
-            f'{command}'
+            f'The temperature lowers the NLL by {-nll["value"]:.3f} nats (the interval excludes 0). To calibrate the '
+            f'model: {command}'
         )
     else:
-        says.append(f'On these images the temperature shows no clear gain. To apply it anyway: {command}')
+        says.append(f'On these images, the temperature shows no clear gain. To calibrate the model anyway: {command}')
     if data is None:
         says.append(
-            f'{_OTHERS} are labelled images that did not train the model. Those of this report would do, but a report '
-            'of images that calibrated the model says too much: keep some out of it.'
+            f'{_OTHERS} are labelled images that the model was not trained on. Do not use images that you report on '
+            'later: results on images that the calibration was fitted on are too good.'
         )
     return says
 
@@ -115,17 +125,19 @@ def _promises(effect: CalibrationEffect) -> list[list[Any]]:
     rows: list[list[Any]] = []
     if effect.threshold is not None:
         found = effect.threshold
-        rows.append(['images that are answered, %', *_percent(found['answered'])])
+        rows.append(['images that are answered, %', *_percent(found['answered']), ''])
         rows.append([
             f'at most {100 * found["risk"]:g} % of the answers are wrong (with confidence {found["confidence"]:g})',
-            *_percent(found['errors']),
+            *_percent(found['errors']), guarantee_holds(found['errors'], found['risk']) if found['images'] else '',
         ])  # fmt: skip
     if effect.sets is not None:
         found = effect.sets
-        rows.append(
-            [f'at most {100 * found["alpha"]:g} % of the sets lack the right class', *_percent(found['missed'])]
-        )
-        rows.append(['classes in a set, mean', f'{found["size"]:.2f}', None])
+        rows.append([
+            f'at most {100 * found["alpha"]:g} % of the sets do not contain the right class',
+            *_percent(found['missed']),
+            guarantee_holds(found['missed'], found['alpha']),
+        ])  # fmt: skip
+        rows.append(['mean number of classes in a set', f'{found["size"]:.2f}', None, ''])
     return rows
 
 

@@ -83,12 +83,12 @@ def reliability_chart(rows: Mapping[str, Sequence[float]], title: str, form: For
 
     def draw(axes: Any) -> None:
         largest = max(rows['images'])
-        axes.plot([0, 100], [0, 100], color=GREY, linestyle='--', linewidth=1, label='exact')
+        axes.plot([0, 100], [0, 100], color=GREY, linestyle='--', linewidth=1, label='calibrated')
         sizes = [12 + 90 * count / largest for count in rows['images']]
         confidence, right = (100 * np.asarray(rows[key]) for key in ('confidence', 'right'))
         low, high = (np.abs(right - 100 * np.asarray(rows[key])) for key in ('low', 'high'))
         axes.errorbar(confidence, right, yerr=[low, high], fmt='none', ecolor=BLUE, elinewidth=1)
-        axes.scatter(confidence, right, s=sizes, color=BLUE, label='images (area: how many)')
+        axes.scatter(confidence, right, s=sizes, color=BLUE, label='answers (area: how many)')
         axes.set_xlabel('probability of the answer, %')
         axes.set_ylabel('right answers, %')
         axes.set_xlim(0, 102)

@@ -13,16 +13,17 @@ def classes_section(table: Sequence[dict[str, Any]]) -> Section:
     rows = []
     for row in table:
         few = row.get('insufficient_data') or ()
-        notes = [f'few {what}' for score, what in (('recall', 'images'), ('precision', 'answers')) if score in few]
+        notes = [f'few {what}' for score, what in (('recall', 'images'), ('precision', 'predictions')) if score in few]
         rows.append([
             row['class'], row['images'], percent(row['recall_percent']), _interval(row, 'recall'), row['predictions'],
             percent(row['precision_percent']), _interval(row, 'precision'), percent(row['f1_percent']),
             ', '.join(notes),
         ])  # fmt: skip
     head = [
-        'class', 'images', 'recall, %', '95 % interval', 'answers', 'precision, %', '95 % interval', 'F1, %', 'note',
+        'class', 'images', 'recall, %', '95 % interval', 'predictions', 'precision, %', '95 % interval',
+        'F1, %', 'note',
     ]  # fmt: skip
-    return Section('classes', 'Class by class', tables=[Table('Classes', head, rows, {1, 2, 3, 4, 5, 6, 7})])
+    return Section('classes', 'Results by class', tables=[Table('Classes', head, rows, {1, 2, 3, 4, 5, 6, 7})])
 
 
 def _interval(row: dict[str, Any], score: str) -> Optional[str]:

@@ -71,11 +71,11 @@ def configured_images(model: HybridInferencer, moved: Optional[str] = None) -> C
             f"report: the images of the training's {split} cannot be listed: {error} {_ADVICE}"
         ) from error
     where = place or f'{dataset["type"].rpartition(".")[2]} ({split})'
-    note = f'Using {counted(len(items), "image")} of the {split} that the config names ({where})'
+    images = counted(len(items), f'{split} image')
+    note = f'The {images} that the config of the training names ({where}).'
     if is_validation:
-        note += ', because it names no test images. A checkpoint that was chosen by them looks better here than on '
-        'other images'
-    return ConfiguredImages(items, where, f'{note}.')
+        note += ' It names no test images. If the checkpoint was chosen by these images, the results are too good.'
+    return ConfiguredImages(items, where, note)
 
 
 def _move(datasets: Mapping[str, dict[str, Any]], training: Mapping[str, Any], folder: str) -> None:

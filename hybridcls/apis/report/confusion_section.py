@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from hybridcls.checks import counted
+
 from .evaluated_images import EvaluatedImages
 from .html_page import Matrix, Section, Table, percent
 
@@ -23,7 +25,7 @@ def confusion_section(pairs: Sequence[Mapping[str, Any]], known: EvaluatedImages
         for row in pairs
     ]  # fmt: skip
     if not rows:
-        section.says.append('No image is taken for another class.')
+        section.says.append('No image is predicted as another class.')
     matrix = np.zeros((len(classes), len(classes)))
     np.add.at(matrix, (known.labels, known.predicted), 1)
     shown = shown_classes(matrix)
@@ -31,19 +33,21 @@ def confusion_section(pairs: Sequence[Mapping[str, Any]], known: EvaluatedImages
         inside = matrix[np.ix_(shown, shown)]
         errors, of = inside.sum() - np.trace(inside), matrix.sum() - np.trace(matrix)
         section.says.append(
-            f'Of {len(classes)} classes, the matrix shows {len(shown)} of the most frequent confusions, which hold '
-            f'{errors:.0f} of the {of:.0f} errors; the table below has more pairs.'
+            f'The matrix shows {counted(len(shown), "class", "classes", of=len(classes))}: those of the most frequent '
+            f'confusions, with {int(errors):,} of all {counted(int(of), "error")}. The table below has more pairs.'
         )
     if len(shown) > _IN_ORDER:
-        section.says.append('Classes that are taken for each other stand side by side.')
+        section.says.append('Classes that are confused with each other are next to each other.')
     if len(shown):
         shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        title = 'Confusion matrix, % of the images of each row: rows are the classes of the images, columns what was '
-        section.matrix = Matrix(f'{title}predicted', [classes[int(one)] for one in shown], shares[np.ix_(shown, shown)])
-        section.says.append('Numbers in the matrix are percent of the images of their row.')
+        title = 'Confusion matrix: predicted classes (columns) in % of the images of each true class (rows)'
+        section.matrix = Matrix(title, [classes[int(one)] for one in shown], shares[np.ix_(shown, shown)])
+        section.says.append('Each number is a percentage of the images of its row. Numbers below 0.5 are left out.')
     if rows:
-        head = ['class', 'predicted as', 'images', '% of the class', '95 % interval']
-        section.tables.append(Table('Confused pairs, the most frequent first', head, rows, {2, 3, 4}))
+        head = ['true class', 'predicted as', 'images', '% of the class', '95 % interval']
+        all_pairs = int((matrix - np.diag(np.diag(matrix)) > 0).sum())
+        some = f': {len(rows)} of {all_pairs:,}' if len(rows) < all_pairs else ''
+        section.tables.append(Table(f'Confused pairs, the most frequent first{some}', head, rows, {2, 3, 4}))
     return section
 
 

@@ -60,14 +60,14 @@ def model_cost(model: HybridInferencer, size: tuple[int, int]) -> ModelCost:
         and isinstance(part, torch.nn.Module)
     }
     rows = [('parameters', f'{parameters / 1e6:.2f} million')]
-    rows += [(f'of these in the {name}', f'{count / 1e6:.2f} million') for name, count in streams.items()]
+    rows += [(f'parameters of the {name}', f'{count / 1e6:.2f} million') for name, count in streams.items()]
 
     def run(count: int) -> Any:
         with torch.no_grad():
             return network(torch.rand(count, 3, *size, device=device), mode='tensor')
 
     gflops = gflops_of(model, size)
-    rows.append((f'GFLOPs an image of {size[0]} x {size[1]} pixels', f'{gflops:.2f}'))
+    rows.append((f'GFLOPs for an image of {size[0]} x {size[1]} pixels', f'{gflops:.2f}'))
     threads = torch.get_num_threads() if device.type == 'cpu' else None  # half the answer to how fast a CPU is
     on = device.type if threads is None else f'{device.type} ({counted(threads, "thread")})'
     milliseconds = {}
@@ -81,7 +81,7 @@ def model_cost(model: HybridInferencer, size: tuple[int, int]) -> ModelCost:
             wait_for_device(device)
             times.append(time.perf_counter() - began)
         milliseconds[count] = 1e3 * statistics.median(times)
-        rows.append((f'milliseconds a batch of {count} on {on}', f'{milliseconds[count]:.1f}'))
+        rows.append((f'milliseconds for a batch of {count} on {on}', f'{milliseconds[count]:.1f}'))
     numbers = dict(
         parameters=parameters, parameters_of=streams, image_size=list(size), gflops=gflops, device=device.type,
         threads=threads, runs=_ROUNDS, milliseconds=milliseconds,

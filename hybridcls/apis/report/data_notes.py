@@ -36,8 +36,8 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
     if others and model.classes:
         names = listed((f'{name} ({count})' for name, count in others.most_common()), 5)
         notes.append(
-            f'{counted(others.total(), "image", of=len(images))} {is_or_are(others.total())} left out: the model has '
-            f'no class of their label: {names}. Classes are matched by name.'
+            f'{counted(others.total(), "image", of=len(images))} {is_or_are(others.total())} left out, because the '
+            f'model has no class of this name: {names}.'
         )
     if model.classes and not model.multi_label:
         counts = Counter(images.labels[images.known].tolist())
@@ -45,42 +45,46 @@ def data_notes(model: HybridInferencer, images: EvaluatedImages) -> list[str]:
         if empty:
             notes.append(
                 f'{counted(len(empty), "class", "classes", of=len(model.classes))} '
-                f'{"has" if len(empty) == 1 else "have"} no image here: {listed(empty, 5)}.'
+                f'{"has" if len(empty) == 1 else "have"} no images here: {listed(empty, 5)}.'
             )
     repeated = repeated_files(images.items)
     if repeated:
-        notes.append(f'{counted(repeated, "image")} with the content of another one, byte for byte: all are counted.')
+        notes.append(f'{counted(repeated, "image")} {_copies(repeated, "exact")} of other images. All are counted.')
     return [*notes, *_of_training(model, images)]
 
 
 def _of_training(model: HybridInferencer, images: EvaluatedImages) -> Iterator[str]:
     trained = listed_images(training_dataset(model.config), model)
     if trained is None:
-        yield 'The training images are missing, so it is unknown whether some of these images are among them.'
+        yield 'The training images are missing, so it is unknown whether the model was trained on some of these images.'
         return
     items = images.items
     found = same_files(items, trained)
     if found:
         yield (
-            f'{counted(len(found), "image", of=len(items))} {is_or_are(len(found))} also among those of the '
-            f'training, byte for byte, so that results are too good: {_pairs(found, "=")}.'
+            f'{counted(len(found), "image", of=len(items))} {_copies(len(found), "exact")} of training images, '
+            f'which makes the results too good: {_pairs(found, "=")}.'
         )
     equal = dict(found)
     near = near_copies(items, trained)
     alike = [pair for pair in near.pairs if pair[0] not in equal]
     if alike:
         yield (
-            f'{counted(len(alike), "image", of=len(items))} {"looks" if len(alike) == 1 else "look"} nearly like one '
-            f'of the training (of another size, format or brightness, or mirrored), which makes results too good: '
+            f'{counted(len(alike), "image", of=len(items))} {_copies(len(alike), "near")} of training images '
+            f'(another size, format or brightness, or mirrored), which makes the results too good: '
             f'{_pairs(alike, "like")}.'
         )
     if found or alike:
         yield from _without({*equal, *(path for path, _ in alike)}, images)
     if not near.is_whole:
         yield (
-            f'Such copies were looked for among {counted(near.images, "image", of=near.of_images)}, and '
-            f'{near.trained} of {near.of_trained} of the training: hybridcls audit compares all.'
+            f'Near copies were searched among {counted(near.images, "image", of=near.of_images)} and '
+            f'{counted(near.trained, "training image", of=near.of_trained)}. hybridcls audit compares all of them.'
         )
+
+
+def _copies(count: int, how: str) -> str:
+    return f'is {"an" if how == "exact" else "a"} {how} copy' if count == 1 else f'are {how} copies'
 
 
 def _pairs(pairs: Sequence[tuple[str, str]], between: str) -> str:
@@ -94,8 +98,8 @@ def _without(copies: set[str], images: EvaluatedImages) -> Iterator[str]:
         right, count = int((~images.wrong[kept]).sum()), int(kept.sum())
         low, high = share_interval(right, count)
         yield (
-            f'Of {counted(count, "image")} without a copy {100 * right / count:.1f} % [{100 * low:.1f}, '
-            f'{100 * high:.1f}] are right.'
+            f'The accuracy on the {counted(count, "image")} without a copy is {100 * right / count:.1f} % '
+            f'[{100 * low:.1f}, {100 * high:.1f}].'
         )
 
 

@@ -39,6 +39,12 @@ class NormReadings(NamedTuple):
     right: list[dict[str, Any]]
     images: int
 
+    @property
+    def spread(self) -> float:
+        """The width of the middle 90 % of all norms, relative to their median."""
+        low, middle, high = np.percentile(np.concatenate([one.ravel() for one in self.norms.values()]), (5, 50, 95))
+        return float((high - low) / middle) if middle else 0.0
+
 
 def read_norms(
     model: HybridInferencer,

@@ -92,7 +92,7 @@ def find_neighbours(
             if gallery is not None:
                 images = evaluate_images(model, list(read_inputs(gallery, 'report').items), batch_size, workers)
             index = _index_of(model, images, os.path.join(folder, 'gallery.npz'))
-            what = 'these images themselves, each without itself' if gallery is None else f'the images of {gallery}'
+            what = 'the other images of this report' if gallery is None else f'the images of {gallery}'
         return _search(model, known, labels, index, f'{what} ({len(index)})')
 
 

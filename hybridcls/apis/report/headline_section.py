@@ -6,7 +6,10 @@ from typing import Any
 from ..inferencer import HybridInferencer
 from .html_page import Section
 
-__all__ = ['headline_section']
+__all__ = ['OUTSIDE', 'headline_section']
+
+OUTSIDE = 'The interval lies above the number: resamples repeat images, which makes a calibration error larger.'
+"""What a page says of an ECE that is not in its bootstrap interval."""
 
 
 def headline_section(rows: Sequence[dict[str, Any]], model: HybridInferencer) -> Section:
@@ -25,8 +28,9 @@ def headline_section(rows: Sequence[dict[str, Any]], model: HybridInferencer) ->
             if row['low'] is not None
             else f'{row["better"]} is better; no interval'
         )
-        cards.append(
-            dict(name=row['name'], value=f'{row["value"]:.{digits}f}{unit}', interval=interval, what=row['what'])
-        )
+        what = row['what']
+        if row['low'] is not None and not row['low'] <= row['value'] <= row['high']:
+            what += f'. {OUTSIDE}'
+        cards.append(dict(name=row['name'], value=f'{row["value"]:.{digits}f}{unit}', interval=interval, what=what))
     says = [] if model.calibration is None else [f'Probabilities are calibrated: {model.calibration.calibration}.']
     return Section('numbers', 'In numbers', says, cards)

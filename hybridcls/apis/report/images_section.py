@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hybridcls.checks import counted, is_or_are
+from hybridcls.checks import counted
 
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, isolated, shown_probability
@@ -31,20 +31,20 @@ def images_section(known: EvaluatedImages, classes: Sequence[str]) -> Section:
         surest = sorted(rows, key=lambda row: -known.confidence[row])[:_OF_A_PAIR]
         groups.append(
             dict(
-                title=f'{isolated(classes[own])} taken for {isolated(classes[said])} '
-                f'({"1 image" if len(rows) == 1 else f"{len(rows)} images, the surest first"})',
+                title=f'{isolated(classes[own])} predicted as {isolated(classes[said])} '
+                f'({"1 image" if len(rows) == 1 else f"{len(rows)} images, the most confident first"})',
                 pictures=[picture(known, row, classes) for row in surest],
             )
         )
     unsure = np.argsort(known.confidence, kind='stable')[:_UNSURE]
-    groups.append(dict(title='Least certain images', pictures=[picture(known, int(row), classes) for row in unsure]))
-    say = f'{counted(len(wrong), "image", of=len(known))} {is_or_are(len(wrong))} wrong'
+    groups.append(dict(title='Least confident answers', pictures=[picture(known, int(row), classes) for row in unsure]))
+    say = f'The answer is wrong for {counted(len(wrong), "image", of=len(known))}.'
     if len(by_pair) > _PAIRS:
         say += (
-            f', in {counted(len(by_pair), "pair")} of classes, of which the {_PAIRS} most frequent ones are shown, and '
-            'of equally frequent ones the surest'
+            f' There are {counted(len(by_pair), "pair")} of a true and a predicted class. The {_PAIRS} most frequent '
+            'pairs are shown; of equally frequent ones, those with the most confident error.'
         )
-    return Section('images', 'Images to look at', [f'{say}.'], groups=groups)
+    return Section('images', 'Images to look at', [say], groups=groups)
 
 
 def picture(images: EvaluatedImages, row: int, classes: Sequence[str]) -> dict[str, Any]:
@@ -53,5 +53,5 @@ def picture(images: EvaluatedImages, row: int, classes: Sequence[str]) -> dict[s
     own, said = isolated(classes[int(images.labels[row])]), isolated(classes[int(images.predicted[row])])
     text = f'{own}: {shown_probability(images.scores[row, images.labels[row]])}'
     if own != said:
-        text = f'{said} {shown_probability(images.confidence[row])}, is {text}'
+        text = f'predicted {said}: {shown_probability(images.confidence[row])}, true {text}'
     return dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text)

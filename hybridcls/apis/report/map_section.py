@@ -33,8 +33,8 @@ def map_section(known: EvaluatedImages, classes: Sequence[str]) -> Optional[Sect
         if image is not None:
             pictures.append(dict(at(int(place)), image=image))
     say = (
-        f'{counted(len(chosen), "image", of=len(known))} by t-SNE of their embeddings: what lies near each other is '
-        f'alike for the model; distances between groups mean nothing. Orange squares are wrong.'
+        f't-SNE of the embeddings of {counted(len(chosen), "image", of=len(known))}. Images that are near each other '
+        'have similar embeddings. The distance between groups has no meaning. Orange squares: wrong answers.'
     )
     alt = f'Map of {counted(len(chosen), "image")} by their embeddings'
     dots = [at(place) for place in range(len(chosen))]

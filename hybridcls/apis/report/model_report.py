@@ -117,8 +117,8 @@ def make_report(
     date = time.strftime('%Y-%m-%d %H:%M')
     html = render(
         f'{Path(model.checkpoint_path).resolve().parent.name}: {name}',
-        f'{counted(count, "labelled image")} of {place}, {date}. Numbers in [ ] are 95 % confidence intervals over '
-        'these images.',
+        f'{counted(count, "labelled image")} of {place}, {date}. Numbers in [ ] are 95 % confidence intervals. They '
+        'cover the choice of the images.',
         sections,
     )
     numbers = dict(

@@ -53,13 +53,13 @@ def multi_label_numbers(
     values = [row['average_precision_percent'] for row in rows if row['average_precision_percent'] is not None]
     found = (
         ('multi-label/mAP', 'mAP', float(np.mean(values)) if values else None, 'means', 0,
-         'mean over the classes with images of their average precision'),
+         'mean of the average precision of each class that has images'),
         ('multi-label/f1', 'Macro F1', float(np.mean([row['f1_percent'] or 0.0 for row in rows])), 'means', 1,
-         'mean over the classes of F1, at the thresholds of the model'),
+         'mean of the F1 score of each class, at the thresholds of the model'),
         ('multi-label/micro_f1', 'Micro F1', _share(2 * hits.sum(), truths.sum() + answers.sum()), 'counted', 0,
-         'F1 of all labels of all images together'),
+         'F1 score of all labels of all images together'),
         ('multi-label/exact', 'Exact answers', _share((~images.wrong).sum(), len(images)), 'counted', 1,
-         'share of images with exactly their labels'),
+         'share of images whose labels are all right and none missing'),
     )  # fmt: skip
     headline = []
     for key, name, value, kind, place, what in found:

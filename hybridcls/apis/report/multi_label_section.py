@@ -27,8 +27,8 @@ def multi_label_classes_section(rows: Sequence[dict[str, Any]]) -> Section:
         for row in rows
     ]  # fmt: skip
     head = ['class', 'images', 'average precision, %', '95 % interval', 'F1, %', '95 % interval', 'precision, %',
-            'recall, %', 'threshold', 'answers', 'note']  # fmt: skip
-    return Section('classes', 'Class by class', tables=[Table('Classes', head, cells, set(range(1, 10)))])
+            'recall, %', 'threshold', 'predictions', 'note']  # fmt: skip
+    return Section('classes', 'Results by class', tables=[Table('Classes', head, cells, set(range(1, 10)))])
 
 
 def _ends(row: Mapping[str, Any], name: str) -> Optional[str]:
@@ -41,8 +41,8 @@ def multi_label_images_section(images: EvaluatedImages, classes: Sequence[str]) 
     truths, answers = labels_of(images)
     groups = []
     for title, places, ways in (
-        ('Labels that are missed, the least probable first', truths & ~answers, 1),
-        ('Labels that are given and not there, the most probable first', answers & ~truths, -1),
+        ('Missed labels, the least probable first', truths & ~answers, 1),
+        ('Wrongly predicted labels, the most probable first', answers & ~truths, -1),
     ):
         rows, columns = np.nonzero(places)
         order = np.argsort(ways * images.scores[rows, columns], kind='stable')[:_SHOWN]
@@ -50,9 +50,12 @@ def multi_label_images_section(images: EvaluatedImages, classes: Sequence[str]) 
         for row, column in zip(rows[order], columns[order], strict=True):
             item, score = images.items[row], images.scores[row, column]
             said = isolated(images.class_text(int(row), classes))
-            text = f'{isolated(classes[column])} {shown_probability(score)}; has {said}'
+            text = f'{isolated(classes[column])} {shown_probability(score)}; true labels: {said}'
             pictures.append(dict(image=thumbnail(item), alt=f'{item.path}: {text}', caption=text))
         if pictures:
             groups.append(dict(title=f'{title} ({len(rows)})', pictures=pictures))
-    say = f'{counted(int(images.wrong.sum()), "image", of=len(images))} with other labels than the model gives.'
+    say = (
+        'The predicted labels are not exactly the true ones for '
+        f'{counted(int(images.wrong.sum()), "image", of=len(images))}.'
+    )
     return Section('images', 'Images to look at', [say], groups=groups)

@@ -13,7 +13,7 @@ from .gallery_neighbours import Neighbours
 from .html_page import Section, Table, percent
 from .thumbnails import thumbnail
 
-__all__ = ['chosen_queries', 'neighbours_section']
+__all__ = ['chosen_queries', 'nearest_of_errors', 'neighbours_section']
 
 _WRONG, _UNSURE, _PAIRS = 8, 4, 4
 
@@ -37,8 +37,9 @@ def chosen_queries(known: EvaluatedImages, seed: int = 0) -> list[tuple[str, lis
         for label in pair:
             left = [row for row in np.flatnonzero((known.labels == label) & ~wrong) if row not in (*unsure, *drawn)]
             drawn += [int(rng.choice(left))] if left else []
-    parts = [('Wrong answers, the surest first', rounds[:_WRONG]), ('Right answers, the least certain', unsure),
-             ('Right answers of classes that are confused, drawn at random', drawn)]  # fmt: skip
+    parts = [('Wrong answers, the most confident first', rounds[:_WRONG]),
+             ('Right answers, the least confident first', unsure),
+             ('Right answers of classes that are often confused, drawn at random', drawn)]  # fmt: skip
     return [(title, rows) for title, rows in parts if rows]
 
 
@@ -49,38 +50,47 @@ def neighbours_section(known: EvaluatedImages, found: Neighbours, classes: Seque
         for title, rows in chosen_queries(known)
     ]
     says = [
-        f'The most similar images by the cosine of their embeddings among {found.gallery}. ✓ and a solid frame: of the '
-        'class of the query; ✗ and a dashed frame: of another.'
+        f'Each row shows a query and its most similar images (cosine of the embeddings) among {found.gallery}. ✓ and a '
+        'solid frame: same class as the query. ✗ and a dashed frame: another class.'
     ]
-    wrong = [row for row in np.flatnonzero(known.predicted != known.labels) if found.matches[row]]
-    if wrong:
-        nearest = [found.matches[row][0].label for row in wrong]
-        as_said = sum(label == classes[known.predicted[row]] for row, label in zip(wrong, nearest, strict=True))
-        right = sum(label == classes[known.labels[row]] for row, label in zip(wrong, nearest, strict=True))
+    nearest = nearest_of_errors(known, found, classes)
+    if nearest['wrong']:
         says.append(
-            f'Of {len(wrong)} wrong answers the nearest image is of the class that was answered in {as_said}, and of '
-            f'the right class in {right}.'
+            f'For {counted(nearest["wrong"], "wrong answer")}, the nearest image is of the predicted class in '
+            f'{counted(nearest["predicted_class"], "case")}, and of the right class in {nearest["right_class"]:,}.'
         )
     tables = []
     if found.scores:
         first = found.scores[0]
         what = (
-            'the nearest image is of the class of the query',
-            'mean average precision among the R nearest, R the number of images of the class',
+            'share of queries whose nearest image is of the same class',
+            'mean average precision among the R nearest images; R: images of the same class',
         )
         rows = [
             [one['name'], percent(one['value']), _interval(one), meaning]
             for one, meaning in zip(found.scores, what, strict=True)
         ]
-        title = f'How well images find their class: {counted(first["queries"], "image")}'
+        title = f'Retrieval of the same class: {counted(first["queries"], "query", "queries")}'
         tables.append(Table(title, ['score', 'value, %', '95 % interval', 'what'], rows, {1, 2}))
         if first['without_match']:
             says.append(
-                f'Not counted, without another image of the class there: {counted(first["without_match"], "image")}.'
+                'Not counted, because there is no other image of the class: '
+                f'{counted(first["without_match"], "image")}.'
             )
     else:
-        says.append('No image has another one of its class there, so retrieval has no numbers.')
+        says.append('There is no second image of any class, so there are no retrieval scores.')
     return Section('neighbours', 'Neighbours', says, tables=tables, rows=parts)
+
+
+def nearest_of_errors(known: EvaluatedImages, found: Neighbours, classes: Sequence[str]) -> dict[str, int]:
+    """Count the ``wrong`` answers with a neighbour, and whose nearest one is of the predicted or of the right class."""
+    wrong = [row for row in np.flatnonzero(known.wrong) if found.matches[row]]
+    nearest = [found.matches[row][0].label for row in wrong]
+    counts = {
+        name: sum(label == classes[numbers[row]] for row, label in zip(wrong, nearest, strict=True))
+        for name, numbers in (('predicted_class', known.predicted), ('right_class', known.labels))
+    }
+    return dict(wrong=len(wrong), **counts)
 
 
 def _interval(score: dict[str, Any]) -> str:
@@ -89,7 +99,7 @@ def _interval(score: dict[str, Any]) -> str:
 
 def _row(known: EvaluatedImages, found: Neighbours, row: int, classes: Sequence[str]) -> dict[str, Any]:
     own, said = classes[known.labels[row]], classes[known.predicted[row]]
-    text = own if own == said else f'{own}, answered {said}'
+    text = own if own == said else f'{own}, predicted {said}'
     caption = f'{text}, {100 * known.confidence[row]:.0f} %'
     matches = zip(found.matches[row], found.pictures[row], strict=True)
     return dict(

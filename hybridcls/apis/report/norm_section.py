@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Optional
 
-import numpy as np
-
 from hybridcls.checks import counted
 
 from .charts import boxes_chart
@@ -18,8 +16,8 @@ _CLEAR = -0.3  # a rank correlation from which on it is called clear
 _DOES = {
     'falls clearly': 'falls clearly with {}',
     'falls a little': 'falls a little with {}',
-    'rises': 'rises with {}, where it misleads',
-    'does not tell': 'does not tell of {}',
+    'rises': 'rises with {} (there it misleads)',
+    'unclear': 'has no clear trend with {}',
 }
 
 
@@ -31,10 +29,10 @@ def norm_section(readings: NormReadings) -> Section:
     charts = [
         dict(
             svg=boxes_chart(
-                values, 'severity, 0: the image as it is', 'norm of the embedding', f'Norm against {kind}',
+                values, 'severity (0: image as it is)', 'norm of the embedding', f'Norm against {kind}',
                 ylim=(lowest - margin, highest + margin),
             ),
-            caption=f'{kind}: median, the middle half, and 5 to 95 % of {counted(readings.images, "image")}.',
+            caption=f'{kind}: median, quartiles, and 5th to 95th percentile of {counted(readings.images, "image")}.',
         )
         for kind, values in readings.norms.items()
     ]  # fmt: skip
@@ -47,11 +45,11 @@ def norm_section(readings: NormReadings) -> Section:
         ]
         for row in readings.rows
     ]
-    head = ['degradation', 'score', 'rank correlation with severity', '95 % interval', 'the norm']
+    head = ['degradation', 'score', 'rank correlation with severity', '95 % interval', 'verdict']
     of_right = [[row['score'], percent(row['value']), _interval(row, 1)] for row in readings.right]
     tables = [
         Table('Rank correlation (Spearman) with the severity', head, rows, {2, 3}),
-        Table('How often the right one of a right and a wrong answer has the larger value (AUROC)', [
+        Table('In pairs of a right and a wrong answer: how often the right one has the larger value (AUROC)', [
             'score', '%', '95 % interval'], of_right, {1, 2}),
     ]  # fmt: skip
     return Section('norm', 'Norm of the embedding', _says(readings), charts=charts, tables=tables)
@@ -62,10 +60,10 @@ def verdict(row: Mapping[str, Any]) -> str:
 
     Example:
         >>> verdict(dict(value=-0.6, low=-0.7, high=-0.5)), verdict(dict(value=0.1, low=-0.1, high=0.3))
-        ('falls clearly', 'does not tell')
+        ('falls clearly', 'unclear')
     """
     if row['low'] is None or row['low'] <= 0 <= row['high']:
-        return 'does not tell'
+        return 'unclear'
     if row['low'] > 0:
         return 'rises'
     return 'falls clearly' if row['high'] <= _CLEAR else 'falls a little'
@@ -78,30 +76,32 @@ def _says(readings: NormReadings) -> list[str]:
         found.setdefault(verdict(row), []).append(row['kind'])
     parts = [what.format(', '.join(found[name])) for name, what in _DOES.items() if name in found]
     clear = len(found.get('falls clearly', ()))
-    first = {len(of_norm): 'is a sign of quality', 0: 'is no sign of quality'}.get(
-        clear, 'is a sign of quality in part'
+    first = {len(of_norm): 'is a sign of image quality', 0: 'is no sign of image quality'}.get(
+        clear, 'is a sign of image quality for some kinds of degradation'
     )
-    says = [
-        f'For this model the norm of the embedding {first}: it {"; it ".join(parts)} '
-        f'({counted(readings.images, "image")} at five '
-        'severities). AdaFace takes the norm for the quality of an image, and a search may weigh by it (--pool '
-        'quality): that holds as far as it falls here.'
-    ]
-    values = np.concatenate([of_kind.ravel() for of_kind in readings.norms.values()])
-    low, middle, high = np.percentile(values, (5, 50, 95))
-    if high - low < _SPREAD * middle:
-        says.append(
-            f'Nearly all norms are within {100 * (high - low) / middle:.2g} % of each other, as a normalization before '
-            'the head makes them: there is nothing to tell images apart by.'
+    if readings.spread < _SPREAD:
+        first = (
+            f'is no sign of image quality, because nearly all norms are within {100 * readings.spread:.2g} % of each '
+            'other (a normalization before the head has this effect)'
         )
+    says = [
+        f'For this model, the norm of the embedding {first}. In {counted(readings.images, "image")} at five '
+        f'severities, it {"; it ".join(parts)}.',
+        'AdaFace uses the norm as image quality, and a search can weight images by it (--pool quality). Rely on this '
+        'only for degradations with which the norm clearly falls.',
+    ]
     norm, confidence = readings.right
     if norm['low'] is not None:
-        better = 'tells more' if confidence['value'] > norm['value'] else 'tells no more'
         says.append(
-            f'Of a right and a wrong answer the right one has the larger norm in {norm["value"]:.1f} % of pairs (50 '
-            f'would be chance); the probability of the answer {better}: {confidence["value"]:.1f} %.'
+            f'In pairs of a right and a wrong answer, the right one has the larger norm in {_with_ends(norm)} of the '
+            f'pairs, and the larger confidence in {_with_ends(confidence)} (chance: 50 %).'
         )
     return says
+
+
+def _with_ends(row: Mapping[str, Any]) -> str:
+    ends = '' if row['low'] is None else f' [{row["low"]:.1f}, {row["high"]:.1f}]'
+    return f'{row["value"]:.1f} %{ends}'
 
 
 def _correlation(row: Mapping[str, Any]) -> list[Optional[str]]:

@@ -14,6 +14,7 @@ from .evaluated_images import EvaluatedImages
 
 __all__ = [
     'class_numbers',
+    'error_counts',
     'headline',
     'of_metric',
     'reliability',
@@ -43,14 +44,38 @@ def headline(images: EvaluatedImages, classes: Sequence[str]) -> list[dict[str, 
     report = of_metric(ClassReport(confidence=_CONFIDENCE), images, classes)
     found.update({name: value for name, value in report.items() if 'macro' in name})
     rows = (
-        ('accuracy/top1', 'Accuracy', '%', 'higher', 'share of images whose most probable class is the right one'),
-        ('accuracy/top5', 'Top-5 accuracy', '%', 'higher', 'the right class is among the five most probable'),
-        ('classes/macro_recall', 'Balanced accuracy', '%', 'higher', 'mean over the classes of their own accuracy'),
-        ('classes/macro_f1', 'Macro F1', '%', 'higher', 'mean over the classes of F1'),
-        ('calibration/nll', 'NLL', 'nats', 'lower', 'mean -log of the probability of the right class'),
-        ('calibration/ece', 'ECE', '%', 'lower', 'how far probability and frequency differ on average'),
-        ('calibration/brier', 'Brier score', '', 'lower', 'squared distance of the probabilities from the truth'),
-        ('selective/aurc_least_confidence', 'AURC', '%', 'lower', 'error, averaged over all shares of answered images'),
+        ('accuracy/top1', 'Accuracy', '%', 'higher', 'share of images whose most probable class is right'),
+        (
+            'accuracy/top5',
+            'Top-5 accuracy',
+            '%',
+            'higher',
+            'share of images whose right class is among the five most probable',
+        ),
+        ('classes/macro_recall', 'Balanced accuracy', '%', 'higher', 'mean of the recall of each class'),
+        ('classes/macro_f1', 'Macro F1', '%', 'higher', 'mean of the F1 score of each class'),
+        ('calibration/nll', 'NLL', 'nats', 'lower', 'mean of -log(probability of the right class)'),
+        (
+            'calibration/ece',
+            'ECE',
+            '%',
+            'lower',
+            'mean gap between the probability of answers and how often they are right',
+        ),
+        (
+            'calibration/brier',
+            'Brier score',
+            '',
+            'lower',
+            'squared distance of the probabilities from the right class, 0 to 2',
+        ),
+        (
+            'selective/aurc_least_confidence',
+            'AURC',
+            '%',
+            'lower',
+            'error rate, averaged over all shares of answered images',
+        ),
     )
     return _rows(found, rows)
 
@@ -84,17 +109,41 @@ def retrieval_headline(images: EvaluatedImages) -> list[dict[str, Any]]:
         metric.process(None, samples)
         found.update(metric.evaluate(size=len(samples)))
     rows = (
-        ('retrieval/recall@1', 'Recall@1', '%', 'higher', 'the nearest other image is of the class'),
-        ('retrieval/recall@5', 'Recall@5', '%', 'higher', 'one of the five nearest is of the class'),
-        ('retrieval/map@r', 'MAP@R', '%', 'higher', 'how far the images of the class come first'),
+        (
+            'retrieval/recall@1',
+            'Recall@1',
+            '%',
+            'higher',
+            'share of images whose nearest other image is of the same class',
+        ),
+        (
+            'retrieval/recall@5',
+            'Recall@5',
+            '%',
+            'higher',
+            'share of images with one of the same class among the five nearest',
+        ),
+        (
+            'retrieval/map@r',
+            'MAP@R',
+            '%',
+            'higher',
+            'mean average precision among the R nearest, R images of the same class',
+        ),
         (
             'retrieval/precision@r',
             'R-precision',
             '%',
             'higher',
-            'share of the class among the R nearest, R of the class',
+            'share of the same class among the R nearest, R images of the same class',
         ),
-        ('accuracy/top1', 'kNN accuracy', '%', 'higher', 'the class with most votes of the nearest others is right'),
+        (
+            'accuracy/top1',
+            'kNN accuracy',
+            '%',
+            'higher',
+            'share of images whose nearest neighbours vote for the right class',
+        ),
     )
     return _rows(found, rows)
 
@@ -107,6 +156,13 @@ def class_numbers(images: EvaluatedImages, classes: Sequence[str]) -> tuple[list
     """Return the rows of the classes, and those of the confused pairs, of :class:`ClassReport`."""
     report = of_metric(ClassReport(confidence=_CONFIDENCE, most=200), images, classes)
     return list(report['classes/table']), list(report['classes/confusions'])
+
+
+def error_counts(images: EvaluatedImages) -> dict[str, int]:
+    """Return the number of ``wrong_images``, and the number of pairs of a true and a predicted class among them."""
+    wrong = images.wrong
+    pairs = np.unique(np.stack([images.labels[wrong], images.predicted[wrong]], 1), axis=0)
+    return dict(wrong_images=int(wrong.sum()), confused_pairs=len(pairs))
 
 
 def reliability(images: EvaluatedImages, bins: int = 15) -> dict[str, list[float]]:

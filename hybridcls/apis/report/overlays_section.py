@@ -99,29 +99,32 @@ def overlays_section(overlays: Overlays, classes: Sequence[str], labels: Mapping
     """
     streams = ' and '.join(overlays.layers)
     says = [
-        f'Grad-CAM of the predicted class over {streams}: yellow places speak most for the class, grey ones do not, in '
-        'that layer and to first order. Each map is scaled to its own maximum. A map shows where, not why, and is no '
-        'explanation of the answer.',
+        f'Grad-CAM of the predicted class for {streams}. Yellow places support the class most, grey ones do not (in '
+        'this layer, to first order). Each map is scaled to its own maximum. A map shows where, not why: it does not '
+        'explain the answer.',
         *[_worth(stream, score, overlays.scored) for stream, score in overlays.scores.items()],
     ]
     if overlays.merging:
-        says.append('Token merging was switched off for the maps, so they are of slightly other features.')
+        says.append(
+            'Token merging was switched off for the maps, so their features differ slightly from those of the '
+            'predictions.'
+        )
     rows = [[stream, overlays.layers[stream], _points(score.moved), _points(score.others)]
             for stream, score in overlays.scores.items()]  # fmt: skip
     tables = [Table(
         f'Deletion on {counted(overlays.scored, "image")} drawn at random: how much faster the probability of the '
-        f'answer falls than with the control maps (area between the curves, percentage points, 95 % interval)',
-        ['stream', 'layer', 'than with the same maps, moved', 'than with maps of other images'], rows)]  # fmt: skip
+        f'answer falls than with control maps (area between the curves, percentage points, 95 % interval)',
+        ['stream', 'layer', 'control: the same maps, shifted', 'control: maps of other images'], rows)]  # fmt: skip
     groups = []
     for one in overlays.images:
         said, own = classes[one.label], labels.get(str(one.item.path), '')
-        title = said if said == own or not own else f'{said}, is {own}'
+        title = said if said == own or not own else f'{said}, true {own}'
         pictures = [dict(image=data_address(one.seen), alt=f'{one.item.path}: as the model sees it', caption='image')]
         for stream, picture in one.overlays.items():
-            silent = ': nothing speaks for the class' if stream in one.silent else ''
+            silent = ': nothing supports the class' if stream in one.silent else ''
             alt = f'{one.item.path}: map of {stream} for {said}{silent}'
             pictures.append(dict(image=data_address(picture), alt=alt, caption=f'{stream}{silent}'))
-        groups.append(dict(title=f'Answer: {title}', pictures=pictures, large=len(pictures)))
+        groups.append(dict(title=f'Predicted {title}', pictures=pictures, large=len(pictures)))
     return Section('overlays', 'Where the answers come from', says, tables=tables, groups=groups)
 
 
@@ -136,23 +139,23 @@ def _worth(stream: str, score: DeletionScore, count: int) -> str:
     """Interpret the deletion scores in a sentence."""
     if np.isnan(score.moved.interval.low):
         return (
-            f'{stream}: {counted(count, "image")} {is_or_are(count)} too few to tell whether its maps say anything '
-            f'({fewest_units()} at least).'
+            f'{stream}: {counted(count, "image")} {is_or_are(count)} too few to test the maps ({fewest_units()} at '
+            'least).'
         )
     moved, others = (f'{_points(one)} points' for one in score)
     if score.says_something:
         return (
-            f'{stream}: deleting what its maps mark lowers the probability of the answer more than deleting by the '
-            f'same maps moved at random ({moved}) and by maps of other images ({others}): they mark something that the '
-            'answer rests on.'
+            f'{stream}: deleting what the maps mark lowers the probability of the answer more than deleting by the '
+            f'same maps shifted at random ({moved}) and by maps of other images ({others}). The maps mark places that '
+            'the answer depends on.'
         )
     if score.moved.interval.low > 0:
         return (
-            f'{stream}: the same maps moved at random do worse ({moved}), but maps of other images do as well as those '
-            f'of the image ({others}): the maps may tell no more than where such images have their objects, the middle '
-            'perhaps. Do not read anything into them for a single image.'
+            f'{stream}: the maps do better than the same maps shifted at random ({moved}), but not clearly better than '
+            f'maps of other images ({others}). They may only show where objects usually are, such as the middle. Do '
+            'not interpret them for a single image.'
         )
     return (
-        f'{stream}: deleting what its maps mark lowers the probability of the answer no more than deleting by the same '
-        f'maps moved at random ({moved}): do not read anything into these maps.'
+        f'{stream}: deleting what the maps mark does not clearly lower the probability of the answer more than '
+        f'deleting by the same maps shifted at random ({moved}). Do not interpret these maps.'
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional
 
 from hybridcls.checks import counted
+from hybridcls.structures import Calibration
 
 from ..inferencer import HybridInferencer
 from .calibration_effect import calibration_effect
@@ -26,9 +27,17 @@ from .merged_tokens import read_merging
 from .multi_label_numbers import multi_label_numbers
 from .multi_label_section import multi_label_classes_section, multi_label_images_section
 from .neighbour_votes import NEIGHBOURS, with_votes
-from .neighbours_section import neighbours_section
+from .neighbours_section import nearest_of_errors, neighbours_section
 from .norm_section import norm_section
-from .numbers import class_numbers, headline, rejection_numbers, reliability, retrieval_headline, risk_curve
+from .numbers import (
+    class_numbers,
+    error_counts,
+    headline,
+    rejection_numbers,
+    reliability,
+    retrieval_headline,
+    risk_curve,
+)
 from .robustness_section import robustness_section
 from .stream_readings import read_streams
 from .streams_section import stream_numbers, streams_section
@@ -86,7 +95,7 @@ class Asked(NamedTuple):
     @property
     def about(self) -> list[str]:
         """Sentences that describe the images."""
-        return self.notes or [f'Those of {self.place}.']
+        return self.notes or [f'The images of {self.place}.']
 
 
 def parts_of_classes(
@@ -137,8 +146,9 @@ def parts_of_classes(
         cost_section(cost),
     ]
     numbers = dict(
-        headline=rows, classes=table, confusions=confusions, reliability=reliability(known), ood=rejection,
-        risk_coverage=risk_curve(known), calibration=effect._asdict(), robustness=corrupted, price_of_errors=prices,
+        headline=rows, classes=table, confusions=confusions, **error_counts(known), reliability=reliability(known),
+        ood=rejection, risk_coverage=risk_curve(known),
+        calibration=dict(effect._asdict(), applied=_applied(calibration)), robustness=corrupted, price_of_errors=prices,
         **_said(answers, weak), **more, cost=cost.numbers,
     )  # fmt: skip
     if streams is not None:
@@ -176,9 +186,9 @@ def parts_of_embeddings(
     weak = weak_classes(table, float((~known.wrong).mean()))
     about = [
         *asked.about,
-        f'The head ({model.head_name}) has no classes: each image is a query among '
-        f'{counted(len(known) - 1, "other")}, and is '
-        f'classified by a vote of its {NEIGHBOURS} nearest ones.',
+        f'The head ({model.head_name}) has no classes. Each image is searched among the '
+        f'{counted(len(known) - 1, "other")}, and classified by a vote of its {min(NEIGHBOURS, len(known) - 1)} '
+        'nearest ones.',
     ]
     cost = model_cost(model, seen_size(model, known.items))
     answers = embedding_verdict(rows, weak, table, about, [*asked.warnings, *data_notes(model, images)])
@@ -194,13 +204,27 @@ def parts_of_embeddings(
         cost_section(cost),
     ]
     numbers = dict(
-        headline=rows, classes=table, confusions=confusions, **_said(answers, weak), **more, cost=cost.numbers
+        headline=rows,
+        classes=table,
+        confusions=confusions,
+        **error_counts(known),
+        **_said(answers, weak),
+        **more,
+        cost=cost.numbers,
     )
     return _parts(sections, numbers, known)
 
 
 def _parts(sections: Sequence[Optional[Section]], numbers: dict[str, Any], known: EvaluatedImages) -> Parts:
     return Parts([section for section in sections if section is not None], numbers, len(known))
+
+
+def _applied(calibration: Optional[Calibration]) -> Optional[dict[str, Any]]:
+    if calibration is None:
+        return None
+    parts = ('scaling', 'risk', 'sets', 'skip_sure', 'images')
+    numbers = {name: getattr(calibration, name) for name in parts}
+    return dict(numbers, source=calibration.data.get('source'))
 
 
 def _said(answers: Sequence[Answer], weak: Optional[WeakClasses] = None) -> dict[str, Any]:
@@ -219,9 +243,12 @@ def _embedding_parts(
         None if merging is None else tokens_section(merging),
         None if found is None else neighbours_section(known, found, classes),
     ]
-    numbers = dict(
-        neighbours=None if found is None else dict(gallery=found.gallery, scores=found.scores),
-        norm=None if norms is None else dict(images=norms.images, severity=norms.rows, right=norms.right),
-        merged_tokens=None if merging is None else dict(merging._asdict(), images=len(merging.images)),
-    )
+    numbers: dict[str, Any] = dict(neighbours=None, norm=None, merged_tokens=None)
+    if found is not None:
+        nearest = nearest_of_errors(known, found, classes)
+        numbers['neighbours'] = dict(gallery=found.gallery, scores=found.scores, nearest_of_errors=nearest)
+    if norms is not None:
+        numbers['norm'] = dict(images=norms.images, severity=norms.rows, right=norms.right, spread=norms.spread)
+    if merging is not None:
+        numbers['merged_tokens'] = dict(merging._asdict(), images=len(merging.images))
     return sections, numbers

@@ -11,8 +11,8 @@ __all__ = ['robustness_section']
 _CHARTS = (
     ('accuracy', 'accuracy, %', 'Accuracy against severity'),
     ('ece', 'ECE, %', 'Calibration error against severity'),
-    ('unanswered', 'images without an answer, %', 'Abstention against severity'),
-    ('error', 'error among the answers, %', 'Error among the answers against severity'),
+    ('unanswered', 'images without an answer, %', 'Rejected images against severity'),
+    ('error', 'error rate of the answers, %', 'Error rate of the answers against severity'),
 )
 
 
@@ -36,34 +36,35 @@ def robustness_section(rows: Sequence[Mapping[str, Any]]) -> Section:
         }  # fmt: skip
         if curves:
             limits = (0, 100) if key in ('accuracy', 'unanswered') else (0, None)
-            svg = curves_chart(curves, 'severity, 0: the image as it is', unit, title, ylim=limits)
+            svg = curves_chart(curves, 'severity (0: image as it is)', unit, title, ylim=limits)
             charts.append(dict(svg=svg, caption=title))
     means = {
         kind: sum(row['accuracy'] for row in of_kind[1:]) / (len(of_kind) - 1) for kind, of_kind in by_kind.items()
     }
     worst = min(means, key=lambda kind: means[kind])
-    loses = 'It loses most to' if means[worst] < clean['accuracy'] else 'None costs accuracy on these images, not even'
+    lowest = 'The accuracy is lowest' if means[worst] < clean['accuracy'] else 'No corruption lowers it; it is lowest'
     says = [
-        f'Each image is corrupted at the size that the model sees, as by hybridcls test --corruptions. {loses} '
-        f'{worst}: over its severities {means[worst]:.1f} % are right, of {clean["accuracy"]:.1f} % as they are.'
+        'Each image is corrupted at the size that the model sees, as by hybridcls test --corruptions. The accuracy is '
+        f'{clean["accuracy"]:.1f} % on the images as they are. {lowest} with {worst}: {means[worst]:.1f} %, averaged '
+        'over its severities.'
     ]
     answered = [row for row in corrupted if row.get('error') is not None]
     if 'unanswered' in clean:
         says.append(
-            'The threshold is that of the calibration, which promises something of images like its own alone: here it '
-            'is seen whether it withholds answers where images get worse.'
+            'The threshold of the calibration has a guarantee for images like those it was fitted on, not for '
+            'corrupted ones. These numbers show whether it rejects more images if they get worse.'
         )
         if answered:
             least = max(answered, key=lambda row: row['error'])
             says.append(
-                f'At worst ({least["kind"]}, severity {least["severity"]}) {least["error"]:.1f} % of the answers are '
-                f'wrong, and {least["unanswered"]:.1f} % of the images have none.'
+                f'The highest error rate is {least["error"]:.1f} % ({least["kind"]}, severity {least["severity"]}), '
+                f'where {least["unanswered"]:.1f} % of the images get no answer.'
             )
     else:
         says.append(
-            'Of a calibration with a threshold (hybridcls calibrate --risk) it would show the answers withheld.'
+            'With a threshold (hybridcls calibrate --risk), this section also shows how many images get no answer.'
         )
-    more = ['unanswered, %', 'error of answers, %'] * ('unanswered' in clean)
+    more = ['without an answer, %', 'error rate of the answers, %'] * ('unanswered' in clean)
     table = [
         [row['kind'] or 'none', row['severity'], percent(row['accuracy']),
          f'{row["accuracy_low"]:.1f} to {row["accuracy_high"]:.1f}', percent(row['ece']), percent(row['confidence']),

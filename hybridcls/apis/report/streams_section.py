@@ -114,47 +114,47 @@ def streams_section(
             f'{row["same_answer_percent"]:.1f}',
         ])  # fmt: skip
     tables = [
-        Table('Accuracy with a stream off', ['streams', 'accuracy, %', '95 % interval', 'same answer as both, %'], rows,
-              {1, 2, 3}),
-        Table('When a stream is skipped where the other is sure of its answer',
-              ['skipped', 'for images, %', 'accuracy, %', '95 % interval', 'another answer, %', 'GFLOPs an image',
-               'ms an image'], list(_skip_rows(numbers['skipping'])), {1, 2, 3, 4, 5, 6}),
+        Table('Accuracy with one stream off', ['streams', 'accuracy, %', '95 % interval', 'same answer as both, %'],
+              rows, {1, 2, 3}),
+        Table('Skipping one stream where the other one is confident',
+              ['skipped stream', 'skipped for, % of images', 'accuracy, %', '95 % interval', 'changed answers, %',
+               'GFLOPs per image', 'ms per image'], list(_skip_rows(numbers['skipping'])), {1, 2, 3, 4, 5, 6}),
     ]  # fmt: skip
     says = [
-        'A stream is off when its features are replaced by their mean over these images; neck and head stay what they '
-        'are. They were trained with both streams, so this says what is left of this model, not what a model of one '
-        'stream could do.',
+        'To switch a stream off, its features are replaced by their mean over these images. Neck and head are not '
+        'trained again: these numbers describe this model, not what a model with one stream could reach.',
         _skip_sentence(skip_sure),
     ]
     charts = [
-        dict(svg=_curve_chart(numbers['skipping'], 'gflops', 'GFLOPs an image', 'Accuracy against operations'),
-             caption='The surest images first: from no image skipped (right) to all (left). Bars: 95 % intervals.'),
-        dict(svg=_curve_chart(numbers['skipping'], 'milliseconds', 'ms an image in a batch of 32',
+        dict(svg=_curve_chart(numbers['skipping'], 'gflops', 'GFLOPs per image', 'Accuracy against operations'),
+             caption='A stream is skipped for no image (right) up to all images (left), the most confident first. '
+                     'Bars: 95 % intervals.'),
+        dict(svg=_curve_chart(numbers['skipping'], 'milliseconds', 'ms per image in a batch of 32',
                               'Accuracy against time'),
-             caption='From the times of the parts on this machine; a stream that is skipped leaves a smaller batch, '
-                     'which can take longer an image. hybridcls calibrate --skip-sure measures it.'),
+             caption='Estimated from the times of the streams and the rest on this machine. Skipping makes batches '
+                     'smaller, which can cost more time per image; hybridcls calibrate --skip-sure measures this.'),
     ]  # fmt: skip
     groups: list[dict] = []
     if readings.share is not None:
         share = 100 * readings.share
         says.append(
-            f'On average {share.mean():.1f} % of what moves the embedding of an image away from the mean of all is of '
-            f'{first}, the rest of {second}.'
+            'The share of a stream says how much of the distance between an embedding and the mean embedding comes '
+            f'from it. On average, the share of {first} is {share.mean():.1f} %; the rest comes from {second}.'
         )
         if readings.gates:
             opened = ', '.join(f'{name} {value:.2f}' for name, value in readings.gates.items())
-            says.append(f'Mean of the gate, from 0 (closed) to 1 (open): {opened}.')
+            says.append(f'Mean value of the gate, from 0 (closed) to 1 (open): {opened}.')
         by_class = numbers[f'share_of_{first}_percent']['classes']
         charts += [
             dict(svg=histogram_chart({'images': share}, f'share of {first}, %', f'Images by their share of {first}'),
-                 caption=f'0: {second} alone moves the embedding; 100: {first} alone.'),
+                 caption=f'0: the distance comes from {second} alone; 100: from {first} alone.'),
             dict(svg=_class_chart(by_class, first, f'Share of {first} by class'),
-                 caption='Dot: the median image of a class; line: from the 10th to the 90th of 100 images.'
-                         + (f' The {_SHOWN_CLASSES} classes farthest from the middle of all.'
+                 caption='Dot: median of a class; line: 10th to 90th percentile.'
+                         + (f' Shown: the {_SHOWN_CLASSES} classes farthest from the median of all.'
                             if len(by_class) > _SHOWN_CLASSES else '')),
         ]  # fmt: skip
         tables.append(Table(
-            f'Share of {first} by class, %', ['class', 'images', '10th of 100', 'median', '90th of 100'],
+            f'Share of {first} by class, %', ['class', 'images', '10th percentile', 'median', '90th percentile'],
             [[row['class'], row['images'], *(f'{row[key]:.1f}' for key in ('p10', 'median', 'p90'))]
              for row in by_class], {1, 2, 3, 4}))  # fmt: skip
         order = np.argsort(share, kind='stable')
@@ -162,9 +162,9 @@ def streams_section(
             pictures = []
             for row in chosen:
                 one = picture(known, int(row), classes)
-                one['caption'] = f'{share[row]:.0f} % {first}; {one["caption"]}'
+                one['caption'] = f'{first} {share[row]:.0f} %; {one["caption"]}'
                 pictures.append(one)
-            groups.append(dict(title=f'Images that lean most on {name}', pictures=pictures))
+            groups.append(dict(title=f'Images with the largest share of {name}', pictures=pictures))
     return Section('streams', 'The two streams', says, charts=charts, tables=tables, groups=groups)
 
 
@@ -184,15 +184,16 @@ def _skip_rows(curves: Mapping[str, list[dict[str, float]]]) -> list[list[Any]]:
 def _skip_sentence(skip_sure: Optional[Mapping[str, Any]]) -> str:
     if skip_sure is None:
         return (
-            'The curves were drawn from these images, so a threshold read from them promises nothing: hybridcls '
-            'calibrate --skip-sure RATE finds one that does, for hybridcls predict --skip-sure.'
+            'The curves are computed from these images, so a threshold read from them guarantees nothing for others. '
+            'hybridcls calibrate --skip-sure RATE finds a threshold with a guarantee, for hybridcls predict '
+            '--skip-sure.'
         )
     share = 100 * skip_sure['skipped'] / skip_sure['images']
     return (
-        f'By the calibration, hybridcls predict --skip-sure leaves the {skip_sure["stream"]} out where the probability '
-        f'without it is at least {skip_sure["threshold"]:.4f}: for {share:.1f} % of its '
-        f'{counted(skip_sure["images"], "image")}. With a confidence of {skip_sure["confidence"]:.3g}, at most '
-        f'{100 * skip_sure["rate"]:.3g} % of all images get another class.'
+        f'With this calibration, hybridcls predict --skip-sure skips the stream {skip_sure["stream"]} if the '
+        f'probability without it is at least {skip_sure["threshold"]:.4f}. This was so for {share:.1f} % of the '
+        f'{counted(skip_sure["images"], "image")} of the calibration. With a confidence of '
+        f'{skip_sure["confidence"]:.3g}, at most {100 * skip_sure["rate"]:.3g} % of all images get another class.'
     )
 
 

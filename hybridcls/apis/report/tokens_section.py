@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hybridcls.checks import counted
+
 from .charts import curves_chart
 from .html_page import Section
 from .merged_tokens import MergingReadings
@@ -21,18 +23,19 @@ def tokens_section(readings: MergingReadings) -> Section:
         'merged': (blocks, readings.tokens),
         'without merging': (blocks, [readings.tokens[0]] * len(blocks)),
     }
-    chart = curves_chart(curves, 'block, 0: before the first', 'tokens', 'Tokens after each block', ylim=(0, None))
+    chart = curves_chart(curves, 'block (0: before the first one)', 'tokens', 'Tokens after each block', ylim=(0, None))
     saved = 100 * (1 - readings.gflops / readings.gflops_whole)
     when = (
-        'Tokens were merged only in training: predictions use all tokens, and the pictures show the merging of the '
+        'Tokens were merged only in the training. Predictions use all tokens; the pictures show the merging of the '
         'training.'
         if readings.in_training
         else 'Predictions use the merged tokens.'
     )
     says = [
-        f'{readings.name or "The model"} merges tokens that are alike ({readings.ratio}): {readings.tokens[0]} become '
-        f'{readings.tokens[-1]} in {len(blocks) - 1} blocks. The model takes {readings.gflops:.3g} GFLOPs an image, '
-        f'and {readings.gflops_whole:.3g} without merging: {saved:.0f} % are saved. {when}'
+        f'{readings.name or "The model"} merges similar tokens (schedule {readings.ratio}): in '
+        f'{counted(len(blocks) - 1, "block")}, {readings.tokens[0]} tokens become {readings.tokens[-1]}. The model '
+        f'needs {readings.gflops:.3g} GFLOPs per image with merging and {readings.gflops_whole:.3g} without: '
+        f'{saved:.0f} % less. {when}'
     ]
     pictures = []
     for one in readings.images:
@@ -40,9 +43,9 @@ def tokens_section(readings: MergingReadings) -> Section:
         pictures.append(_picture(one.seen, name, name))
         for block, drawing in zip(readings.drawn, one.drawings, strict=True):
             pictures.append(_picture(drawing, name, f'tokens after block {block}'))
-    title = 'Patches that are one token have one colour, the mean of theirs'
+    title = 'Patches that were merged to one token have the same colour, the mean of their colours'
     group = dict(title=title, pictures=pictures, large=1 + len(readings.drawn))
-    charts = [dict(svg=chart, caption='Tokens that are left after each block.')]
+    charts = [dict(svg=chart, caption='Number of tokens after each block.')]
     return Section('tokens', 'Merged tokens', says, charts=charts, groups=[group])
 
 

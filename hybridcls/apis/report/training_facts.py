@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -86,6 +87,7 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
     meta: Mapping[str, Any] = checkpoint.get('meta') or {}
     record: Mapping[str, Any] = meta.get('training') or {}
     values = cfg.to_dict()
+    planned = dict(values.get('train_cfg') or {})  # with the numbers that were filled in
     if RECORD in values:
         undo(values, {})
     experiment = str(meta.get('experiment_name', '')).rpartition('_')[0].rpartition('_')[0]
@@ -96,8 +98,7 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
         ('checkpoint', why),
         (
             'trained',
-            f'{_counted(meta.get("epoch"), "epoch")}, {_counted(meta.get("iter"), "update")}, until '
-            f'{_date(meta.get("time"))}',
+            f'{_progress(values, planned, meta)}, until {_date(meta.get("time"))}',
         ),
         ('time it took', NOT_RECORDED if seconds is None else _duration(seconds, record.get('attempts', 1))),
         ('on', NOT_RECORDED if not record else f'{record["processes"]} x {record["device"]}, {record["system"]}'),
@@ -121,13 +122,24 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
     losses, percents = _curves(path.parent, whole)
     written = [list(row) for row in record.get('written') or ()]
     return TrainingFacts('', facts, written, differences, recipe, repeat, cfg.pretty_text, losses, percents,
-                         _unfinished(values, whole.get('meta') or {}))  # fmt: skip
+                         _unfinished(values, planned, whole.get('meta') or {}))  # fmt: skip
 
 
 def _torch() -> str:
     import torch
 
     return torch.__version__
+
+
+def _progress(values: Mapping[str, Any], planned: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """Return how many epochs and updates the weights of the checkpoint had, and how many epochs were planned."""
+    epoch, most = meta.get('epoch'), planned.get('max_epochs')
+    epochs = counted(epoch, 'epoch', of=most) if epoch is not None and most else _counted(epoch, 'epoch')
+    text = f'{epochs}, {_counted(meta.get("iter"), "update")}'
+    hooks = [*(values.get('custom_hooks') or ()), *(values.get('default_hooks') or {}).values()]
+    if meta.get('iter') == 0 and any('HeadFirstHook' in str((hook or {}).get('type')) for hook in hooks):
+        text += ' (before the first one only the head was fitted, by HeadFirstHook)'
+    return text
 
 
 def _counted(number: Optional[int], word: str) -> str:
@@ -152,7 +164,7 @@ def _git_of(record: Mapping[str, Any]) -> str:
     return '; '.join(
         f'{one["folder"]} at {one["commit"][:12]}{", with changes that were not committed" if one["dirty"] else ""}'
         for one in record['git']
-    ) or 'neither the folder of the command nor hybridcls was in a repository'  # fmt: skip
+    ) or 'neither the folder of the command nor hybridcls is in a repository'  # fmt: skip
 
 
 def _versions_of(versions: Mapping[str, str]) -> str:
@@ -213,15 +225,16 @@ def _short(value: Any) -> str:
 Curves = dict[str, tuple[list[float], list[float]]]
 
 
-def _unfinished(values: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+def _unfinished(values: Mapping[str, Any], planned: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
     """Return a sentence if the last checkpoint was written before the end of the training, else ``''``."""
     hooks = [*(values.get('custom_hooks') or ()), *(values.get('default_hooks') or {}).values()]
     if any('EarlyStopping' in str((hook or {}).get('type')) for hook in hooks):
         return ''
-    planned = values.get('train_cfg') or {}
     for done, most, unit in (('epoch', 'max_epochs', 'epochs'), ('iter', 'max_iters', 'updates')):
         if planned.get(most) and isinstance(meta.get(done), int) and meta[done] < planned[most]:
-            return f'The training did not end: its last checkpoint has {meta[done]} of {planned[most]} {unit}.'
+            return (
+                f'The training was not finished: its last checkpoint is after {meta[done]} of {planned[most]} {unit}.'
+            )
     return ''
 
 
@@ -234,7 +247,9 @@ def _curves(work_dir: Path, whole: Mapping[str, Any]) -> tuple[Curves, Curves]:
         values = [float(value) for value in hub['train/loss'].data[0]]
         losses['loss (training)'] = (list(range(1, len(values) + 1)), values)
     file = work_dir / 'learning_curves.json'
-    rows = json.loads(file.read_text()) if file.is_file() else []
+    rows: list[dict[str, Any]] = []
+    with suppress(OSError, ValueError):  # without the file, or one that was cut off, there are no curves
+        rows = json.loads(file.read_text())
     for name in dict.fromkeys(name for row in rows for name in row['metrics']):
         curves = losses if 'loss' in name else percents if name.startswith(_PERCENT) else None
         if curves is not None and not name.endswith(('_low', '_high')):

@@ -19,17 +19,19 @@ def training_section(phases: Sequence[TrainingFacts]) -> Section:
                                     ['what', 'value'], one.facts, sorts=False))  # fmt: skip
         if one.written and one.recipe is None:
             head = ['key', 'value', 'set by']
-            section.tables.append(Table(f'What options and the config{of} set over their bases', head, one.written))
+            section.tables.append(
+                Table(f'Config{of}: what it and the options set on top of its bases', head, one.written)
+            )
         if one.recipe is not None:
-            title = f'Where the config{of} differs from the shipped {one.recipe}'
-            section.tables.append(Table(title, ['key', 'here', 'there'], one.differences))
+            title = f'Config{of}: differences from the shipped {one.recipe}'
+            section.tables.append(Table(title, ['key', 'this training', 'shipped config'], one.differences))
         if one.losses:
             title = f'Losses{of}'
             section.charts.append(dict(svg=curves_chart(one.losses, 'updates', 'loss, nats', title), caption=title))
         if one.percents:
             title = f'Validations{of}'
             section.charts.append(dict(svg=curves_chart(one.percents, 'updates', '%', title), caption=title))
-        section.details.append(dict(title=f'The whole config{of}', text=one.config))
+        section.details.append(dict(title=f'Full config{of}', text=one.config))
         commands += one.repeat
-    section.details.insert(0, dict(title='How to train it again', text='\n'.join(commands), open=True))
+    section.details.insert(0, dict(title='How to repeat the training', text='\n'.join(commands), open=True))
     return section

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from hybridcls.checks import counted
+
 from .charts import curves_chart, histogram_chart
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, Table, percent
@@ -22,10 +24,11 @@ def trust_section(
         dict(
             svg=curves_chart(
                 {'error': ([100 * x for x in curve['coverage']], [100 * y for y in curve['risk']])},
-                'images answered, the surest first, %', 'error among them, %', 'Error against coverage',
+                'coverage: images answered, the most confident first, %', 'error rate of the answers, %',
+                'Error against coverage',
                 ylim=(0, max(1.0, 105 * max(curve['risk']))),
             ),
-            caption='What is gained by answering the surest images alone.',
+            caption='The error rate if only the most confident images are answered.',
         )
     ]  # fmt: skip
     tables, says = [], []
@@ -36,23 +39,21 @@ def trust_section(
                     {'known': 100 * known.confidence, 'unknown': 100 * unknown.confidence},
                     'probability of the answer, %', 'Known and unknown images',
                 ),
-                caption='How sure the model is of images of its classes, and of others.',
+                caption='Confidence on images of the classes (known), and on others (unknown).',
             )
         )  # fmt: skip
         tables.append(Table(
-            'Which score rejects these unknown images best',
-            ['score', 'AUROC, %', '95 % interval', 'unknown accepted where 95 % of the known are, %'],
+            'Scores that reject these unknown images, the best first',
+            ['score', 'AUROC, %', '95 % interval', 'unknown images accepted with 95 % of the known ones, %'],
             [[row['score'].replace('_', ' '), percent(row['auroc']),
               None if row['low'] is None else f'{row["low"]:.1f} to {row["high"]:.1f}', percent(row['fpr95'])]
              for row in rejection], {1, 2, 3}))  # fmt: skip
         best = rejection[0]
         says.append(
-            f'Of these {len(unknown)} unknown images, {best["score"].replace("_", " ")} tells most: AUROC '
-            f'{best["auroc"]:.1f} %. On other unknown images another score may be the best.'
+            f'The score {best["score"].replace("_", " ")} separates the {counted(len(unknown), "unknown image")} best '
+            f'from the known ones (AUROC {best["auroc"]:.1f} %). For other unknown images, another score may be the '
+            'best.'
         )
         if (best['low'] if best['low'] is not None else best['auroc']) <= _BLIND:
-            says.append(
-                'That is not better than drawing lots (50 %), as far as these images tell: do not reject by a score of '
-                'this model.'
-            )
-    return Section('trust', 'How far to trust an answer', says, charts=charts, tables=tables)
+            says.append('This is not clearly better than chance (50 %). Do not reject images by a score of this model.')
+    return Section('trust', 'Rejecting uncertain answers', says, charts=charts, tables=tables)

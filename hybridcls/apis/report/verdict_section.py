@@ -10,7 +10,7 @@ from hybridcls.checks import counted, listed
 from hybridcls.evaluation import SelectiveMetric
 from hybridcls.functional.metrics import fewest_units, mean_interval, share_interval
 
-from .calibration_effect import CalibrationEffect
+from .calibration_effect import CalibrationEffect, guarantee_holds
 from .evaluated_images import EvaluatedImages
 from .html_page import Section, Table, isolated, percent
 from .numbers import of_metric
@@ -22,9 +22,11 @@ __all__ = [
 
 _RISKS = (0.01, 0.02, 0.05, 0.1)
 _NAMED, _LOWEST = 5, 3
-_ELSEWHERE = 'Images of another source, camera or time than these: the intervals say nothing of them.'
-_UNKNOWN = 'Images of none of the classes: --ood FOLDER.'
-_CORRUPTED = 'Blurred, noisy or dark images: --corruptions.'
+_ELSEWHERE = 'Images from another source, camera or time; the intervals do not cover them.'
+_UNKNOWN = 'Images of none of the classes (--ood FOLDER).'
+_CORRUPTED = 'Blurred, noisy or dark images (--corruptions).'
+
+_IMAGES = 'Which images were used?'
 
 Answer = tuple[str, str]
 """A question, and what the page answers."""
@@ -32,17 +34,18 @@ Answer = tuple[str, str]
 
 def verdict_section(answers: Sequence[Answer], prices: Sequence[Mapping[str, Any]] = ()) -> Section:
     """Show the verdict, and below it the cost of fewer errors (:func:`price_of_errors`)."""
-    tables = [Table('What these images say of the model', ['question', 'answer'], answers, sorts=False)]
+    tables = [Table('What these images show about the model', ['question', 'answer'], answers, sorts=False)]
     if prices:
         rows = [
             [f'{100 * row["risk"]:g}', f'{row["answered"]:.1f}', _ends(row['answered_low'], row['answered_high']),
              _chance(row), percent(row['error']), _ends(row['error_low'], row['error_high'])]
             for row in prices
         ]  # fmt: skip
-        head = ['errors at most, %', 'images answered, %', '95 % interval', 'from probability, %', 'errors of these, %',
-                '95 % interval']  # fmt: skip
-        tables.append(Table('What fewer errors cost: the other images are rejected', head, rows, set(range(6))))
-    return Section('verdict', 'In short', tables=tables)
+        head = ['error rate at most, %', 'images answered, %', '95 % interval', 'threshold: probability, %',
+                'error rate of the answers, %', '95 % interval']  # fmt: skip
+        title = 'What a lower error rate costs: images below the threshold get no answer'
+        tables.append(Table(title, head, rows, set(range(6))))
+    return Section('verdict', 'Summary', tables=tables)
 
 
 def verdict_numbers(answers: Sequence[Answer]) -> list[dict[str, str]]:
@@ -107,24 +110,24 @@ def class_verdict(
         threshold (float, optional): Of the calibration.
     """
     answers = [
-        ('Which images?', ' '.join(about)),
-        ('How often is it right?', _rightness(known, classes, headline[0])),
+        (_IMAGES, ' '.join(about)),
+        ('How accurate is the model?', _rightness(known, classes, headline[0])),
         ('Which classes are weak?', _weakness(weak, table)),
-        ('Are its probabilities true?', _truth(known, effect)),
+        ('Can its probabilities be trusted?', _truth(known, effect)),
         ('Which answers should be rejected?', _rejecting(effect, prices, len(known))),
     ]
     missing = []
     if unknown is not None and rejection:
-        answers.append(('Does it notice images of none of its classes?', _noticing(unknown, rejection, threshold)))
+        answers.append(('Does it recognize unknown images?', _noticing(unknown, rejection, threshold)))
     else:
         missing.append(_UNKNOWN)
     if len(corrupted) > 1:
         worst = min(corrupted[1:], key=lambda row: row['accuracy'])
         answers.append((
-            'Does it hold on worse images?',
-            f'Of images as they are {_percent(corrupted[0]["accuracy"])} are right; at worst ({worst["kind"]}, '
-            f'severity {worst["severity"]} of 5) {_percent(worst["accuracy"])} '
-            f'[{worst["accuracy_low"]:.1f}, {worst["accuracy_high"]:.1f}].',
+            'How accurate is it on corrupted images?',
+            f'The accuracy is {_percent(corrupted[0]["accuracy"])} on the images as they are. The lowest one is '
+            f'{_percent(worst["accuracy"])} [{worst["accuracy_low"]:.1f}, {worst["accuracy_high"]:.1f}] '
+            f'({worst["kind"]}, severity {worst["severity"]} of 5).',
         ))  # fmt: skip
     else:
         missing.append(_CORRUPTED)
@@ -138,23 +141,23 @@ def label_verdict(
     """Return the verdict on a multi-label model; arguments as for :func:`class_verdict`."""
     values = {row['key']: row for row in headline}
     exact, f1 = values['multi-label/exact'], values.get('multi-label/micro_f1')
-    right = f'All labels of an image are right, and none is missing, for {_with_ends(exact)} of the images.'
+    right = f'For {_with_ends(exact)} of the images, all labels are right and none is missing.'
     if f1 is not None:
-        right += f' Of all labels together F1 is {_with_ends(f1)}.'
+        right += f' F1 over all labels together is {_with_ends(f1)}.'
         below = [row for row in table if row['f1_percent_high'] is not None and row['f1_percent_high'] < f1['value']]
         below.sort(key=lambda row: row['f1_percent'])
-        said = 'None is clearly below the others.'
+        said = 'No label is clearly weaker than the others.'
         if below:
             named = (
                 f'{isolated(row["class"])} ({row["f1_percent"]:.0f} %, {counted(row["images"], "image")})'
                 for row in below
             )
-            said = f'F1 is clearly below that of all: {listed(named, _NAMED)}.'
+            said = f'F1 is clearly lower than over all labels: {listed(named, _NAMED)}.'
     few = [row for row in table if row['insufficient_data']]
-    answers = [('Which images?', ' '.join(about)), ('How often is it right?', right)]
+    answers = [(_IMAGES, ' '.join(about)), ('How accurate is the model?', right)]
     if f1 is not None:
         answers.append(('Which labels are weak?', ' '.join([said, *_too_few([row['class'] for row in few], table)])))
-    return [*answers, *_last(warnings, ['Images with none of the labels, and worse images than these.'])]
+    return [*answers, *_last(warnings, ['Images with none of the labels, and corrupted images.'])]
 
 
 def embedding_verdict(
@@ -162,18 +165,18 @@ def embedding_verdict(
     about: Sequence[str], warnings: Sequence[str],
 ) -> list[Answer]:  # fmt: skip
     """Return the verdict on a model of embeddings alone; arguments as for :func:`class_verdict`."""
-    found = '; '.join(f'{row["name"]} {_with_ends(row)}: {row["what"]}' for row in headline[:1])
+    found = [f'For {_with_ends(row)} of the images ({row["name"]}).' for row in headline[:1]]
     return [
-        ('Which images?', ' '.join(about)),
-        ('How often does it find the class?', f'{found}.'),
+        (_IMAGES, ' '.join(about)),
+        ('How often is the nearest other image of the same class?', ' '.join(found)),
         ('Which classes are weak?', _weakness(weak, table)),
-        *_last(warnings, ['Images of other classes than these.']),
+        *_last(warnings, ['Images of other classes.']),
     ]
 
 
 def _last(warnings: Sequence[str], missing: Sequence[str]) -> list[Answer]:
     return [
-        ('What speaks against these numbers?', '\n'.join(warnings) or 'Nothing that was looked for.'),
+        ('What makes these numbers less reliable?', '\n'.join(warnings) or 'No problem was found.'),
         ('What was not measured?', ' '.join([*missing, _ELSEWHERE])),
     ]
 
@@ -182,31 +185,30 @@ def _rightness(known: EvaluatedImages, classes: Sequence[str], accuracy: Mapping
     counts = np.bincount(known.labels, minlength=len(classes))
     most = int(counts.argmax())
     share = 100 * counts[most] / len(known)
-    said = f'{_with_ends(accuracy)} of {counted(len(known), "image")}.'
+    said = f'Accuracy {_with_ends(accuracy)} on {counted(len(known), "image")}.'
     if (counts > 0).sum() < 2:
-        return f'{said} All are of one class.'
-    always = f'Always answering {isolated(classes[most])} would be right for {_percent(share)}'
+        return f'{said} All images are of one class.'
+    always = f'A model that always answers {isolated(classes[most])} has {_percent(share)}.'
     no_better = accuracy['low'] is None or accuracy['low'] <= share
-    return f'{said} {always}: as far as these images tell, it is no better.' if no_better else f'{said} {always}.'
+    return f'{said} {always} This model is not clearly better.' if no_better else f'{said} {always}'
 
 
 def _weakness(weak: WeakClasses, table: Sequence[Mapping[str, Any]]) -> str:
     rows = {row['class']: row for row in table}
     says = []
     for names, share, count, what in (
-        (weak.missed, 'recall_percent', 'images', 'Found more seldom than the rest'),
-        (weak.mistaken, 'precision_percent', 'predictions', 'Answers that are wrong more often than the rest'),
+        (weak.missed, 'recall_percent', 'images', 'Low recall'),
+        (weak.mistaken, 'precision_percent', 'predictions', 'Low precision'),
     ):
         if names:
             several = [rows[name] for name in names]
-            unit = 'images right' if count == 'images' else 'answers right'
-            says.append(f'{what}: {_named(several, share, count, unit)}.')
+            says.append(f'{what}: {_named(several, share, count)}.')
     if not says and len(weak.unknown) < len(table):
         enough = [row for row in table if row['class'] not in weak.unknown]
         below = [row for row in enough if row['recall_percent'] < 100] if len(enough) > 1 else []
         lowest = sorted(below, key=lambda row: row['recall_percent'])[:_LOWEST]
-        named = f' The lowest: {_named(lowest, "recall_percent", "images", "images right")}.' if lowest else ''
-        says.append(f'None is clearly weaker than the others.{named}')
+        named = f' Lowest recall: {_named(lowest, "recall_percent", "images")}.' if lowest else ''
+        says.append(f'No class is clearly weaker than the others.{named}')
     return ' '.join([*says, *_too_few(weak.unknown, table)])
 
 
@@ -214,12 +216,16 @@ def _too_few(names: Sequence[str], table: Sequence[Mapping[str, Any]]) -> list[s
     if not names:
         return []
     if len(names) == len(table) > 1:
-        return ['All have too few images here to tell.']
-    return [f'Too few images to tell of {len(names)} of {len(table)}: {listed(map(isolated, names), _NAMED)}.']
+        return ['All classes have too few images for a statement.']
+    few = counted(len(names), 'class', 'classes', of=len(table))
+    return [f'Too few images for a statement about {few}: {listed(map(isolated, names), _NAMED)}.']
 
 
-def _named(rows: Sequence[Mapping[str, Any]], share: str, count: str, unit: str) -> str:
-    return listed((f'{isolated(row["class"])} ({row[share]:.0f} % of {row[count]} {unit})' for row in rows), _NAMED)
+def _named(rows: Sequence[Mapping[str, Any]], share: str, count: str) -> str:
+    unit = count.removesuffix('s')
+    return listed(
+        (f'{isolated(row["class"])} ({row[share]:.0f} % of {counted(row[count], unit)})' for row in rows), _NAMED
+    )
 
 
 def _truth(known: EvaluatedImages, effect: CalibrationEffect) -> str:
@@ -227,50 +233,50 @@ def _truth(known: EvaluatedImages, effect: CalibrationEffect) -> str:
     surplus = 100 * (torch.from_numpy(known.confidence).double() - torch.from_numpy(right).double())
     low, high = mean_interval(surplus)
     says, is_right = (_percent(100 * float(one.mean())) for one in (known.confidence, right))
-    said = f'It says {says} on average, and is right on {is_right}'
+    said = f'The mean probability of the answers is {says}, and {is_right} of them are right.'
     by = f'{abs(float(surplus.mean())):.1f} points'
     if low > 0:
-        said += f': too sure by {by} [{low:.1f}, {high:.1f}].'
+        said += f' The probabilities are too high by {by} [{low:.1f}, {high:.1f}].'
     elif high < 0:
-        said += f': not sure enough by {by} [{-high:.1f}, {-low:.1f}].'
+        said += f' The probabilities are too low by {by} [{-high:.1f}, {-low:.1f}].'
     elif low <= 0 <= high:
-        said += ': on average true, as far as these images tell.'
+        said += ' On average, the two do not differ clearly.'
     else:  # no interval
-        said += ': too few images to tell.'
+        said += ' These are too few images for a statement.'
     if effect.kind != 'applied':
         said += ' The model is not calibrated.'
     elif effect.overlap:
-        said += ' It was calibrated on some of these very images, which makes it look better.'
+        said += ' The model was calibrated on some of these images, so this result is too good.'
     return said
 
 
 def _rejecting(effect: CalibrationEffect, prices: Sequence[Mapping[str, Any]], images: int) -> str:
     if effect.threshold is not None:
         found, risk = effect.threshold, 100 * effect.threshold['risk']
-        said = f'By the threshold of its calibration {_share(found["answered"])} of the images are answered'
+        said = f'The threshold of the calibration answers {_share(found["answered"])} of the images.'
         if not found['images']:
-            return f'{said}.'
+            return said
         wrong = found['errors']
-        holds = (
-            'more than that' if 100 * wrong['low'] > risk else 'less than that' if 100 * wrong['high'] <= risk
-            else 'which agrees with that, as far as these images tell'
-        )  # fmt: skip
-        return f'{said}. It promises at most {risk:g} % wrong answers; here it is {_share(wrong)}: {holds}.'
+        return (
+            f'{said} It guarantees at most {risk:g} % wrong answers. Here {_share(wrong)} are wrong: '
+            f'{guarantee_holds(wrong, risk / 100)}.'
+        )
     price = next(row for row in prices if row['risk'] == effect.risk)
-    said = f'No threshold keeps the wrong answers at {100 * price["risk"]:g} % of these images'
+    said = f'No threshold keeps the error rate at {100 * price["risk"]:g} % on these images.'
     if images < fewest_units():  # that all of one or two are right says nothing of a share
-        said = 'Too few images to tell'
+        said = 'Too few images for a statement.'
     elif price['threshold'] is not None:
         ends = f'{price["error_low"]:.1f}, {price["error_high"]:.1f}'
         rejected = (
-            f'reject {100 - price["answered"]:.1f} % of these images, those with a probability below '
-            f'{_chance(price)} %; of the rest' if price['answered'] < 100 else 'none has to be rejected: of all'
+            f'reject the images with a probability below {_chance(price)} %. These are {100 - price["answered"]:.1f} % '
+            'of the images. Of the other answers,' if price['answered'] < 100
+            else 'no image has to be rejected. Of all answers,'
         )  # fmt: skip
         said = (
-            f'To have at most {100 * price["risk"]:g} % wrong answers, {rejected} {price["error"]:.1f} % [{ends}] '
-            'are wrong'
+            f'For an error rate of at most {100 * price["risk"]:g} %, {rejected} {price["error"]:.1f} % [{ends}] are '
+            'wrong. This threshold was chosen on these images.'
         )
-    return f'{said}. A threshold for other images, with a promise, is found by hybridcls calibrate --risk.'
+    return f'{said} For a threshold with a guarantee for other images: hybridcls calibrate --risk.'
 
 
 def _noticing(
@@ -278,14 +284,15 @@ def _noticing(
 ) -> str:  # fmt: skip
     best = rejection[0]
     least = best['auroc'] if best['low'] is None else best['low']
-    notices = 'Hardly' if least <= 50 or best['fpr95'] > 80 else 'In part' if best['fpr95'] > 20 else 'Mostly'
+    notices = 'Hardly' if least <= 50 or best['fpr95'] > 80 else 'Partly' if best['fpr95'] > 20 else 'Mostly'
     said = (
-        f'{notices}: where 95 % of the known images are accepted, so are {_percent(best["fpr95"])} of these '
-        f'{len(unknown)} (by {best["score"].replace("_", " ")}, the best of {len(rejection)} scores).'
+        f'{notices}: if 95 % of the known images are accepted, {_percent(best["fpr95"])} of these '
+        f'{counted(len(unknown), "unknown image")} are accepted, too (best of {len(rejection)} scores: '
+        f'{best["score"].replace("_", " ")}).'
     )
     if threshold is not None:
         answered = 100 * float((unknown.confidence.astype(np.float64) >= threshold).mean())
-        said += f' The threshold of the calibration answers {_percent(answered)} of them, all wrongly.'
+        said += f' The threshold of the calibration answers {_percent(answered)} of them; all these answers are wrong.'
     return said
 
 

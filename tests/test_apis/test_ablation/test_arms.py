@@ -115,3 +115,10 @@ def test_mistakes_are_told_before_a_training(tmp_path):
         arms(['cbam'], tmp_path, options={'model': dict(backbone=dict(with_cp=True))})
     with pytest.raises(ValueError, match='expected different levers'):
         arms(['sam', 'sam'], tmp_path)
+    judged = lever_of("strict:val_evaluator=[dict(type='Accuracy', topk=(5,))]")
+    for config in (HYBRID, CHAIN):
+        with pytest.raises(ConfigError, match=r"the same val_evaluator, got another one in the lever 'strict'"):
+            arms_of(str(config), [judged], False, {}, tmp_path)
+    for key in ('seed', 'randomness.seed'):
+        with pytest.raises(ConfigError, match="expected no seed in the lever 'other'"):
+            arms([f'other:{key}=7'], tmp_path)

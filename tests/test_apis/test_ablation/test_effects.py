@@ -113,6 +113,13 @@ def test_a_lever_that_does_nothing_is_said_to_and_equal_gains_say_nothing():
     assert math.isnan(found['even'].could_show['accuracy/top1'])
 
 
+def test_a_metric_that_never_differs_has_no_interval_in_the_sentence():
+    arms = [Arm('base', ()), Arm('half', ('half',), 'base', 'half')]
+    found = judged(arms, [trained(name, s, 80 + s * s * (name == 'half'), 0.5 + s) for s in range(3) for name in
+                          ('base', 'half')])['half']  # fmt: skip
+    assert 'NLL the same with every seed)' in found.sentence
+
+
 def test_two_seeds_say_that_they_show_nothing():
     values = dict(base=((50, 1.0), (50, 1.2)), wild=((60, 1.1), (20, 0.9)))
     arms = [Arm('base', ()), Arm('wild', ('wild',), 'base', 'wild')]
@@ -155,5 +162,5 @@ def test_a_lever_without_which_the_others_do_not_fail_is_harmful():
 def test_one_seed_shows_nothing():
     found = judged(*made(dict(good=(3, -0.1)), seeds=1))['good']
     assert found.verdict == 'within the noise'
-    assert found.sentence.endswith('One seed shows no difference.')
+    assert found.sentence.endswith('One seed cannot show whether there is a difference.')
     assert math.isnan(found.adjusted['accuracy/top1'])

@@ -10,6 +10,7 @@ def test_a_row_an_arm():
     assert [line.split()[0] for line in lines] == ['arm', 'sam', 'broken']
     assert lines[1].split()[:3] == ['sam', 'base', '+1.67']
     assert 'x 2.00' in lines[1]
+    assert '+0 ..' not in lines[1]  # the NLL never differs: an interval would have no width
     assert lines[2].split() == ['broken', 'base', *['-'] * 8, 'harmful']
 
 

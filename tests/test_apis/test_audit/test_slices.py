@@ -70,7 +70,8 @@ def test_dark_images(world):
     assert one.of_all == pytest.approx(one.count / wrong.sum())
     assert one.elsewhere_low < one.expected < one.elsewhere_high  # the classes are all alike
     assert one.sentence().startswith(f'Of {one.images} dark images (brightness < ')
-    assert f'{one.count} are wrong, {100 * one.share:.0f} % [' in one.sentence()
+    assert f'{one.count} are wrong: {100 * one.share:.0f} % [' in one.sentence()
+    assert f'Of other images of the same classes, {100 * one.expected:.1f} % are.' in one.sentence()
     threshold = float(one.condition.split('< ')[1])  # the sentence says which images they are
     np.testing.assert_array_equal(inside, values_of(attributes, 'brightness') < threshold)
 
@@ -101,7 +102,12 @@ def test_two_slices_are_two_and_the_second_leaves_out_the_first(world):
     assert {one.attributes[0] for one in found[:2]} == {'brightness', 'camera'}
     assert not set(found[0].members) & set(found[1].members)
     assert found[1].further
-    assert 'that are in no slice before' in found[1].sentence()
+    assert 'that are in no slice above, ' in found[1].sentence()
+    assert 'Of the other images, ' in found[0].sentence()
+    rest = ~np.isin(np.arange(IMAGES), np.concatenate([one.members for one in found[:2]]))
+    wrong = drawn(dark | camera, 0.6)
+    assert found[1].elsewhere == pytest.approx(wrong[rest].mean())
+    assert f'Of the images that are in no slice above, {100 * wrong[rest].mean():.1f} %' in found[1].sentence()
 
 
 def test_a_hard_class_does_not_blame_its_brightness():
@@ -112,6 +118,8 @@ def test_a_hard_class_does_not_blame_its_brightness():
     attributes = [Attribute('brightness', light, 'dark', 'bright'), class_attribute(labels, ['night owl', 'gull'])]
     found = find_slices(attributes, dict(wrong=wrong), labels).found
     assert [one.condition for one in found] == ['class night owl']
+    assert not found[0].same_classes  # there are no others to compare it with
+    assert 'same classes' not in found[0].sentence()
 
 
 def test_a_symptom_is_not_the_cause(world):

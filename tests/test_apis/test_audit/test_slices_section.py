@@ -28,14 +28,16 @@ def test_a_slice_is_a_sentence_a_row_and_pictures(images):
     camera = column_attribute('camera', ['B' if one else 'A' for one in wrong[:70]] + ['B'] * 10)
     search = find_slices([camera], dict(wrong=wrong), images.labels)
     section = slices_section(search, images, CLASSES)
-    assert section.says[0].startswith('Of 45 images with camera B 40 are wrong, 89 % [76, 96]; elsewhere 0.0 % [0.0, ')
+    assert section.says[0].startswith(
+        'Of 45 images with camera B, 40 are wrong: 89 % [76, 96]. Of the other images, 0.0 % [0.0, '
+    )
     assert section.tables[0].rows[0][:4] == ['images with camera B', 'wrong', 45, 40]
     assert [one['title'] for one in section.groups] == ['images with camera B: wrong']
     assert section.groups[0]['pictures'][0]['image'].startswith('data:')
-    assert section.groups[0]['pictures'][0]['caption'] == '\u2068cat\u2069, taken for \u2068dog\u2069 (0.80)'
+    assert section.groups[0]['pictures'][0]['caption'] == '\u2068cat\u2069, predicted \u2068dog\u2069 (0.80)'
 
 
 def test_nothing_stands_out(images):
     section = slices_section(SliceSearch(tested=7, notes=['A note.']), images, CLASSES)
-    assert [section.says[0], *section.says[2:]] == ['No group stands out.', 'A note.']
+    assert [section.says[0], *section.says[2:]] == ['No slice was found.', 'A note.']
     assert section.tables == []

@@ -97,16 +97,16 @@ def test_a_calibration_that_was_applied(tmp_path):
     assert effect.sets['size'] == pytest.approx(sets.sum(1).mean())
     assert effect.overlap == pytest.approx(0.1)
     says = ' '.join(calibration_section(effect, 'a', 'd', calibration).says)
-    assert 'Warning: 10 % of the images of this report' in says
+    assert 'Warning: The calibration was fitted on 10 % of the images of this report' in says
     unrecorded = Calibration('a', 'b', list('abcd'), scaling)
     says = ' '.join(calibration_section(calibration_effect(images, unrecorded), 'a', 'd', unrecorded).says)
     assert 'is not recorded' in says
     thresholds = Calibration('a', 'b', list('abcd'), dict(kind='none'))
-    assert calibration_effect(images, thresholds).why.endswith('only thresholds; it does not change the probabilities.')
+    assert calibration_effect(images, thresholds).why.endswith('sets thresholds and does not change the probabilities.')
 
 
 def test_where_no_temperature_can_be_fitted_it_is_said():
     effect = calibration_effect(images_of(1.0, count=12))
     assert effect.kind == 'none'
     assert effect.after is None
-    assert 'takes 20' in calibration_section(effect, 'a', 'b').says[1]
+    assert 'at least 20 images are needed' in calibration_section(effect, 'a', 'b').says[1]

@@ -17,6 +17,6 @@ def test_each_class_has_a_row():
 
 def test_a_note_says_what_there_is_little_of():
     table = class_numbers(answered([0] * 12 + [1] * 12, [0] * 22 + [1] * 2, classes=2), ['a', 'b'])[0]
-    assert [row[-1] for row in classes_section(table).tables[0].rows] == ['', 'few answers']
+    assert [row[-1] for row in classes_section(table).tables[0].rows] == ['', 'few predictions']
     table = class_numbers(answered([0] * 22 + [1] * 2, [0] * 12 + [1] * 12, classes=2), ['a', 'b'])[0]
     assert [row[-1] for row in classes_section(table).tables[0].rows] == ['', 'few images']

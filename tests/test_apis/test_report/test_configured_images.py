@@ -22,7 +22,7 @@ def folder(root, prefix='', **more):
 def test_the_test_is_taken_else_the_validation(digit_folder):
     both = configured_images(model(test=folder(digit_folder, 'train'), val=folder(digit_folder, 'val')))
     assert len(both.items) == 48
-    assert both.note == f'Using 48 images of the test that the config names ({digit_folder / "train"}).'
+    assert both.note == f'The 48 test images that the config of the training names ({digit_folder / "train"}).'
     assert {item.label for item in both.items} == {'one', 'three', 'two', 'zero'}
     for loaders in (
         dict(val=folder(digit_folder, 'val')),
@@ -30,7 +30,7 @@ def test_the_test_is_taken_else_the_validation(digit_folder):
     ):
         found = configured_images(model(**loaders))
         assert len(found.items) == 16
-        assert 'chosen by them looks better' in found.note
+        assert 'chosen by these images, the results are too good' in found.note
 
 
 def test_images_that_the_test_skips_are_listed(digit_folder, tmp_path):
@@ -68,7 +68,7 @@ def test_a_split_moves_with_its_work_dir(digit_folder, tmp_path):
     listed = dict(ann_file=str(tmp_path / 'old' / 'split.csv'), ann_format=dict(delimiter=',', labels='names'))
     cfg = dict(folder(digit_folder), split='val', empty_classes='warn', **listed)
     found = configured_images(model(tmp_path / 'w' / 'a.pth', test=cfg, val=dict(cfg)))
-    assert 'of the validation' in found.note
+    assert 'validation image' in found.note
     assert sorted(item.label for item in found.items) == ['one', 'two']
     assert found.place == str(tmp_path / 'w' / 'split.csv')
 

@@ -38,14 +38,17 @@ def test_a_section_says_how_much_of_the_errors_it_shows():
     known = answered(labels, predicted, classes=50)
     names = [f'class {k}' for k in range(50)]
     section = confusion_section(class_numbers(known, names)[1], known, names)
-    assert section.says[0].startswith('Of 50 classes, the matrix shows 40')
-    assert 'hold 39 of the 50 errors' in section.says[0]
+    assert section.says[0].startswith('The matrix shows 40 of 50 classes')
+    assert 'with 39 of all 50 errors' in section.says[0]
     assert {share for row in section.matrix.shares for share in row} == {0.0, 0.5}
     assert len(section.tables[0].rows) == 50
+    assert section.tables[0].title == 'Confused pairs, the most frequent first'
+    some = confusion_section(class_numbers(known, names)[1][:7], known, names)
+    assert some.tables[0].title.endswith(': 7 of 50')
 
 
 def test_without_an_error_there_is_no_table_of_pairs():
     section = confusion_section([], answered([0, 1], [0, 1]), ['a', 'b'])
-    assert section.says[0] == 'No image is taken for another class.'
+    assert section.says[0] == 'No image is predicted as another class.'
     assert section.tables == []
     assert np.array_equal(section.matrix.shares, np.eye(2))

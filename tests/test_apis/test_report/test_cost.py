@@ -26,10 +26,10 @@ def test_parameters_and_operations_are_those_of_the_network(tmp_path, monkeypatc
             )
     with torch.no_grad():
         network.eval()(torch.rand(1, 3, 64, 64), mode='tensor')
-    assert float(rows['GFLOPs an image of 64 x 64 pixels']) == pytest.approx(sum(products) / 1e9, abs=0.006)
-    assert float(rows['milliseconds a batch of 32 on cpu (3 threads)']) > 0
+    assert float(rows['GFLOPs for an image of 64 x 64 pixels']) == pytest.approx(sum(products) / 1e9, abs=0.006)
+    assert float(rows['milliseconds for a batch of 32 on cpu (3 threads)']) > 0
     # The numbers for a program are those of the page.
     assert (numbers['parameters'], numbers['threads']) == (count, 3)
     assert numbers['gflops'] == pytest.approx(sum(products) / 1e9, rel=0.01)
-    assert f'{numbers["milliseconds"][32]:.1f}' == rows['milliseconds a batch of 32 on cpu (3 threads)']
+    assert f'{numbers["milliseconds"][32]:.1f}' == rows['milliseconds for a batch of 32 on cpu (3 threads)']
     assert f'{numbers["activations_mib"]:.0f}' == rows['MiB for activations of a batch of 32']

@@ -39,10 +39,10 @@ def test_each_thing_is_a_sentence(tmp_path):
     unreadable, unknown, empty, leak = data_notes(model, images)
     assert unreadable == '1 image could not be read: broken.png.'
     assert unknown.startswith(
-        '2 of 3 images are left out: the model has no class of their label: blue (1), (none) (1).'
+        '2 of 3 images are left out, because the model has no class of this name: blue (1), (none) (1).'
     )
-    assert empty == '1 of 2 classes has no image here: green.'
-    assert leak.startswith('2 of 3 images are also among those of the training, byte for byte')
+    assert empty == '1 of 2 classes has no images here: green.'
+    assert leak.startswith('2 of 3 images are exact copies of training images')
     shutil.rmtree(tmp_path / 'train')
     assert data_notes(model, images)[-1].startswith('The training images are missing')
 
@@ -59,8 +59,10 @@ def test_near_copies_of_the_training_are_told_and_left_out(tmp_path, monkeypatch
     config = dict(train_dataloader=dict(dataset=dict(type='ImageFolder', data_root=str(tmp_path / 'train'))))
     model = SimpleNamespace(classes=('red',), multi_label=False, config=config, checkpoint_path='w/a.pth')
     near, clean = data_notes(model, images)
-    assert near.startswith('1 of 2 images looks nearly like one of the training')
+    assert near.startswith('1 of 2 images is a near copy of training images')
     assert near.endswith(f'{small} like {tmp_path / "train" / "red" / "1.png"}.')
-    assert clean == 'Of 1 image without a copy 0.0 % [0.0, 97.5] are right.'
+    assert clean == 'The accuracy on the 1 image without a copy is 0.0 % [0.0, 97.5].'
     monkeypatch.setattr('hybridcls.apis.report.near_copies._MOST_IMAGES', 2)
-    assert data_notes(model, images)[-1].startswith('Such copies were looked for among 1 of 2 images, and 1 of 2 of')
+    assert data_notes(model, images)[-1].startswith(
+        'Near copies were searched among 1 of 2 images and 1 of 2 training images.'
+    )

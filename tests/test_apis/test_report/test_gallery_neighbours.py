@@ -91,5 +91,5 @@ def test_images_without_another_one_of_their_class(model, known):
     one_each = known.part(np.unique(known.labels, return_index=True)[1])
     found = find_neighbours(model, one_each, model.classes)
     assert found.scores == []
-    assert 'no numbers' in ' '.join(neighbours_section(one_each, found, model.classes).says)
+    assert 'no retrieval scores' in ' '.join(neighbours_section(one_each, found, model.classes).says)
     assert find_neighbours(model, known.part(np.array([0])), model.classes) is None

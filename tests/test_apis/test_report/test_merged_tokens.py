@@ -33,7 +33,7 @@ def test_tokens_after_each_block(tmp_path, items):
     assert seen.shape == (192, 192, 3)
     assert (torch.from_numpy(found.images[0].drawings[1]) == 0).any()  # lines between groups
     section = tokens_section(found)
-    assert f'{prefix + 16} become {prefix + 4} in 6 blocks' in section.says[0]
+    assert f'in 6 blocks, {prefix + 16} tokens become {prefix + 4}.' in section.says[0]
     assert len(section.groups[0]['pictures']) == 9
     assert (model.predict(items[0].source).scores == before).all()
 
@@ -43,7 +43,7 @@ def test_what_merged_in_the_training_alone(tmp_path, items):
     model = load(tmp_path, VIT, custom_hooks=[hook])
     found = read_merging(model, items)
     assert found.in_training
-    assert 'merged only in training' in tokens_section(found).says[0]
+    assert 'merged only in the training' in tokens_section(found).says[0]
     assert not hasattr(model.model.backbone.vit.model, 'token_merging')
 
 

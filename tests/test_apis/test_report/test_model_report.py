@@ -33,6 +33,12 @@ def test_a_report_of_a_checkpoint(model, digit_folder, tmp_path, capfd):
     assert {'numbers', 'training', 'confusion', 'images', 'classes', 'trust', 'map', 'cost'} <= set(page.ids)
     numbers = json.loads(out.with_suffix('.json').read_text())
     shown = {row['key']: row['value'] for row in numbers['headline']}
+    pairs = {(row['class'], row['predicted_as']) for row in numbers['confusions']}
+    assert numbers['confused_pairs'] == len(pairs)
+    assert numbers['wrong_images'] == sum(row['images'] for row in numbers['confusions'])
+    nearest = numbers['neighbours']['nearest_of_errors']
+    assert f'For {nearest["wrong"]} wrong answers, the nearest image is of the predicted class in ' in text
+    assert numbers['calibration']['applied'] is None
     answers = hybridcls.load(model, 'cpu')(digit_folder / 'val')
     assert len(list(answers)) == numbers['images']
     assert shown['accuracy/top1'] == pytest.approx(100 * answers.accuracy.top1)
@@ -96,7 +102,7 @@ def test_of_one_image_there_is_a_report(model, digit_folder, count):
     report = make_report(hybridcls.load(model, 'cpu'), str(table))
     table.unlink()
     assert report.numbers['images'] == count
-    assert '3 of 4 classes have no image here' in report.html
+    assert '3 of 4 classes have no images here' in report.html
     read_page(report.html)
     json.dumps(plain_results(report.numbers, finite=True), allow_nan=False)
 

@@ -17,14 +17,14 @@ def test_the_worst_corruption_is_named():
         row('noise', 2, 70.0),
     ]
     section = robustness_section(rows)
-    assert 'loses most to noise: over its severities 60.0 % are right, of 90.0 %' in section.says[0]
+    assert 'is 90.0 % on the images as they are. The accuracy is lowest with noise: 60.0 %' in section.says[0]
     assert 'hybridcls calibrate --risk' in section.says[1]
     assert len(section.charts) == 2
 
 
 def test_no_loss_is_claimed_where_there_is_none():
     said = robustness_section([row(None, 0, 32.7), row('blur', 1, 33.3)]).says[0]
-    assert 'None costs accuracy on these images, not even blur: over its severities 33.3 %' in said
+    assert 'No corruption lowers it; it is lowest with blur: 33.3 %' in said
     assert 'loses' not in said
 
 
@@ -33,6 +33,6 @@ def test_with_a_threshold_abstention_is_shown():
     section = robustness_section(rows)
     assert len(section.says) == 2
     worse = robustness_section([*rows, row('blur', 2, 60.0, unanswered=12.0, error=34.0)])
-    assert worse.says[2].startswith('At worst (blur, severity 2) 34.0 % of the answers are wrong, and 12.0 %')
+    assert worse.says[2].startswith('The highest error rate is 34.0 % (blur, severity 2), where 12.0 %')
     assert len(section.charts) == 4
     assert section.tables[0].rows[1][-2:] == ['10.0', '-']

@@ -48,15 +48,18 @@ def test_the_section(known, readings):
     assert numbers['alone']['cnn']['same_answer_percent'] == 50
     assert numbers['share_of_cnn_percent']['classes'][0]['median'] == pytest.approx(50)
     section = streams_section(readings, numbers, known, ('a', '<b>'))
-    assert 'a threshold read from them promises nothing' in ' '.join(section.says)
+    assert 'a threshold read from them guarantees nothing' in ' '.join(section.says)
     skip = dict(stream='vit', threshold=0.8, skipped=30, images=40, confidence=0.95, rate=0.02)
     says = ' '.join(streams_section(readings, numbers, known, ('a', '<b>'), skip).says)
-    assert 'leaves the vit out where the probability without it is at least 0.8000: for 75.0 % of its 40 images' in says
+    assert (
+        'skips the stream vit if the probability without it is at least 0.8000. This was so for 75.0 % of the 40 images'
+        in says
+    )
     assert [group['title'] for group in section.groups] == [
-        'Images that lean most on cnn',
-        'Images that lean most on vit',
+        'Images with the largest share of cnn',
+        'Images with the largest share of vit',
     ]
-    assert section.groups[0]['pictures'][0]['caption'].startswith('90 % cnn; ')
+    assert section.groups[0]['pictures'][0]['caption'].startswith('cnn 90 %; ')
     assert section.groups[1]['pictures'][0]['alt'].startswith('1.png')
     page = render('t', 's', [section])
     assert '<b>' not in page

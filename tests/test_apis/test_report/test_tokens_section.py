@@ -12,8 +12,8 @@ def test_savings_and_drawings():
     image = MergedImage(Item('a/b.png', 'a/b.png'), pixels, [pixels])
     readings = MergingReadings('vit', "{'r': 2}", False, [17, 9], [1], [image], 3.0, 4.0)
     section = tokens_section(readings)
-    assert '25 % are saved. Predictions use the merged tokens.' in section.says[0]
-    assert 'merged only in training' in tokens_section(readings._replace(in_training=True)).says[0]
+    assert ': 25 % less. Predictions use the merged tokens.' in section.says[0]
+    assert 'merged only in the training' in tokens_section(readings._replace(in_training=True)).says[0]
     pictures = section.groups[0]['pictures']
     assert [one['alt'] for one in pictures] == ['b.png', 'b.png: tokens after block 1']
     assert section.groups[0]['large'] == 2

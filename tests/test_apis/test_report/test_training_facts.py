@@ -27,7 +27,7 @@ def test_a_training_is_described(tmp_path):
     (found,) = training_facts(hybridcls.load(tmp_path / 'w', 'cpu'))
     assert found.phase == ''
     facts = dict(found.facts)
-    assert facts['trained'].startswith('2 epochs, 2 updates')
+    assert facts['trained'].startswith('2 of 2 epochs, 2 updates')
     assert facts['model'] == 'test_resnet, LinearHead'
     assert facts['classes'] == '10'
     assert found.recipe == 'digits/few_images'
@@ -44,9 +44,25 @@ def test_a_training_is_described(tmp_path):
     assert len(found.losses['loss (training)'][0]) == 2
     assert facts['seed'] == '0'
     assert found.unfinished == ''
+    (tmp_path / 'w' / 'epoch_2.pth').rename(tmp_path / 'later.pth')
+    stopped = torch.load(tmp_path / 'later.pth', weights_only=False)
+    stopped['meta'].update(epoch=1, iter=1)
+    torch.save(stopped, tmp_path / 'w' / 'epoch_1.pth')
+    (tmp_path / 'w' / 'learning_curves.json').write_text('[{"iter": 2, "metr')  # the disk was full
+    (early,) = training_facts(hybridcls.load(tmp_path / 'w' / 'epoch_1.pth', 'cpu'))
+    assert early.unfinished.endswith('its last checkpoint is after 1 of 2 epochs.')  # the top-level max_epochs
+    assert dict(early.facts)['trained'].startswith('1 of 2 epochs, 1 update, until')
+    assert early.percents == {}
     assert facts['time it took'].endswith(' s')
     assert facts['on'].startswith('1 x ')
     assert 'torch' in facts['versions then']
+
+
+def test_a_head_that_was_fitted_before_the_first_update_is_told(tmp_path):
+    cfg = config_of(CNN, LINEAR, train_cfg=dict(max_epochs=3), custom_hooks=[dict(type='hybridcls.HeadFirstHook')])
+    path = write_checkpoint(tmp_path / 'epoch_0.pth', cfg, epoch=0, iter=0)[0]
+    trained = dict(training_facts(hybridcls.load(path, 'cpu'))[0].facts)['trained']
+    assert trained.startswith('0 of 3 epochs, 0 updates (before the first one only the head was fitted')
 
 
 def test_phases_before_are_described_and_what_is_not_recorded_is_said(tmp_path):
@@ -69,8 +85,11 @@ def test_phases_before_are_described_and_what_is_not_recorded_is_said(tmp_path):
 
 def test_a_training_that_was_stopped_is_told(tmp_path):
     for planned, said in (
-        (dict(max_epochs=2), 'The training did not end: its last checkpoint has 1 of 2 epochs.'),
-        (dict(max_iters=9, by_epoch=False), 'The training did not end: its last checkpoint has 5 of 9 updates.'),
+        (dict(max_epochs=2), 'The training was not finished: its last checkpoint is after 1 of 2 epochs.'),
+        (
+            dict(max_iters=9, by_epoch=False),
+            'The training was not finished: its last checkpoint is after 5 of 9 updates.',
+        ),
         (dict(max_epochs=1), ''),
     ):
         cfg = config_of(CNN, LINEAR, train_cfg=planned)

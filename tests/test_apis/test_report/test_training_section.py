@@ -23,13 +23,13 @@ def test_each_phase_has_its_tables_and_commands():
     section = training_section([facts('1, supcon', 'finetune/supcon'), facts('2, adaface')])
     assert [table.title for table in section.tables] == [
         'What was trained: phase 1, supcon',
-        'Where the config of phase 1, supcon differs from the shipped finetune/supcon',
+        'Config of phase 1, supcon: differences from the shipped finetune/supcon',
         'What was trained: phase 2, adaface',
-        'What options and the config of phase 2, adaface set over their bases',
+        'Config of phase 2, adaface: what it and the options set on top of its bases',
     ]
     assert [chart['caption'] for chart in section.charts] == ['Losses of phase 1, supcon', 'Losses of phase 2, adaface']
     assert section.details[0] == dict(
-        title='How to train it again', text='train 1, supcon\ntrain 2, adaface', open=True
+        title='How to repeat the training', text='train 1, supcon\ntrain 2, adaface', open=True
     )
 
 

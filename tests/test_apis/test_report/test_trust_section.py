@@ -17,7 +17,7 @@ def test_a_score_that_tells_nothing_is_named_so():
     assert 'AUROC 100.0 %' in sections(0.1).says[0]
     said = sections(0.95).says
     assert 'AUROC 0.0 %' in said[0]
-    assert said[1].startswith('That is not better than drawing lots')
+    assert said[1].startswith('This is not clearly better than chance')
 
 
 def test_without_unknown_images_there_is_no_table():

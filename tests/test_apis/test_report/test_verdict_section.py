@@ -36,18 +36,16 @@ def verdict(known, warnings=(), unknown=None, corrupted=(), threshold=None):
 def test_accuracy_weak_classes_and_what_is_missing_are_said(known):
     said = verdict(known, ['5 are copies.'])
     low, high = (100 * end for end in share_interval(67, 100))
-    assert said['How often is it right?'] == (
-        f'67.0 % [{low:.1f}, {high:.1f}] of 100 images. Always answering \u2068good\u2069 would be right for 60.0 %: '
-        'as far as these images tell, it is no better.'
+    assert said['How accurate is the model?'] == (
+        f'Accuracy 67.0 % [{low:.1f}, {high:.1f}] on 100 images. A model that always answers \u2068good\u2069 has '
+        '60.0 %. This model is not clearly better.'
     )
-    assert (
-        'Found more seldom than the rest: \u2068bad\u2069 (25 % of 40 images right)' in said['Which classes are weak?']
-    )
-    assert 'too sure by' in said['Are its probabilities true?']
-    assert said['What speaks against these numbers?'] == '5 are copies.'
+    assert 'Low recall: \u2068bad\u2069 (25 % of 40 images)' in said['Which classes are weak?']
+    assert 'probabilities are too high by' in said['Can its probabilities be trusted?']
+    assert said['What makes these numbers less reliable?'] == '5 are copies.'
     for option in ('--ood', '--corruptions'):
         assert option in said['What was not measured?']
-    assert verdict_section(list(said.items())).tables[0].rows[0] == ['Which images?', 'These.']
+    assert verdict_section(list(said.items())).tables[0].rows[0] == ['Which images were used?', 'These.']
 
 
 def test_the_price_of_fewer_errors_is_that_of_the_images(known):
@@ -67,12 +65,14 @@ def test_the_price_of_fewer_errors_is_that_of_the_images(known):
         )
     five = rows[2]
     text = verdict(known)['Which answers should be rejected?']
-    assert f'reject {100 - five["answered"]:.1f} % of these images' in text
-    assert f'of the rest {five["error"]:.1f} % [{five["error_low"]:.1f}, {five["error_high"]:.1f}] are wrong' in text
+    assert f'below {100 * five["threshold"]:.1f} %. These are {100 - five["answered"]:.1f} % of the images.' in text
+    ends = f'[{five["error_low"]:.1f}, {five["error_high"]:.1f}]'
+    assert f'Of the other answers, {five["error"]:.1f} % {ends} are wrong.' in text
     good = answered([0, 1] * 10, [0, 1] * 10)
-    assert 'none has to be rejected: of all 0.0 % [0.0, 16.8] are' in verdict(good)['Which answers should be rejected?']
+    text = verdict(good)['Which answers should be rejected?']
+    assert 'no image has to be rejected. Of all answers, 0.0 % [0.0, 16.8] are wrong.' in text
     one = verdict(answered([0], [0]))['Which answers should be rejected?']
-    assert one.startswith('Too few images to tell. A threshold for other images')
+    assert one.startswith('Too few images for a statement. For a threshold with a guarantee')
     hopeless = answered([0, 1] * 10, [1, 0] * 10)
     assert price_of_errors(hopeless, CLASSES)[0]['threshold'] is None
     assert 'No threshold keeps' in verdict(hopeless)['Which answers should be rejected?']
@@ -81,7 +81,11 @@ def test_the_price_of_fewer_errors_is_that_of_the_images(known):
 def test_a_threshold_that_does_not_hold_is_told(known):
     share = dict(value=0.5, low=0.4, high=0.6)
     text = 'Which answers should be rejected?'
-    for low, high, holds in ((0.06, 0.2, 'more than that'), (0.0, 0.04, 'less than that'), (0.01, 0.2, 'agrees')):
+    for low, high, holds in (
+        (0.06, 0.2, 'more than guaranteed'),
+        (0.0, 0.04, 'within the guarantee'),
+        (0.01, 0.2, 'no clear difference'),
+    ):
         threshold = dict(risk=0.05, answered=share, errors=dict(value=0.1, low=low, high=high), images=50)
         effect = calibration_effect(known)._replace(threshold=threshold)
         said = class_verdict(known, CLASSES, headline(known, CLASSES), weak_classes([], 0.6), [], effect, [], [], [])
@@ -95,15 +99,18 @@ def test_unknown_and_worse_images_are_judged(known):
         for number in (1, 2)
     ]  # fmt: skip
     said = verdict(known, unknown=unknown, corrupted=worse, threshold=0.95)
-    noticed = said['Does it notice images of none of its classes?']
-    assert noticed.startswith('Hardly: where 95 % of the known images are accepted, so are 100.0 % of these 20')
+    noticed = said['Does it recognize unknown images?']
+    assert noticed.startswith(
+        'Hardly: if 95 % of the known images are accepted, 100.0 % of these 20 unknown images are'
+    )
     share = 100 * (unknown.confidence.astype(float) >= 0.95).mean()
     assert f'The threshold of the calibration answers {share:.1f} % of them' in noticed
-    assert 'at worst (blur, severity 2 of 5) 58.0 % [40.0, 70.0]' in said['Does it hold on worse images?']
+    text = said['How accurate is it on corrupted images?']
+    assert 'The lowest one is 58.0 % [40.0, 70.0] (blur, severity 2 of 5).' in text
     assert '--ood' not in said['What was not measured?']
 
 
 def test_of_few_images_nothing_is_claimed():
     said = verdict(answered([1, 1, 0], [0, 1, 0]))
-    assert said['Which classes are weak?'] == 'All have too few images here to tell.'
-    assert 'too few images to tell' in said['Are its probabilities true?']
+    assert said['Which classes are weak?'] == 'All classes have too few images for a statement.'
+    assert 'too few images for a statement' in said['Can its probabilities be trusted?']
