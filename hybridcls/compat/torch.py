@@ -347,8 +347,8 @@ def without_momentum(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def drop_momentum(optimizer: torch.optim.Optimizer, params: Iterable[Tensor]) -> None:
     """Drop the momentum buffers of parameters.
 
-    Fused SGD creates its buffers without a value before it looks at the scaler's flags (torch 2.6 to 2.14): after a step
-    that it skips, the next one would add whatever was in that memory.
+    Fused SGD creates its buffers without a value before it looks at the scaler's flags (torch 2.6 to 2.14): after a
+    step that it skips, the next one would add whatever was in that memory.
     """
     for param in params:
         optimizer.state.get(param, {}).pop('momentum_buffer', None)
