@@ -16,6 +16,7 @@ from typing import Any
 import mmengine.registry as _mmengine
 import mmpretrain.registry as _mmpretrain
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope, Registry
 from mmengine.utils import get_object_from_string
 
@@ -64,6 +65,7 @@ class HintingRegistry(Registry):
 
     def import_from_location(self) -> None:
         """Import the modules that register parts here, without mmpretrain's prints about missing packages."""
+        MMLogger.get_current_instance()  # made in the block below it would write all logs of the process to nowhere
         with redirect_stdout(StringIO()):
             super().import_from_location()
 

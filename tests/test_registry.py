@@ -1,10 +1,14 @@
 """Registries: names are found from the configs of any package."""
 
+import logging
+
 import mmengine.registry
 import pytest
+from mmengine.logging import MMLogger, print_log
 from mmengine.registry import DefaultScope, Registry
 
 from hybridcls import registry
+from hybridcls.compat.mmengine import instances_of
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 
@@ -166,3 +170,16 @@ def test_a_dict_without_type_is_answered():
 class Builder:
     def __init__(self, loss):
         registry.MODELS.build(loss)
+
+
+def test_a_logger_that_imports_make_is_heard_afterwards(capsys):
+    loggers = instances_of(MMLogger)
+    before = dict(loggers)
+    loggers.clear()
+    try:
+        registry.HintingRegistry('thing', scope='hybridcls', locations=['json']).import_from_location()
+        print_log('a warning', 'current', level=logging.WARNING)
+    finally:
+        loggers.clear()
+        loggers.update(before)
+    assert 'a warning' in capsys.readouterr().out

@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import PurePath
 from typing import Any, BinaryIO, Optional
@@ -26,10 +26,10 @@ from .restricted_pickle import Placeholder, RefusedError
 
 __all__ = [
     'AnyBatchNorm', 'AnyConv', 'AnyTransposedConv', 'buffers_in', 'call_compiled_by',
-    'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator',
+    'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator', 'drop_momentum',
     'exclude_names_from_ddp', 'follow_fused_groups', 'is_dtensor', 'is_view', 'late_momentum', 'left_by_overflow',
     'parameters_in', 'Placeholder', 'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler',
-    'Uncompiled', 'version_of', 'WITHOUT_FLOAT64',
+    'Uncompiled', 'version_of', 'WITHOUT_FLOAT64', 'without_momentum',
 ]  # fmt: skip
 
 WITHOUT_FLOAT64 = {'mps'}
@@ -333,6 +333,25 @@ def follow_fused_groups(optimizer: torch.optim.Optimizer, groups: list[dict]) ->
     """
     if hasattr(optimizer, '_step_supports_amp_scaling'):
         optimizer._step_supports_amp_scaling = all(group.get('fused') for group in groups)
+
+
+def without_momentum(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the parameters whose momentum buffers fused SGD will create in its next step."""
+    if not isinstance(optimizer, torch.optim.SGD):
+        return []
+    groups = [group for group in optimizer.param_groups if group.get('fused') and group['momentum']]
+    params = [param for group in groups for param in group['params']]
+    return [param for param in params if optimizer.state.get(param, {}).get('momentum_buffer') is None]
+
+
+def drop_momentum(optimizer: torch.optim.Optimizer, params: Iterable[Tensor]) -> None:
+    """Drop the momentum buffers of parameters.
+
+    Fused SGD creates its buffers without a value before it looks at the scaler's flags (torch 2.6 to 2.14): after a
+    step that it skips, the next one would add whatever was in that memory.
+    """
+    for param in params:
+        optimizer.state.get(param, {}).pop('momentum_buffer', None)
 
 
 def late_momentum(optimizer: torch.optim.Optimizer) -> None:

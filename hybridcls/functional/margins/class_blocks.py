@@ -29,6 +29,8 @@ class ClassBlocks:
         precision (str): Of the products, one of ``PRODUCT_PRECISIONS``.
         buffers (int): How many matrices of logits a block needs at a time. Defaults to 2.
         multiple (int): All blocks but the last one have a multiple of so many classes. Defaults to 1.
+        row_major (bool): Whether each block of class weights, and of their gradient, must be contiguous: a copy if
+            ``class_weights`` is not. Defaults to False: any strides.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class ClassBlocks:
         precision: str = 'float32',
         buffers: int = 2,
         multiple: int = 1,
+        row_major: bool = False,
     ) -> None:
         self.units, self.units_t = units, rounded(units, precision).t()
         self.class_weights, self.labels, self.precision = class_weights, labels, precision
@@ -50,6 +53,9 @@ class ClassBlocks:
         self.num_classes = len(factors) // num_subcenters
         # Blocks are views, and so are their gradients.
         self.in_place = chosen is None and class_weights.dtype == units.dtype
+        self.row_major = row_major
+        if row_major and not class_weights.is_contiguous():
+            self.in_place = False
         # The logits, and where blocks are not views, a block of class weights and one of their gradients.
         num, width = units.shape
         size = units.element_size() * (buffers * num + (0 if self.in_place else 2 * width))
@@ -72,7 +78,8 @@ class ClassBlocks:
         block = (
             self.class_weights[rows] if self.chosen is None else self.class_weights.index_select(0, self.chosen[rows])
         )
-        return block.to(self.units.dtype)
+        block = block.to(self.units.dtype)
+        return block.contiguous() if self.row_major else block
 
     def new_gradient(self) -> Tensor:
         """Allocate the gradient that :meth:`write` fills."""

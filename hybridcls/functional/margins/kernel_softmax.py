@@ -152,7 +152,7 @@ class KernelSoftmax(torch.autograd.Function):
         with outside_autocast(units):
             launch = _Launch(units, labels, factors, logit_bias, scale, cosine_clip, with_sum, precision)
             blocks = launch.blocks(class_weights, memory, chosen)
-            sign = torch.where(grad_log_sum < 0, -1.0, 1.0)
+            sign = torch.where(grad_log_sum < 0, -1.0, 1.0).to(units.dtype)
             shift = log_sum - (scale * grad_log_sum.abs()).log()
             target_grad = sign * grad_target
             signed_units = rounded(sign.unsqueeze(1) * units, precision)
@@ -266,6 +266,7 @@ class _Launch:
             self.precision,
             buffers,
             multiple=128,  # full tiles, and addresses that all compile alike
+            row_major=True,
         )
 
     def rounded(self, block: Tensor, factors: Tensor) -> Tensor:
@@ -344,9 +345,9 @@ class _Launch:
             out.addcmul_(block, share.unsqueeze(1), value=-1)
             return
         tile: dict[str, Any] = _TILES_OF_WEIGHTS[self.operand.dtype]
-        tiles = math.ceil(units.shape[1] / tile['COLUMNS']), math.ceil(len(grad) / tile['ROWS'])
+        tiles = math.ceil(units.shape[1] / tile['COLUMNS']) * math.ceil(len(grad) / tile['ROWS'])
         with self._on_device():
-            self.kernels.gradient_of_weights[tiles](
+            self.kernels.gradient_of_weights[(tiles,)](  # CUDA takes no more than 65,535 in a second dimension
                 grad,
                 units,
                 block,

@@ -182,8 +182,9 @@ def gradient_of_weights(
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of a block of class weights: ``grad @ units - share * block``, one visit of the block."""
-    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)  # which all columns visit together, while they are in the cache
+    tile, across = tl.program_id(0), tl.cdiv(width, COLUMNS)
+    columns = tile % across * COLUMNS + tl.arange(0, COLUMNS)
+    rows = tile // across * ROWS + tl.arange(0, ROWS)  # which all columns visit together, while they are in the cache
     inside = (rows < count)[:, None] & (columns < width)[None, :]
     found = tl.zeros((ROWS, COLUMNS), tl.float32)
     left = grad + tl.minimum(rows, count - 1)[:, None].to(tl.int64) * num

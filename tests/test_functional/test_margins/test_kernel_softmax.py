@@ -26,11 +26,12 @@ CASES = {
     'clip, sum, bias': dict(cosine_clip=0.6, with_sum=True, logit_bias=True),
     'sampled, sum': dict(with_sum=True, chosen=True),
     'rest of a tile': dict(num=130, width=20, num_classes=5),
+    'columns in memory': dict(transposed=True),
 }
 PRECISIONS = ('float32', 'bfloat16')
 
 
-def problem(num=7, num_classes=150, width=24, chosen=False, logit_bias=False, device='cpu', **keys):
+def problem(num=7, num_classes=150, width=24, chosen=False, logit_bias=False, transposed=False, device='cpu', **keys):
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
@@ -42,7 +43,10 @@ def problem(num=7, num_classes=150, width=24, chosen=False, logit_bias=False, de
     labels = torch.randint(count, (num,), generator=generator)
     labels[0] = -1
     bias = draw(count) if logit_bias else None
-    tensors = dict(units=units, class_weights=0.1 * draw(num_classes, width), labels=labels)
+    class_weights = 0.1 * draw(num_classes, width)
+    if transposed:  # as AdaFace's own head keeps them
+        class_weights = class_weights.t().contiguous().t()
+    tensors = dict(units=units, class_weights=class_weights, labels=labels)
     tensors.update(chosen=set_of_classes, logit_bias=bias, pulls=draw(3, num))
     return {name: None if t is None else t.to(device) for name, t in tensors.items()}, keys
 
@@ -80,6 +84,11 @@ def interpreted(path):
                 for memory in (4000, 10**7):
                     found[precision, form, name, memory] = results(KernelSoftmax, precision, memory, **case)
     kernel_softmax._compare_with_the_streamed_form(torch.device('cpu'))
+    try:
+        torch.set_default_dtype(torch.float64)
+        found['default of float64'] = results(KernelSoftmax, 'float32', 4000)
+    finally:
+        torch.set_default_dtype(torch.float32)
     with mock.patch.object(kernel_softmax, 'SHORTEST', 1e9):
         try:
             kernel_softmax._compare_with_the_streamed_form(torch.device('cpu'))
@@ -120,6 +129,23 @@ def test_kernels_are_the_streamed_form(by_interpreter, precision, form, name, me
 @NEEDS_TRITON
 def test_kernels_that_compute_something_else_are_not_used(by_interpreter):
     assert by_interpreter['wrong kernels'] == 'bfloat16 is not what the streamed form computes'
+
+
+@NEEDS_TRITON
+def test_the_default_dtype_changes_nothing(by_interpreter):
+    assert [part.dtype for part in by_interpreter['default of float64'] if part is not None][-1] == torch.float32
+
+
+@NEEDS_TRITON
+def test_a_block_of_any_size_is_one_launch():
+    """CUDA takes 65,535 programs in the second dimension of a grid, and 2^31 in the first."""
+    units, labels = torch.empty(4, 256, device='meta'), torch.empty(4, dtype=torch.int64, device='meta')
+    rows = 128 * 70_000
+    block, factors = torch.empty(rows, 256, device='meta'), torch.empty(rows, device='meta')
+    launch = kernel_softmax._Launch(units, labels, factors, None, 64.0, None, False, 'bfloat16')
+    launch.kernels = mock.MagicMock()
+    launch.gradient_of_weights(torch.empty(rows, 4, device='meta'), units, block, factors, block)
+    assert launch.kernels.gradient_of_weights.__getitem__.call_args.args == ((140_000,),)
 
 
 def test_a_cpu_has_no_kernels():

@@ -110,6 +110,10 @@ class FriendlySAM(UpdateStage):
     def after_step(self, update: Update) -> None:
         """Update the moving average with the first gradient."""
         first, self.first_gradient = self.first_gradient, {}
+        if first and update.may_overflow:
+            norm = update.shards.norm(list(first.values()), [update.params[i] for i in first])
+            if not torch.isfinite(norm):  # of the first pass alone, so the scaler did not skip the step
+                return
         for i, grad in first.items():
             (own,) = local_parts([grad])
             own.div_(torch.as_tensor(update.loss_scale, dtype=own.dtype, device=own.device))

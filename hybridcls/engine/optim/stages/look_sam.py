@@ -30,7 +30,8 @@ def add_gradient(total: dict[int, Tensor], update: Update, positions: list[int],
 def orthogonal_direction(update: Update, first: dict[int, Tensor]) -> dict[int, Tensor]:
     r"""Return the unit vector along the part of the gradient that is orthogonal to the first one.
 
-    :math:`g_v` of Algorithm 1 of `LookSAM <https://arxiv.org/abs/2203.02714>`_, over its norm.
+    :math:`g_v` of Algorithm 1 of `LookSAM <https://arxiv.org/abs/2203.02714>`_, over its norm. Nothing if a gradient
+    overflowed: the loss scaler skips the update, unless the second gradient alone is finite.
 
     Args:
         update (Update): With the second gradient.
@@ -43,6 +44,8 @@ def orthogonal_direction(update: Update, first: dict[int, Tensor]) -> dict[int, 
     for one, other in zip(local_parts(along), local_parts(second), strict=True):
         one.mul_(-factor.to(one.device)).add_(other)
     norm = update.shards.norm(along, params).clamp(min=1e-30)
+    if update.may_overflow and not torch.isfinite(norm):
+        return {}
     for one in local_parts(along):
         one.div_(norm.to(one.device))
     return dict(zip(both, along, strict=True))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hybridcls.checks import did_you_mean
-from hybridcls.compat.torch import left_by_overflow
+from hybridcls.compat.torch import drop_momentum, left_by_overflow, without_momentum
 
 __all__ = ['Precision', 'read_precision']
 
@@ -72,12 +72,15 @@ class Precision:
             optimizer.step(**kwargs)
             return True
         calls: list[int] = []
+        without = without_momentum(optimizer)
         counter = optimizer.register_step_post_hook(lambda *_: calls.append(1))
         try:
             self.scaler.step(optimizer, **kwargs)
         finally:
             counter.remove()
         stepped = bool(calls) and not left_by_overflow(self.scaler, optimizer)
+        if not stepped:
+            drop_momentum(optimizer, without)
         self.scaler.update(self.constant_scale)
         return stepped
 

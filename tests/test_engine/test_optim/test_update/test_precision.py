@@ -146,6 +146,36 @@ def test_after_an_overflow_there_is_no_ascent():
     assert_same(net, plain, atol=1e-7)
 
 
+@pytest.mark.parametrize('dampening', [0.0, 0.5])
+def test_fused_sgd_has_no_momentum_of_a_step_that_was_skipped(monkeypatch, dampening):
+    """An overflow in the first update is usual; torch has then made its buffers, of memory with anything in it."""
+    empty_like = torch.empty_like
+    monkeypatch.setattr(torch, 'empty_like', lambda tensor, **keys: empty_like(tensor, **keys).fill_(1e3))
+    ends = []
+    for bad, batches in (([0], make_batches(4)), ([], make_batches(4)[1:])):
+        torch.manual_seed(3)
+        net = Overflow(bad)
+        wrapper = float32_with_scaler(net, sgd(net, fused=True, dampening=dampening), interval=100)
+        train(net, wrapper, batches)
+        assert wrapper.updates == 3
+        ends.append([param.detach() for param in net.parameters()])
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    'stage', [dict(type='SAM', every=2, reuse=True), dict(type='FriendlySAM')], ids=lambda stage: stage['type']
+)
+def test_an_overflow_of_the_first_pass_alone_is_in_no_state(stage):
+    torch.manual_seed(3)
+    net = Overflow([0])
+    wrapper = float32_with_scaler(net, stages=dict(sam=stage), interval=100)
+    train(net, wrapper, make_batches(4))
+    assert wrapper.updates == 4
+    assert all(param.isfinite().all() for param in net.parameters())
+    state = wrapper.stages['sam'].state_dict()['tensors']
+    assert all(value.isfinite().all() for tensors in state.values() for value in tensors.values())
+
+
 def test_the_scaler_is_in_the_checkpoint():
     net = make_net(dropout=0.0)
     wrapper = float32_with_scaler(net, interval=3)
