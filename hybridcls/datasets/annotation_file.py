@@ -1,6 +1,7 @@
 """Read annotation files, which list images and labels, one image a line."""
 
 import csv
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -162,7 +163,7 @@ def _rows_of(
         raise ValueError(f'{caller}: {where} lists no image.')
     is_table = path.lower().endswith(TABLES) or all('\t' in line.strip() for _, line in lines)
     if is_table or delimiter is not None:
-        rows = _table(caller, where, lines, delimiter, 1 + (with_label and not multi_label), labels == 'names')
+        rows = _table(caller, where, text, delimiter, 1 + (with_label and not multi_label), labels == 'names')
     else:
         cells = [line.strip().rsplit(None, 1) if with_label else [line.strip()] for _, line in lines]
         rows = [(number, row) for (number, _), row in zip(lines, cells, strict=True)]
@@ -218,8 +219,7 @@ def read_columns(caller: str, path: str) -> tuple[list[str], dict[str, list[str]
     where = os.path.abspath(path)
     content = fileio.get(path)
     text = decode_text(caller, where, content, file_names=True)
-    lines = [(number, line) for number, line in enumerate(re.split('\r\n|\r|\n', text), 1) if line.strip()]
-    rows = _table(caller, where, lines, None, 1, to_the_letter=False) if lines else []
+    rows = _table(caller, where, text, None, 1, to_the_letter=False) if text.strip() else []
     words = _words(rows[0][1]) if rows else []
     place = _only(words, _PATH_NAMES)
     if place is None:
@@ -304,31 +304,57 @@ def _with_columns_of_classes(
 def _table(
     caller: str,
     where: str,
-    lines: Sequence[tuple[int, str]],
+    text: str,
     delimiter: Optional[str],
     least: int,
     to_the_letter: bool,
 ) -> list[tuple[int, list[str]]]:
-    """Split the lines of a table into cells."""
+    """Split the lines of a table into cells; a cell in quotes may have several lines."""
 
     def rows_with(mark: str) -> list[tuple[int, list[str]]]:
-        reader = csv.reader((line for _, line in lines), delimiter=mark)
+        reader = csv.reader(io.StringIO(text, newline=''), delimiter=mark)  # keeps the ends of lines in cells
         strip = str if to_the_letter else str.strip
-        return [(lines[reader.line_num - 1][0], [strip(cell) for cell in row]) for row in reader]
+        found, begin = [], 1
+        try:
+            for row in reader:
+                if mark.join(row).strip():
+                    found.append((begin, [strip(cell) for cell in row]))
+                begin = reader.line_num + 1
+        except csv.Error as error:  # more characters in one cell than it takes
+            raise _open_quote(caller, where, begin) from error
+        return found
 
+    def chosen(mark: str) -> list[tuple[int, list[str]]]:
+        found = rows_with(mark)
+        last = '\n'.join(re.split('\r\n|\r|\n', text)[found[-1][0] - 1 :])
+        try:
+            list(csv.reader(io.StringIO(last, newline=''), delimiter=mark, strict=True))
+        except csv.Error as error:
+            if 'end of data' in str(error):
+                raise _open_quote(caller, where, found[-1][0]) from error
+        return found
+
+    first = next(line for line in re.split('\r\n|\r|\n', text) if line.strip())
     if delimiter is not None:
-        return rows_with(delimiter)
-    rows = {mark: rows_with(mark) for mark in _DELIMITERS if mark in lines[0][1]}
+        return chosen(delimiter)
+    rows = {mark: rows_with(mark) for mark in _DELIMITERS if mark in first}
     fitting = {mark: cut for mark, cut in rows.items() if len({len(row) for _, row in cut}) == 1} or rows
     if len(fitting) == 1:
-        return next(iter(fitting.values()))
+        return chosen(next(iter(fitting)))
     if not fitting and least == 1:
-        return rows_with(',')
+        return chosen(',')
     what = ' and '.join(map(repr, fitting)) or 'neither tab nor semicolon nor comma'
     raise ValueError(
-        f'{caller}: expected one delimiter in {where}, got {what} in {lines[0][1]!r}. Set '
+        f'{caller}: expected one delimiter in {where}, got {what} in {first!r}. Set '
         "ann_format=dict(delimiter=';') in this data set, with the delimiter of the file; for images without "
         'labels set with_label=False.'
+    )
+
+
+def _open_quote(caller: str, where: str, line: int) -> ValueError:
+    return ValueError(
+        f'{caller}: expected a closing quotation mark for each opening one in {where}, got none for that in line '
+        f'{line}. Close it; or, if it belongs to the text, write the cell as """text".'
     )
 
 

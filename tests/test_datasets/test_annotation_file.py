@@ -6,6 +6,7 @@ import pytest
 
 from hybridcls.datasets import read_annotations
 from hybridcls.datasets.annotation_file import Annotation, number_label_sets, read_rows
+from hybridcls.datasets.split_file import split_table
 
 WANTED = [('a b/1.jpg', 'cat'), ('c.png', 'golden retriever')]
 
@@ -104,11 +105,34 @@ def test_ambiguous_files_are_errors(tmp_path, name, text, options, message):
         read(tmp_path, text, name, **options)
 
 
+@pytest.mark.parametrize('name', ['new\nline.jpg', 'two\n\nlines.jpg', 'carriage\rreturn.jpg', 'both\r\n.jpg'])
+def test_a_file_name_keeps_its_ends_of_lines(tmp_path, name):
+    (tmp_path / 'split.csv').write_bytes(split_table([Annotation(0, name, 'a\nb', 'train'), Annotation(0, 'x', 'c')]))
+    read = read_annotations('Me', str(tmp_path / 'split.csv'), True, delimiter=',')
+    assert [row[1:] for row in read] == [(name, 'a\nb'), ('x', 'c')]
+
+
+@pytest.mark.parametrize('lines', [1, 20_000])  # the second: more than a cell may hold
+@pytest.mark.parametrize('options', [{}, dict(delimiter=',')])
+def test_a_quotation_mark_that_is_not_closed(tmp_path, lines, options):
+    (tmp_path / 'a.csv').write_text('path,label\n1.jpg,cat\n"2.jpg,cat\n' + '3.jpg,dog\n' * lines)
+    with pytest.raises(ValueError, match=r'^Me: expected a closing quotation mark .* in line 3\. Close it'):
+        read_annotations('Me', str(tmp_path / 'a.csv'), True, **options)
+
+
+def test_a_quotation_mark_within_a_cell_is_text(tmp_path):
+    (tmp_path / 'a.csv').write_text('path,label\n12" record.jpg,disc\nb.jpg,two" "words')
+    assert [row[1:] for row in read_annotations('Me', str(tmp_path / 'a.csv'), True)] == [
+        ('12" record.jpg', 'disc'),
+        ('b.jpg', 'two" "words'),
+    ]
+
+
 def test_lines_are_numbered_as_in_the_file(tmp_path):
     (tmp_path / 'a.csv').write_text('path,label\n\na.jpg,cat\n\nb.jpg,"two\nlines"\nc.jpg,dog\n')
     assert read_annotations('Me', str(tmp_path / 'a.csv'), True) == [
         (3, 'a.jpg', 'cat'),
-        (6, 'b.jpg', 'twolines'),
+        (5, 'b.jpg', 'two\nlines'),
         (7, 'c.jpg', 'dog'),
     ]
 
