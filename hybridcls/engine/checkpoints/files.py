@@ -1,5 +1,6 @@
 """Write checkpoint files atomically, and check them before they are read."""
 
+import errno
 import os
 import re
 import zipfile
@@ -18,6 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 _UNFINISHED = '.unfinished'
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def atomic_write(data: bytes, path: Union[str, Path]) -> None:
@@ -44,9 +46,9 @@ def atomic_write(data: bytes, path: Union[str, Path]) -> None:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f'{path} could not be written ({error.strerror}); its earlier content is unchanged'
-        ) from error
+        kept = ' Its earlier content is unchanged.' if path.exists() else ''
+        advice = ' Free space there, or name another disk.' if error.errno in _FULL else ''
+        raise OSError(error.errno, f'{path} could not be written ({error.strerror}).{kept}{advice}') from error
     _sync_folder(path.parent)
 
 
@@ -199,7 +201,8 @@ def check_checkpoint(path: str) -> None:
         folder = Path(path).parent
         there = sorted(p.name for p in folder.glob('*.pth'))[:10] if folder.is_dir() else []
         hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
-        raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
+        where = '' if os.path.isabs(path) else f' (looked for {os.path.abspath(path)})'
+        raise FileNotFoundError(f'The checkpoint {path!r} does not exist{where}.{hint}')
     if os.path.isfile(path):
         with open(path, 'rb'):  # one that may not be read is not damaged
             pass

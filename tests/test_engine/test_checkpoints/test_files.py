@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hybridcls.command_line import explain_error
 from hybridcls.engine.checkpoints import files as checkpoint_files
 from hybridcls.engine.checkpoints.files import (
     atomic_write,
@@ -34,8 +35,13 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', no_room)
-    with pytest.raises(OSError, match=r'file could not be written \(No space left on device\)'):
+    with pytest.raises(OSError, match=r'file could not be written \(No space left on device\)\. Its earlier'):
         atomic_write(b'new', path)
+    with pytest.raises(
+        OSError, match=r'other could not be written \(No space left on device\)\. Free space there'
+    ) as it:
+        atomic_write(b'new', path.with_name('other'))
+    assert explain_error(it.value) == it.value.strerror  # a sentence without the number of the error
     assert path.read_bytes() == b'old'
     assert os.listdir(path.parent) == ['file']
 
