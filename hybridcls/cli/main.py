@@ -141,7 +141,7 @@ def _written(error: Exception) -> str:
         handle, path = tempfile.mkstemp('.log', 'hybridcls_')
         os.close(handle)
         files = [path]
-    with open(files[-1], 'a', encoding='utf8') as log:
+    with open(files[-1], 'a', encoding='utf8', errors='backslashreplace') as log:  # a file name may be no UTF-8
         log.write(f'hybridcls {__version__}: {" ".join(sys.argv)}\n{text}')
     return files[-1]
 

@@ -10,6 +10,7 @@ from typing import BinaryIO, Optional, Union
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 
+from hybridcls.checks import has_raw_bytes
 from hybridcls.compat.torch import RunsCodeError, read_torch_file
 from hybridcls.old_modules import answer_old_names
 
@@ -177,9 +178,15 @@ def check_writable(folder: Union[str, Path]) -> None:
 
     Raises:
         PermissionError: If it cannot be made or written; names the key that changes it.
+        ValueError: If its path is not UTF-8, which the files in it could not name.
     """
     folder = Path(folder)
     advice = 'Choose another with --work-dir (or the key work_dir).'
+    if has_raw_bytes(os.path.abspath(folder)):
+        raise ValueError(
+            f'The work dir {os.path.abspath(folder)!r} cannot be used: its path is not UTF-8. {advice} If the path '
+            'looks right to you, set LANG=C.UTF-8.'
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f'.writable_{os.getpid()}'

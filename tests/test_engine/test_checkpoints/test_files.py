@@ -162,6 +162,14 @@ def test_a_work_dir_that_cannot_be_written(tmp_path, monkeypatch):
         check_writable(tmp_path / 'new')
 
 
+def test_a_work_dir_whose_path_is_not_utf8(tmp_path):
+    """The note of the last checkpoint, the log and the dump of the config name it."""
+    with pytest.raises(ValueError, match=r'its path is not UTF-8\. Choose another with --work-dir .* LANG=C\.UTF-8'):
+        check_writable(os.path.join(tmp_path, os.fsdecode(b'K\xfcken')))
+    assert os.listdir(tmp_path) == []
+    check_writable(tmp_path / 'Küken')
+
+
 def test_a_good_work_dir_is_left_clean(tmp_path):
     check_writable(tmp_path / 'a' / 'b')
     assert os.listdir(tmp_path / 'a' / 'b') == []
