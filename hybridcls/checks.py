@@ -15,8 +15,8 @@ from typing import Any, NoReturn, Optional
 
 __all__ = [
     'UnknownNameError', 'did_you_mean', 'explain_unknown_name', 'listed', 'counted', 'is_or_are', 'check_number',
-    'check_choice', 'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'has_raw_bytes', 'near_files',
-    'verb_of', 'without_type',
+    'check_choice', 'check_known_keys', 'check_installed', 'check_file', 'decode_text', 'has_raw_bytes', 'in_one_line',
+    'near_files', 'verb_of', 'without_type',
 ]  # fmt: skip
 
 # Folders without plugins of the user, at any depth.
@@ -257,6 +257,16 @@ def has_raw_bytes(text: str) -> bool:
         (True, False)
     """
     return any('\udc80' <= letter <= '\udcff' for letter in text)
+
+
+def in_one_line(text: str) -> str:
+    r"""Return a text with control characters as Python writes them: a file name may hold ends of lines, or colours.
+
+    Example:
+        >>> in_one_line('new\nline.png')
+        'new\\nline.png'
+    """
+    return re.sub('[\0-\x1f\x7f-\x9f\u2028\u2029]', lambda found: repr(found[0])[1:-1], text)
 
 
 def near_files(path: str) -> str:

@@ -37,6 +37,9 @@ class ConfigOptions(DictAction):
                     parser.error(f'{option_string} {option}: expected a dict in Python syntax ({error}).')
             else:
                 one = Namespace()
-                super().__call__(parser, one, [option], option_string)
+                try:
+                    super().__call__(parser, one, [option], option_string)
+                except AssertionError:  # of mmengine's parser
+                    parser.error(f'{option_string} {option}: expected as many opening as closing brackets.')
                 options.update(getattr(one, self.dest))
         setattr(namespace, self.dest, options)

@@ -144,7 +144,7 @@ def _written(error: Exception, origin: str) -> str:
         handle, path = tempfile.mkstemp('.log', 'hybridcls_')
         os.close(handle)
         files = [path]
-    with open(files[-1], 'a', encoding='utf8') as log:
+    with open(files[-1], 'a', encoding='utf8', errors='backslashreplace') as log:  # a file name may be no UTF-8
         log.write(f'hybridcls {__version__}: {" ".join(sys.argv)}\n{text}{origin}\n')
     return files[-1]
 

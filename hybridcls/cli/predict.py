@@ -9,7 +9,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hybridcls.checks import check_installed, counted, is_or_are
+from hybridcls.checks import check_installed, counted, in_one_line, is_or_are
 
 from .answer_loop import take_answers
 from .calibration_options import add_calibration_options, add_skip_option
@@ -227,7 +227,7 @@ class _Lines:
             others += [f'{name}={value:.3g}' for name, value in answer.uncertainties.items()]
             more = f'  ({", ".join(others)})' if others else ''
             name = answer.class_name or '(none)'  # of several labels an image
-            self.stdout.write(f'{answer.probability:.4f}  {name:<{self._width}}{more}  {answer.path}\n')
+            self.stdout.write(f'{answer.probability:.4f}  {name:<{self._width}}{more}  {in_one_line(answer.path)}\n')
         self.stdout.flush()
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TextIO
 
-from hybridcls.checks import check_file, check_installed, counted, did_you_mean, listed
+from hybridcls.checks import check_file, check_installed, counted, did_you_mean, in_one_line, listed
 
 from .answer_loop import take_answers
 from .image_options import add_image_options, check_images, check_model, open_model
@@ -344,10 +344,10 @@ def _writer(args: Namespace, file: Optional[TextIO], stdout: TextIO) -> '_Writer
         )
 
     def write(name: str, label: str, matches: list['Match']) -> None:
-        stdout.write(f'{name}{f"  ({label})" if label else ""}{"" if matches else "  no match"}\n')
+        stdout.write(f'{in_one_line(name)}{f"  ({label})" if label else ""}{"" if matches else "  no match"}\n')
         for match in matches:
             note = '  distractor' if match.distractor else ''
-            stdout.write(f'  {match.similarity:7.4f}  {match.label or "-":<16}  {match.path}{note}\n')
+            stdout.write(f'  {match.similarity:7.4f}  {match.label or "-":<16}  {in_one_line(match.path)}{note}\n')
         stdout.flush()
 
     return write

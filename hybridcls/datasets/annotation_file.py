@@ -1,6 +1,7 @@
 """Read annotation files, which list images and labels, one image a line."""
 
 import csv
+import io
 import os
 import re
 from collections.abc import Sequence
@@ -164,7 +165,7 @@ def _rows_of(
         raise ValueError(f'{caller}: {where} lists no image.')
     is_table = path.lower().endswith(TABLES) or all('\t' in line.strip() for _, line in lines)
     if is_table or delimiter is not None:
-        rows = _table(caller, where, lines, delimiter, 1 + (with_label and not multi_label), labels == 'names')
+        rows = _table(caller, where, text, delimiter, 1 + (with_label and not multi_label), labels == 'names')
     else:
         cells = [line.strip().rsplit(None, 1) if with_label else [line.strip()] for _, line in lines]
         rows = [(number, row) for (number, _), row in zip(lines, cells, strict=True)]
@@ -190,8 +191,12 @@ def _rows_of(
                 f'{caller}: expected a {what} in line {number} of {where}, got {" ".join(row)!r}. Write lines "path '
                 'label" ("path,label" in a .csv file); for images without labels set with_label=False.'
             )
-        if labels != 'names' and any('\n' in cell for cell in chosen):
-            raise _over_lines(caller, where, number)
+        if labels != 'names' and any('\n' in cell or '\r' in cell for cell in chosen):
+            raise ValueError(
+                f'{caller}: expected one image a line in {where}, got a cell of several lines from line {number} on. '
+                'Close the quotation mark there, or double one that belongs to the cell; if these are names with line '
+                "breaks, set ann_format=dict(labels='names')."
+            )
         label = normalize('NFC', chosen[1]) if with_label else ''  # macOS writes some letters as two characters
         if '|' in label and not multi_label and labels != 'names':
             raise ValueError(
@@ -222,8 +227,7 @@ def read_columns(caller: str, path: str) -> tuple[list[str], dict[str, list[str]
     where = os.path.abspath(path)
     content = fileio.get(path)
     text = decode_text(caller, where, content, file_names=True)
-    lines = [(number, line) for number, line in enumerate(re.split('\r\n|\r|\n', text), 1) if line.strip()]
-    rows = _table(caller, where, lines, None, 1, to_the_letter=False) if lines else []
+    rows = _table(caller, where, text, None, 1, to_the_letter=False) if text.strip() else []
     words = _words(rows[0][1]) if rows else []
     place = _only(words, _PATH_NAMES)
     if place is None:
@@ -308,54 +312,62 @@ def _with_columns_of_classes(
 def _table(
     caller: str,
     where: str,
-    lines: Sequence[tuple[int, str]],
+    text: str,
     delimiter: Optional[str],
     least: int,
     to_the_letter: bool,
 ) -> list[tuple[int, list[str]]]:
-    """Split the lines of a table into cells."""
+    """Split a table into cells, with the line in which each row begins; a cell in quotes may have several lines."""
 
-    def rows_with(mark: str) -> list[tuple[int, list[str]]]:
-        reader = csv.reader((f'{line}\n' for _, line in lines), delimiter=mark)
-        strip = str if to_the_letter else str.strip
-        rows, start, last = [], 0, 0
-        for row in reader:
-            rows.append((lines[start][0], [strip(cell) for cell in row]))
-            start, last = reader.line_num, start
-        if start - last > 1 and _is_open([line for _, line in lines[last:]], mark):
-            raise _over_lines(caller, where, lines[last][0])
-        return rows
+    def chosen(table: _Table) -> list[tuple[int, list[str]]]:
+        if table.open_line:
+            raise ValueError(
+                f'{caller}: expected a closing quotation mark for each opening one in {where}, got none for that in '
+                f'line {table.open_line}. Close it, or double it and put quotation marks around the cell: """text".'
+            )
+        return table.rows
 
     if delimiter is not None:
-        return rows_with(delimiter)
-    rows = {mark: rows_with(mark) for mark in _DELIMITERS if mark in lines[0][1]}
-    fitting = {mark: cut for mark, cut in rows.items() if len({len(row) for _, row in cut}) == 1} or rows
+        return chosen(_cut(text, delimiter, to_the_letter))
+    first = next(line for line in re.split('\r\n|\r|\n', text) if line.strip())
+    tables = {mark: _cut(text, mark, to_the_letter) for mark in _DELIMITERS if mark in first}
+    fitting = {mark: one for mark, one in tables.items() if len({len(row) for _, row in one.rows}) == 1} or tables
     if len(fitting) == 1:
-        return next(iter(fitting.values()))
+        return chosen(next(iter(fitting.values())))
     if not fitting and least == 1:
-        return rows_with(',')
+        return chosen(_cut(text, ',', to_the_letter))
     what = ' and '.join(map(repr, fitting)) or 'neither tab nor semicolon nor comma'
     raise ValueError(
-        f'{caller}: expected one delimiter in {where}, got {what} in {lines[0][1]!r}. Set '
+        f'{caller}: expected one delimiter in {where}, got {what} in {first!r}. Set '
         "ann_format=dict(delimiter=';') in this dataset, with the delimiter of the file; for images without "
         'labels set with_label=False.'
     )
 
 
-def _is_open(lines: Sequence[str], mark: str) -> bool:
-    """Return whether a quotation mark in these lines of a table is not closed."""
+class _Table(NamedTuple):
+    """Rows of a table, each with its first line, and the line of a quotation mark that is not closed, or 0."""
+
+    rows: list[tuple[int, list[str]]]
+    open_line: int
+
+
+def _cut(text: str, mark: str, to_the_letter: bool) -> _Table:
+    """Split a table at a delimiter."""
+    end = 'a line of its own, unless it is within quotation marks'
+    reader = csv.reader(io.StringIO(f'{text}\n{end}', newline=''), delimiter=mark)  # keeps the ends of lines in cells
+    strip = str if to_the_letter else str.strip
+    rows, begin = [], 1
+    row: list[str] = []
     try:
-        [*csv.reader(lines, delimiter=mark, strict=True)]
-    except csv.Error:
-        return True
-    return False
-
-
-def _over_lines(caller: str, where: str, number: int) -> ValueError:
-    return ValueError(
-        f'{caller}: expected one image a line in {where}, got a cell of several lines from line {number} on. Close the '
-        'quotation mark there (one that belongs to the cell is written twice), or write the cell in one line.'
-    )
+        for row in reader:
+            if mark.join(row).strip():
+                rows.append((begin, [strip(cell) for cell in row]))
+            last, begin = begin, reader.line_num + 1
+    except csv.Error:  # more characters in one cell than it takes
+        return _Table(rows, begin)
+    if row != end.split(mark):
+        return _Table(rows, last)
+    return _Table(rows[:-1], 0)
 
 
 def _find_columns(

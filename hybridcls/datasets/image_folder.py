@@ -236,7 +236,8 @@ class ImageFolder(CustomDataset):
     @property
     def left_out(self) -> Counter[str]:
         """The number of files below the folder that are not read, by reason (:func:`files_below`)."""
-        self.full_init()
+        if not hasattr(self, '_left_out'):  # of load_data_list alone, too, which reads no image
+            self.full_init()
         return Counter(self._left_out)
 
     def describe(self) -> str:

@@ -100,6 +100,12 @@ def _signature_of(file: Image.Image) -> Optional[np.ndarray]:
     image = ImageOps.exif_transpose(file)
     if is_transparent(image):
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
+    if image.mode.startswith(('I', 'F')):  # 16 bits or more, which would be clipped to white
+        image = image.convert('F').resize((_SIDE, _SIDE), Image.Resampling.BOX)
+        largest = image.getextrema()[1]
+        if not largest > 0:
+            return None
+        image = image.point(lambda value: value * (255 / largest)).convert('L')
     small = image.convert('RGB').resize((_SIDE, _SIDE), Image.Resampling.BOX).convert('YCbCr')
     frequencies = dctn(np.asarray(small, dtype=np.float32), axes=(0, 1), norm='ortho')
     brightness = frequencies[:FREQUENCIES, :FREQUENCIES, 0].ravel()[1:]

@@ -38,6 +38,8 @@ def test_options_are_added_to_earlier_ones():
     [
         ('lr', 'expected KEY=VALUE'),
         ('=1', 'expected KEY=VALUE'),
+        ('o=[1,2', 'o=[1,2: expected as many opening as closing brackets.'),
+        ('o=(1,(2)', 'expected as many opening as closing brackets'),
         ('o=dict(type=SGD)', 'expected a dict in Python syntax'),
     ],
 )

@@ -130,3 +130,12 @@ def test_a_bug_within_a_run_is_in_its_log(monkeypatch, fake, capsys, tmp_path):
         assert run_main(monkeypatch, 'explain', 'x.py') == 3
     assert f'traceback: {tmp_path / "run.log"}\n' in capsys.readouterr().err
     assert 'RuntimeError: broken' in (tmp_path / 'run.log').read_text()
+
+
+def test_the_log_of_a_bug_names_arguments_that_are_not_utf8(monkeypatch, fake, tmp_path):
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    fake(raising(RuntimeError('broken')))
+    with patch.dict(instances_of(MMLogger), clear=True), isolated_globals():
+        assert run_main(monkeypatch, 'explain', os.fsdecode(b'K\xfcken.py')) == 3
+    (log,) = tmp_path.glob('hybridcls_*.log')
+    assert 'RuntimeError: broken' in log.read_text()

@@ -50,6 +50,15 @@ def test_a_line_an_image_on_stdout_and_everything_else_on_stderr(checkpoint, dig
     assert f'accuracy  {right:6.1%}  of 16 images with a label' in err
 
 
+def test_a_file_name_with_ends_of_lines_is_one_line(checkpoint, digit_folder, tmp_path, capfd):
+    shutil.copy(digit_folder / 'val' / 'two' / '13.png', tmp_path / 'new\nline\x1b[31m.png')
+    assert predict(checkpoint, tmp_path) == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    assert line.endswith(f'  {tmp_path}/new\\nline\\x1b[31m.png')
+    assert predict(checkpoint, tmp_path, '--json') == 0
+    assert json.loads(capfd.readouterr().out)['predictions'][0]['path'] == f'{tmp_path}/new\nline\x1b[31m.png'
+
+
 def test_files_have_the_numbers_of_python(checkpoint, digit_folder, expected, tmp_path, capfd):
     assert predict(checkpoint, digit_folder / 'val', '--out', tmp_path / 'a.csv', '--top-k', 2, '--embeddings') == 0
     with open(tmp_path / 'a.csv', newline='') as file:

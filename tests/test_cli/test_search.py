@@ -79,6 +79,12 @@ def test_json_and_lines(index, digit_folder, tmp_path, capfd):
     assert '1 query, 1 without a match' in capfd.readouterr().err
 
 
+def test_a_file_name_with_ends_of_lines_is_one_line(index, digit_folder, tmp_path, capfd):
+    shutil.copy(digit_folder / 'val' / 'two' / '13.png', tmp_path / 'new\nline.png')
+    assert search(index, tmp_path, '--k', 1) == 0
+    assert capfd.readouterr().out.splitlines()[0] == f'{tmp_path}/new\\nline.png'
+
+
 def test_a_query_of_the_index_does_not_find_itself(index, digit_folder, capfd):
     assert search(index, digit_folder / 'train' / 'two', '--k', 47, '--json') == 0
     for query in json.loads(capfd.readouterr().out)['queries']:

@@ -57,3 +57,17 @@ def test_frames_and_colours(tmp_path):
     looks = {name: look_at(str(tmp_path / name)) for name in ('a.gif', 'a.png', 'grey.png', 'grey.jpg')}
     assert [look.frames for look in looks.values()] == [2, 1, 1, 1]
     assert [look.is_colored for look in looks.values()] == [True, True, False, False]
+
+
+@pytest.mark.parametrize('factor', [257, 16, 1])  # 16 bits; 12 bits, and 8 bits in 16
+def test_an_image_of_16_bits_looks_like_the_one_of_8(tmp_path, factor):
+    eight = picture(4).convert('L')
+    save(eight, tmp_path, '8.png')
+    save(Image.fromarray(np.asarray(eight).astype(np.uint16) * factor), tmp_path, '16.png')
+    expected, look = (look_at(str(tmp_path / name)) for name in ('8.png', '16.png'))
+    np.testing.assert_allclose(look.signature, expected.signature, atol=0.02)
+
+
+@pytest.mark.parametrize('level', [0, 3000, 65535])
+def test_a_blank_image_of_16_bits_is_flat(tmp_path, level):
+    assert look_at(str(save(Image.fromarray(np.full((30, 30), level, np.uint16)), tmp_path, 'blank.png'))).is_flat

@@ -233,6 +233,13 @@ def _(root):
     assert {label for split, label in found.values() if split == 'val'} == {*names, 'ant', 'bee'}
 
 
+@row('a line break in a file name')
+def _(root):
+    save(picture(77), root, 'ant', 'two\nlines.png')
+    assert 'ant/two\nlines.png' in names_in(root)
+    assert {path: label for path, (_, label) in divided(root)[0].items()} == names_in(root)
+
+
 @row('a file name that is not UTF-8')
 def _(root):
     save(picture(77), root, 'ant', 'x.png').rename(os.fsdecode(os.fsencode(root) + b'/ant/\xff.png'))

@@ -1,5 +1,6 @@
 """Write checkpoint files atomically, and check them before they are read."""
 
+import errno
 import os
 import re
 import zipfile
@@ -9,6 +10,7 @@ from typing import BinaryIO, Optional, Union
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 
+from hybridcls.checks import has_raw_bytes
 from hybridcls.compat.torch import RunsCodeError, read_torch_file
 from hybridcls.old_modules import answer_old_names
 
@@ -18,6 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 _UNFINISHED = '.unfinished'
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def atomic_write(data: bytes, path: Union[str, Path]) -> None:
@@ -44,9 +47,9 @@ def atomic_write(data: bytes, path: Union[str, Path]) -> None:
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f'{path} could not be written ({error.strerror}); its earlier content is unchanged'
-        ) from error
+        kept = ' Its earlier content is unchanged.' if path.exists() else ''
+        advice = ' Free space there, or name another disk.' if error.errno in _FULL else ''
+        raise OSError(error.errno, f'{path} could not be written ({error.strerror}).{kept}{advice}') from error
     _sync_folder(path.parent)
 
 
@@ -188,9 +191,15 @@ def check_writable(folder: Union[str, Path]) -> None:
 
     Raises:
         PermissionError: If it cannot be made or written; names the key that changes it.
+        ValueError: If its path is not UTF-8, which the files in it could not name.
     """
     folder = Path(folder)
     advice = 'Choose another with --work-dir (or the key work_dir).'
+    if has_raw_bytes(os.path.abspath(folder)):
+        raise ValueError(
+            f'The work dir {os.path.abspath(folder)!r} cannot be used: its path is not UTF-8. {advice} If the path '
+            'looks right to you, set LANG=C.UTF-8.'
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f'.writable_{os.getpid()}'
@@ -212,7 +221,8 @@ def check_checkpoint(path: str) -> None:
         folder = Path(path).parent
         there = sorted(p.name for p in folder.glob('*.pth'))[:10] if folder.is_dir() else []
         hint = f' In {folder} there are: {", ".join(there)}.' if there else ''
-        raise FileNotFoundError(f'The checkpoint {path!r} does not exist.{hint}')
+        where = '' if os.path.isabs(path) else f' (looked for {os.path.abspath(path)})'
+        raise FileNotFoundError(f'The checkpoint {path!r} does not exist{where}.{hint}')
     if os.path.isfile(path):
         with open(path, 'rb'):  # one that may not be read is not damaged
             pass

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from hybridcls.checks import counted
 
-from .change import Change
+from .change import Change, provenance_of
 from .layers import ConfigError
 from .origins import RUNNER_KEYS
 from .schedules import leaves_length_open
@@ -149,10 +149,18 @@ def _learning_rate(cfg: Config) -> tuple[float, str]:
 
 def _norm_eval(cfg: Config, images: int) -> tuple[bool, str]:
     streams = [value_at(cfg, path) for path in timm_streams_in(cfg)]
-    known = cfg.get('load_from') or any(one.get('pretrained') or one.get('checkpoint_path') for one in streams)
+    known = _first_weights(cfg) or any(one.get('pretrained') or one.get('checkpoint_path') for one in streams)
     if not known:
         return False, 'weights start at random'
     return images <= _FEW, f'{counted(images, "image")} to train on, and pretrained statistics of BatchNorm'
+
+
+def _first_weights(cfg: Config) -> Any:
+    """Return what ``load_from`` named when the training began: a resume puts its own checkpoint there."""
+    before = [one.old for one in provenance_of(cfg).changes if one.path == ('load_from',) and one.by == '--resume']
+    if before:
+        return None if before[0] is ABSENT else before[0]
+    return None if cfg.get('resume') else cfg.get('load_from')
 
 
 def _count_images(cfg: Config) -> int:

@@ -1,6 +1,7 @@
 """Fill the images of datasets that name only their split (``split='train'``) from ``data_root``."""
 
 import os
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Union
@@ -102,13 +103,18 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
             name = folders.get(one['split'], folders['val'])
             yield Change((*path, 'data_prefix'), one.get('data_prefix', ABSENT), name, _why(one, folders), _BY)
         if leaks:
-            rows = _rows_below(dataset, root, folders['train'], 'train')
+            rows, _ = _rows_below(dataset, root, folders['train'], 'train')
             for split in folders.keys() - {'train'}:  # their classes are those that the training has
-                rows += _rows_below({**dataset, 'with_label': False}, root, folders[split], split)
+                rows += _rows_below({**dataset, 'with_label': False}, root, folders[split], split)[0]
             yield from near_duplicates_across(rows, root, leaks) if settings.near_duplicates else []
         return
     has_folders, folders = bool(folders), folders or {'': ''}
-    rows = [row for split, name in folders.items() for row in _rows_below(dataset, root, name, split)]
+    rows = []
+    left_out: Counter[str] = Counter()
+    for split, name in folders.items():
+        more, others = _rows_below(dataset, root, name, split)
+        rows += more
+        left_out += others
     found = {row.split for row in rows}
     notes: list[str] = []
     if {'train', 'val'} <= found:
@@ -126,6 +132,9 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
         return
     else:
         rows, file, notes = kept_or_made(rows, root, settings, file, bool(dataset.get('multi_label')))
+        if left_out:  # the data sets read the table of the split, which does not name these files
+            reasons = ', '.join(f'{reason} ({count})' for reason, count in left_out.most_common())
+            notes = [*notes, f'Left out of {root}: {reasons}.']
         found = {row.split for row in rows}
     for path, one in places:
         why = _why(one, found)
@@ -151,8 +160,11 @@ def _refuse_folds(settings: SplitSettings, root: str) -> None:
         )
 
 
-def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
+def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> tuple[Rows, Counter[str]]:
     """List the images of a folder in a data root (or of the root), with labels, splits and groups.
+
+    Returns:
+        tuple[list[Annotation], Counter[str]]: The images, and the number of other files by reason.
 
     Raises:
         ConfigError: If they are of one class.
@@ -186,4 +198,4 @@ def _rows_below(dataset: dict, root: str, prefix: str, split: str) -> Rows:
         path = os.path.join(prefix, info['img_path'].removeprefix(above))
         own = split or split_named(info.get('split', '')) or info.get('split', '')
         rows.append(Annotation(0, path, label, own, info.get('group', '')))
-    return rows
+    return rows, built.left_out

@@ -108,6 +108,8 @@ class Layers:
     def _merge(self, own: dict, layer: Layer, options: bool) -> None:
         if not own:
             return
+        if not options:
+            _refuse_dicts_for_others(own, self.values, (), layer)
         self._mark(own, self.values, (), layer, options)
         self.values = merge(own, self.values, allow_list_keys=options)
 
@@ -242,3 +244,21 @@ def _read_lazy(file: str, rank: int, seen: tuple[str, ...]) -> Layers:
     layers.references.update(reading.references)
     layers.used[file] = reading.used
     return layers
+
+
+def _refuse_dicts_for_others(own: dict, there: Any, path: Path, layer: Layer) -> None:
+    """Raise if a file writes a dict where its base has a list, or another value, which nothing merges with."""
+    for key, value in own.items():
+        below = value_at(there, (key,))
+        if not isinstance(value, dict) or below is ABSENT or below is None or value.get('_delete_'):
+            continue
+        if isinstance(below, dict):
+            _refuse_dicts_for_others(value, below, (*path, key), layer)
+            continue
+        what, advice = 'no dict', ''
+        if isinstance(below, (list, tuple)):
+            what, advice = 'a list', f' Write {key} = [dict(...)], which replaces the list.'
+        raise ConfigError(
+            f'{layer.name}: {".".join(map(str, (*path, key)))} is a dict, and {what} in its base.{advice} A dict takes '
+            'its place with _delete_=True in it.'
+        )

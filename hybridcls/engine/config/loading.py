@@ -144,7 +144,9 @@ def _read(file: str) -> Layers:
         raise
     except SyntaxError as error:
         place = f' (line {error.lineno})' if error.lineno else ''
-        raise ConfigError(f'load_config: {file} or one of its bases is not valid Python: {error}{place}') from error
+        raise ConfigError(
+            f'load_config: {file} or one of its bases is not valid Python: {error.msg}{place}.'
+        ) from error
     except FileNotFoundError as error:
         raise ConfigError(f'load_config: {file} names a file that does not exist: {error}') from error
     except ImportError as error:
@@ -205,15 +207,21 @@ def _import_custom(cfg: Config, by_option: bool) -> None:
     imports = cfg.custom_imports
     source = '--cfg-options' if by_option else f'{cfg.filename}:'
     if not isinstance(imports, dict) or 'imports' not in imports:
-        raise ConfigError(
-            f'{source} expected custom_imports to be a dict of imports, got {imports!r}. Write '
-            'custom_imports.imports=my_package.my_file'
-        )
+        advice = "custom_imports = dict(imports=['my_package.my_file'])"
+        if by_option:
+            advice = 'custom_imports.imports=my_package.my_file'
+        raise ConfigError(f'{source} expected custom_imports to be a dict of imports, got {imports!r}. Write {advice}.')
     check_known_keys('custom_imports', imports, ('imports', 'allow_failed_imports'))
     try:
         import_modules_from_strings(**imports)
     except (ImportError, TypeError) as error:
+        names = imports['imports'] if isinstance(imports['imports'], (list, tuple)) else [imports['imports']]
+        paths = [name for name in names if isinstance(name, str) and (name.endswith('.py') or '/' in name)]
+        advice = ''
+        if paths:
+            module = paths[0].removesuffix('.py').removeprefix('./').replace('/', '.')
+            advice = f' A module is named with dots, not as a path: {module!r}.'
         raise ConfigError(
-            f'{source} custom_imports.imports={imports["imports"]!r} cannot be imported: {error}. Modules are '
+            f'{source} custom_imports.imports={imports["imports"]!r} cannot be imported: {error}.{advice} Modules are '
             'searched in the current folder and in those of PYTHONPATH.'
         ) from error

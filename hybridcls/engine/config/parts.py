@@ -17,6 +17,7 @@ from .tree import Path, dataloaders_in, dotted, value_at, walk
 __all__ = ['check_parts']
 
 _OF_TRAINING = ('train_cfg', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr')
+_EARLIER = dict(samples_per_gpu='batch_size', workers_per_gpu='num_workers')  # of dataloaders, in MMClassification 0.x
 _OF_TEST = ('test_cfg', 'test_dataloader', 'test_evaluator', 'tta_model', 'tta_pipeline')
 
 
@@ -43,7 +44,9 @@ def check_parts(cfg: Config, is_test: bool = False) -> None:
             continue
         kind = takers.parts.get(path[:-1])
         if kind is None:
-            raise ConfigError(f'{dotted(path)}: {taker.name}')
+            known = _EARLIER.get(str(path[-1]))
+            advice = f'nothing reads this key of an earlier release. Write {known}.' if known else taker.name
+            raise ConfigError(f'{dotted(path)}: {advice}')
         check_known_keys(f'{dotted(path)}: {kind.__name__}', [str(path[-1])], arguments_of(kind)[0])
 
 

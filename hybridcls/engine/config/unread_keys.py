@@ -28,12 +28,17 @@ _ELSEWHERE = dict(
     checkpoint_config='default_hooks = dict(checkpoint=dict(interval=1))',
     classes="metainfo=dict(classes=[...]) in the dataset, or ImageFolder's classes=[...]",
     data='train_dataloader, val_dataloader and test_dataloader',
+    cudnn_benchmark='env_cfg = dict(cudnn_benchmark=...)',
     data_cfg='train_dataloader, val_dataloader and test_dataloader',
+    device='--device cpu, cuda:N or mps',
+    dist_params="env_cfg = dict(dist_cfg=dict(backend='nccl'))",
     epochs='max_epochs = ...',
     num_epochs='max_epochs = ...',
     total_epochs='max_epochs = ...',
     evaluation='val_evaluator, train_cfg.val_interval and default_hooks.checkpoint.save_best',
     fp16="--amp, or optim_wrapper = dict(amp='float16')",
+    gpu_ids='--device cuda:N, or tools/dist_train.sh for several GPUs',
+    gpus='--device cuda:N, or tools/dist_train.sh for several GPUs',
     log_config='default_hooks = dict(logger=dict(interval=50)), and visualizer',
     lr_config='param_scheduler = [...]',
     learning_rate='lr = ...',
@@ -70,14 +75,19 @@ def unread_option(values: dict, layers: Layers, options: Iterable[str]) -> str:
 
 
 def unread_key(values: dict, layers: Layers) -> str:
-    """Return a sentence about a key that is certainly a mistake, or an empty string.
+    """Return a sentence about the keys that are certainly mistakes, or an empty string.
 
     That is one that is nearly a key that is read, or one of earlier releases. A config may hold variables of its own.
     """
-    for key in _unused(values, layers):
-        near = difflib.get_close_matches(key, READ_KEYS, n=1, cutoff=_NEARLY)
-        if key in _ELSEWHERE or near:
-            return f'nothing reads the top-level key {key!r}.{_advice(key)}'
+    wrong = [
+        key
+        for key in _unused(values, layers)
+        if key in _ELSEWHERE or difflib.get_close_matches(key, READ_KEYS, n=1, cutoff=_NEARLY)
+    ]
+    if len(wrong) > 1:
+        return 'nothing reads these top-level keys:' + ''.join(f'\n  {key!r}.{_advice(key)}' for key in wrong)
+    if wrong:
+        return f'nothing reads the top-level key {wrong[0]!r}.{_advice(wrong[0])}'
     for name, read in _READ_IN.items():
         inner: Any = values.get(name) or {}
         for key in inner:

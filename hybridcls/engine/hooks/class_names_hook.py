@@ -12,6 +12,7 @@ from mmpretrain.evaluation import ConfusionMatrix, SingleLabelMetric
 from hybridcls.checks import listed
 from hybridcls.compat.mmengine import bare_model, built_loop, resumes
 from hybridcls.datasets.class_numbering import ClassNumbering, Remark, class_names_of
+from hybridcls.datasets.samplers.dataset_labels import label_lists
 from hybridcls.evaluation import (
     Accuracy,
     AnsweredMetric,
@@ -74,6 +75,8 @@ class ClassNamesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Compare the classes with the checkpoint's, and renumber the validation data, before the first step."""
         names = class_names_of(runner.train_dataloader.dataset)
+        if names is not None:
+            _check_labels(runner.train_dataloader.dataset, names, _num_classes_of(runner.model))
         if names is not None and self._loaded is not None:
             self._compare(runner, names, self._loaded)
         self._renumber_loop(runner, 'val')
@@ -175,6 +178,19 @@ def _check_metrics(evaluator: Evaluator, own: Sequence[str], names: Sequence[str
         f'{listed(own, 10)}: {type(of_answers[0]).__name__} would say nothing. Rename the folders (or labels) to the '
         f'classes of the model.{same} Images of unseen classes are compared with each other by RetrievalMetric.'
     )
+
+
+def _check_labels(dataset: Any, names: ClassNames, num_classes: Optional[int]) -> None:
+    """Raise if images are of a class that the head does not have; named classes without images may be more."""
+    if num_classes is None or len(names.names) <= num_classes:
+        return
+    largest = max((int(labels.max()) for labels in label_lists(dataset) if len(labels)), default=-1)
+    if largest >= num_classes:
+        raise ValueError(
+            f'train: expected a model of {len(names.names)} classes, as the training images have '
+            f'({listed(names.names, 5)}), got num_classes={num_classes}. Leave num_classes out, and the classes are '
+            'counted; or take the images of the other classes out.'
+        )
 
 
 def _num_classes_of(model: Any) -> Optional[int]:

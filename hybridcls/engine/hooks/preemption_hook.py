@@ -144,8 +144,8 @@ class PreemptionHook(Hook):
         else:  # a hook that we do not know evaluates other weights
             what = 'the weights before this validation are not available, so the last checkpoint is the one before it'
         by_hand = self.flag.received is signal.SIGINT
-        end = 'stop' if by_hand else f'end with status {self.exit_status}'
-        runner.logger.warning(f'{name}: {what}, and {end}. Type the same command with --resume to continue.')
+        end = 'the training stops' if by_hand else f'the training ends with status {self.exit_status}'
+        runner.logger.warning(f'{name}: {what}; {end}. Type the same command with --resume to continue.')
         status, launcher = self.exit_status, runner.launcher
         if self._group is not None:  # whoever ends first lets the launcher end the others: not before all is written
             dist.barrier(self._group)

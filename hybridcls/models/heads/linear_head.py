@@ -75,9 +75,12 @@ class LinearHead(ClassificationHead):
         for k in self.topk:
             check_number('LinearHead', 'topk', k, 1, num_classes, integer=True)
         if loss is not None and (label_smoothing or class_weight is not None):
+            given = [f'label_smoothing={label_smoothing}'] * bool(label_smoothing)
+            given += ['class_weight'] * (class_weight is not None)
+            off = ['label_smoothing=0.0'] * bool(label_smoothing) + ['class_weight=None'] * (class_weight is not None)
             raise ValueError(
-                'LinearHead: label_smoothing and class_weight are for the default cross entropy, but loss is given. '
-                'Set them in that loss, or drop loss.'
+                f'LinearHead: {" and ".join(given)} {"are" if len(given) > 1 else "is"} for the default cross entropy, '
+                f'but loss is given. Write {", ".join(off)} beside loss, or drop loss.'
             )
         # Where mmpretrain's heads have it, so that SwitchRecipeHook finds it; None: cross entropy.
         self.loss_module = loss if loss is None or isinstance(loss, nn.Module) else MODELS.build(loss)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from hybridcls.command_line import explain_error
 from hybridcls.engine.checkpoints import files as checkpoint_files
 from hybridcls.engine.checkpoints.files import (
     atomic_write,
@@ -34,8 +35,13 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', no_room)
-    with pytest.raises(OSError, match=r'file could not be written \(No space left on device\)'):
+    with pytest.raises(OSError, match=r'file could not be written \(No space left on device\)\. Its earlier'):
         atomic_write(b'new', path)
+    with pytest.raises(
+        OSError, match=r'other could not be written \(No space left on device\)\. Free space there'
+    ) as it:
+        atomic_write(b'new', path.with_name('other'))
+    assert explain_error(it.value) == it.value.strerror  # a sentence without the number of the error
     assert path.read_bytes() == b'old'
     assert os.listdir(path.parent) == ['file']
 
@@ -154,6 +160,14 @@ def test_a_work_dir_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_files.Path, 'write_bytes', refuse)
     with pytest.raises(PermissionError, match=r'cannot be written \(Permission denied\).*--work-dir'):
         check_writable(tmp_path / 'new')
+
+
+def test_a_work_dir_whose_path_is_not_utf8(tmp_path):
+    """The note of the last checkpoint, the log and the dump of the config name it."""
+    with pytest.raises(ValueError, match=r'its path is not UTF-8\. Choose another with --work-dir .* LANG=C\.UTF-8'):
+        check_writable(os.path.join(tmp_path, os.fsdecode(b'K\xfcken')))
+    assert os.listdir(tmp_path) == []
+    check_writable(tmp_path / 'Küken')
 
 
 def test_a_good_work_dir_is_left_clean(tmp_path):

@@ -1,10 +1,12 @@
 """What is left open is chosen by the number of images; what is written stays."""
 
 import pytest
+import torch
 from config_helpers import applied, loaded
 
 from hybridcls.engine.config import provenance_of
 from hybridcls.engine.config.data_defaults import DataDefaults, data_defaults
+from hybridcls.engine.training import start_from
 
 OPEN = """
 batch_size = None
@@ -84,6 +86,22 @@ def test_statistics_of_random_weights_move(tmp_path):
     options = {'model.backbone.cnn.pretrained': False}
     cfg = applied(loaded(tmp_path, base=OPEN.format(images=100), options=options), data_defaults)
     assert cfg.model.backbone.norm_eval is False
+
+
+@pytest.mark.parametrize('load_from', [None, 'pretrained.pth'])
+@pytest.mark.parametrize('written', [False, True])
+def test_a_resume_decides_as_the_training_that_it_continues(tmp_path, load_from, written):
+    """Its checkpoint is no pretrained network: BatchNorm of random weights would stop to learn in the middle."""
+    options = {'model.backbone.cnn.pretrained': False, 'load_from': load_from}
+    if written and load_from is None:
+        options.update(resume=True, load_from='epoch_1.pth')
+    cfg = loaded(tmp_path, base=OPEN.format(images=100), options=options)
+    torch.save(dict(meta={}, state_dict={}), tmp_path / 'epoch_1.pth')
+    if not written:
+        applied(cfg, start_from, str(tmp_path / 'epoch_1.pth'))
+        assert cfg.resume
+        assert cfg.load_from.endswith('epoch_1.pth')
+    assert applied(cfg, data_defaults).model.backbone.norm_eval is (load_from is not None)
 
 
 def test_a_test_counts_no_images(tmp_path):

@@ -131,6 +131,15 @@ class TestClassFolders:
         assert train | val == set(photos.rglob('*.png'))
         assert filled(cfg, 'split') == ['train', 'val', 'val']
 
+    def test_files_that_are_left_out_are_counted(self, photos, load, tmp_path):
+        (photos / 'ant' / '.hidden.png').touch()
+        (photos / 'bee' / 'notes.txt').touch()
+        (photos / 'bee' / 'more.txt').touch()
+        save(picture(0), photos, 'beside.png')
+        for _ in range(2):  # divided, and read again
+            cfg = applied(load(photos), data_splits, str(tmp_path / 'w'))
+            assert f'Left out of {photos}: .txt (2), hidden (1), images beside the class folders (1).' in table_of(cfg)
+
     def test_numbers_are_those_of_the_folders(self, tmp_path, load):
         class_folders(tmp_path / 'photos', **{'3': 10, '12': 10, 'a|b': 5})
         cfg = applied(load(tmp_path / 'photos'), data_splits, str(tmp_path / 'w'))

@@ -270,3 +270,22 @@ def test_a_hook_of_a_base_is_switched_off_and_a_mistyped_one_is_not(tmp_path, op
     cfg = loaded(tmp_path, child, hooks, options)
     assert cfg.default_hooks == dict(timer=None, logger=dict(interval=1), emma=None)
     assert all('ema' not in path for path in provenance_of(cfg).origins)
+
+
+@pytest.mark.parametrize(
+    ('text', 'sentence'),
+    [
+        (
+            "a = dict(b=dict(type='X'))",
+            r'child\.py: a\.b is a dict, and a list in its base\. Write b = \[dict\(\.\.\.\)\], which replaces the '
+            r'list\. A dict takes its place with _delete_=True in it\.$',
+        ),
+        ("a = dict(c=dict(type='X'))", r'a\.c is a dict, and no dict in its base\. A dict takes its place'),
+    ],
+)
+def test_a_dict_where_the_base_has_none(tmp_path, text, sentence):
+    write(tmp_path, 'base.py', "a = dict(b=[dict(type='Y')], c=1, d=None)\n")
+    with pytest.raises(ConfigError, match=sentence):
+        read_layers(write(tmp_path, 'child.py', f"_base_ = 'base.py'\n{text}\n"))
+    for works in (text.replace('dict(type', 'dict(_delete_=True, type'), "a = dict(b=[dict(type='X')])"):
+        assert read_layers(write(tmp_path, 'child.py', f"_base_ = 'base.py'\n{works}\n")).values['a']

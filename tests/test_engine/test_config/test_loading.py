@@ -39,7 +39,10 @@ PLUGIN = "_base_='toy.py'\ncustom_imports = dict(imports=['no_such_plugin'])\n"
 @pytest.mark.parametrize(
     ('files', 'sentence'),
     [
-        (dict(leaf='model = dict(\n'), r'leaf\.py or one of its bases is not valid Python'),
+        (
+            dict(leaf='model = dict(\n'),
+            r"leaf\.py or one of its bases is not valid Python: '\(' was never closed \(line 1\)\.$",
+        ),
         (
             dict(middle="_base_ = ['toyy.py']\n", leaf=BASE),
             r"middle\.py names the base '.*toyy\.py', which does not exist .*toy\.py",
@@ -49,6 +52,14 @@ PLUGIN = "_base_='toy.py'\ncustom_imports = dict(imports=['no_such_plugin'])\n"
             r"two bases set the top-level key 'x': .*a\.py and .*b\.py",
         ),
         (dict(leaf='x = 1 / 0\n'), r'leaf\.py cannot be read: ZeroDivisionError'),
+        (
+            dict(leaf=PLUGIN.replace('no_such_plugin', './own/no_such.py')),
+            r"A module is named with dots, not as a path: 'own\.no_such'\. Modules are searched",
+        ),
+        (
+            dict(leaf="_base_='toy.py'\ncustom_imports = 'mine'\n"),
+            r"got 'mine'\. Write custom_imports = dict\(imports=\['my_package\.my_file'\]\)\.$",
+        ),
         (dict(leaf=PLUGIN), r"leaf\.py: custom_imports\.imports=\['no_such_plugin'\] cannot be imported"),
     ],
 )

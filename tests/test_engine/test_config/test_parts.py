@@ -25,6 +25,11 @@ def check(is_test=False, **cfg):
             dict(train_dataloader=dict(batchsize=2)),
             r"^train_dataloader\.batchsize: DataLoader takes no such key\. Did you mean 'batch_size'",
         ),
+        (
+            dict(train_dataloader=dict(samples_per_gpu=2)),
+            r'^train_dataloader\.samples_per_gpu: nothing reads this key .* Write batch_size\.$',
+        ),
+        (dict(val_dataloader=dict(workers_per_gpu=2)), r'Write num_workers\.$'),
         (dict(default_hooks=dict(timmer=None)), 'no default hook .timmer.'),
     ],
 )

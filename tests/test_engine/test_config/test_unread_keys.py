@@ -51,9 +51,21 @@ def test_an_option_for_a_variable_that_was_computed_with_says_so(toy_configs):
         load_config(toy_configs / 'own.py', {'side': 64})
 
 
-@pytest.mark.parametrize('key', ['vis_backends', 'classes', 'lr_config', 'optimizer', 'evaluation', 'resume_from'])
+@pytest.mark.parametrize(
+    'key', ['vis_backends', 'classes', 'lr_config', 'optimizer', 'evaluation', 'resume_from', 'gpu_ids', 'device']
+)
 @pytest.mark.parametrize('by_option', [False, True])
 def test_keys_of_earlier_releases_are_answered_with_todays(toy_configs, key, by_option):
     (toy_configs / 'old.py').write_text("_base_ = 'toy.py'\n" + ('' if by_option else f'{key} = dict(a=1)\n'))
     with pytest.raises(ConfigError, match=rf"nothing reads the top-level key '{key}'.*(Write|Did you mean)"):
         load_config(toy_configs / 'old.py', {key: 1} if by_option else {})
+
+
+def test_all_keys_of_earlier_releases_are_answered_at_once(toy_configs):
+    (toy_configs / 'old.py').write_text("_base_ = 'toy.py'\noptimizer = dict(lr=1)\nmine = 1\nlr_config = dict(a=1)\n")
+    with pytest.raises(ConfigError) as error:
+        load_config(toy_configs / 'old.py')
+    assert str(error.value).endswith(
+        "old.py: nothing reads these top-level keys:\n  'optimizer'. Write optim_wrapper = dict(optimizer=...).\n"
+        "  'lr_config'. Write param_scheduler = [...]."
+    )

@@ -160,6 +160,25 @@ def test_a_validation_folder_with_another_class_is_counted(run, images):
     ]
 
 
+def test_a_head_with_fewer_classes_than_the_images(run, images):
+    images('val', 'ant', 'bee', 'cat')
+    with pytest.raises(
+        ValueError, match=r'^train: expected a model of 3 classes, .*\(ant, bee, cat\), got num_classes=2'
+    ):
+        run(**{'num_classes': 2})
+    assert not TRAINED
+
+
+def test_classes_that_are_named_and_have_no_image_need_no_output(run, images):
+    images('val', 'ant', 'bee', 'cat')
+    classes = {
+        f'{part}_dataloader.dataset.{key}': value
+        for part in ('train', 'val')
+        for key, value in (('classes', ['ant', 'bee', 'cat', 'dog']), ('empty_classes', 'warn'))
+    }
+    assert run(**{'num_classes': 3, **classes})['accuracy/top1'] == 100
+
+
 def test_no_training_images_are_needed_to_test(run, images, checkpoint, tmp_path):
     images('val', 'cat', 'bee')
     (tmp_path / 'images' / 'train').rename(tmp_path / 'elsewhere')

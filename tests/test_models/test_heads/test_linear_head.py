@@ -156,8 +156,12 @@ def test_plain_losses_of_logits_and_targets():
 
 
 def test_losses_that_cannot_be_used():
-    with pytest.raises(ValueError, match='LinearHead: label_smoothing and class_weight are for the default'):
+    with pytest.raises(ValueError, match=r'label_smoothing=0\.1 is for .* Write label_smoothing=0\.0 beside'):
         build(loss=dict(type='CrossEntropyLoss'), label_smoothing=0.1)
+    with pytest.raises(
+        ValueError, match=r'label_smoothing=0\.1 and class_weight are .*=0\.0, class_weight=None beside'
+    ):
+        build(loss=dict(type='CrossEntropyLoss'), label_smoothing=0.1, class_weight=[1.0] * 3)
     with pytest.raises(TypeError, match=r'expected a scalar from its loss CrossEntropyLoss, got shape \(2,\)'):
         build(loss=dict(type='torch.nn.CrossEntropyLoss', reduction='none')).loss((torch.randn(2, 5),), hard(0, 1))
 
