@@ -1,7 +1,6 @@
 """Measure time and memory of training steps."""
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -77,4 +76,6 @@ class StepCostHook(Hook):
     def _memory(self) -> float:
         if self._device.type == 'cuda':
             return torch.cuda.max_memory_allocated() / 2**20
+        import resource  # Windows has none, and trains without this hook
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 2**20

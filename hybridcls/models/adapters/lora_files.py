@@ -70,6 +70,8 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
         kept = {key: meta[key] for key in _KEPT if key in meta}
         (folder / _META).write_text(json.dumps(kept, indent=1, default=str))
         files.append(folder / _META)
+    else:
+        (folder / _META).unlink(missing_ok=True)  # of another model, whose class names it would give to this one
     return files
 
 

@@ -5,6 +5,7 @@ import timm
 import torch
 
 from hybridcls.models.adapters import load_adapters, lora_layers, merge_lora, save_adapters
+from hybridcls.models.adapters.lora_files import adapters_meta
 from hybridcls.registry import MODELS
 
 peft = pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
@@ -49,6 +50,14 @@ def test_what_was_saved_is_read_back(tmp_path, use_dora):
     assert not torch.equal(build(**lora).eval()(x), model(x))
     whole = sum(value.numel() * 4 for value in model.state_dict().values())
     assert sum(path.stat().st_size for path in tmp_path.rglob('*.safetensors')) < whole / 2
+
+
+def test_class_names_of_another_model_do_not_stay(tmp_path):
+    model = trained(lora_rank=2)
+    save_adapters(model, tmp_path, dict(dataset_meta=dict(classes=('old',))))
+    assert adapters_meta(tmp_path)['dataset_meta']['classes'] == ['old']
+    save_adapters(model, tmp_path)
+    assert not adapters_meta(tmp_path)
 
 
 @pytest.mark.parametrize('use_dora', [False, True])
