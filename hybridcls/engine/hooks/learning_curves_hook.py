@@ -52,10 +52,12 @@ class LearningCurvesHook(Hook):
         self.file_name = file_name
         self._drawn = time.monotonic()
         self._validations: list[dict[str, Any]] = []
+        self._is_training = False
 
     def before_train(self, runner: Runner) -> None:
         """Read the validation results of the resumed run, up to its checkpoint."""
         self._drawn = time.monotonic()
+        self._is_training = True
         numbers = self._numbers_file(runner)
         written = json.loads(numbers.read_text()) if numbers.is_file() else []
         known = [*self._validations, *with_new_metric_names(written)]
@@ -72,7 +74,9 @@ class LearningCurvesHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         """Store the results of this validation, and redraw an outdated picture."""
-        if runner.iter == 0 or runner.rank != 0:  # runner.val() alone
+        if (
+            not self._is_training or runner.rank != 0
+        ):  # runner.val() alone; before the first update HeadFirstHook validates
             return
         values = {name: float(value) for name, value in (metrics or {}).items() if isinstance(value, (int, float))}
         self._validations = [one for one in self._validations if one['iter'] < runner.iter]  # not the same one twice
@@ -83,6 +87,7 @@ class LearningCurvesHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Draw the final picture."""
+        self._is_training = False
         if runner.rank == 0:
             self._draw(runner)
 

@@ -1,5 +1,6 @@
 """The head is fitted first, and the parts before it stay as they are for some epochs."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -173,7 +174,7 @@ def test_head_is_fitted_to_the_features_of_eval_mode(config, tmp_path):
         config,
         tmp_path / 'w',
         checkpoint_path=str(weights),
-        custom_hooks=[dict(type='StateOfEpochs')],
+        custom_hooks=[dict(type='StateOfEpochs'), dict(type='LearningCurvesHook')],
         **{'optim_wrapper.optimizer.lr': 1e-3, 'default_hooks.ema': dict(type='EMAHook', momentum=0.01)},
     )
     best = torch.load(next((tmp_path / 'w').glob('best_*.pth')), weights_only=False)
@@ -198,6 +199,8 @@ def test_head_is_fitted_to_the_features_of_eval_mode(config, tmp_path):
     info = best['message_hub']['runtime_info']
     assert info['best_score'] == pytest.approx(100 * theirs.score(new.numpy(), labels[1]), abs=3.2)  # an image
     assert info['best_ckpt'].endswith('best_accuracy_top1_epoch_0.pth')
+    first = json.loads((tmp_path / 'w' / 'learning_curves.json').read_text())[0]  # the best one is in the curves
+    assert (first['iter'], first['metrics']['accuracy/top1']) == (0, info['best_score'])
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,12 @@ def test_values_stand_where_they_were_measured(toy_configs, drawn, tmp_path):
     assert call['axis'] == 'epoch'
 
 
+def test_a_validation_without_a_training_is_in_no_curve(tmp_path):
+    runner = types.SimpleNamespace(iter=0, rank=0, work_dir=str(tmp_path))
+    LearningCurvesHook().after_val_epoch(runner, {'toy/top1': 50.0})
+    assert not list(tmp_path.iterdir())
+
+
 def test_after_a_resume_the_curves_are_whole(toy_configs, drawn, tmp_path):
     hook = dict(type='LearningCurvesHook')
     train(toy_configs / 'toy.py', tmp_path / 'straight', hook)
@@ -93,6 +99,7 @@ def test_each_result_stands_in_the_panel_of_its_unit(drawn, tmp_path):
         val_loop=types.SimpleNamespace(evaluator=types.SimpleNamespace(metrics=metrics)),
     )
     hook = LearningCurvesHook()
+    hook.before_train(runner)
     names = ['val/loss', 'val/kl', 'val/norm_mean', 'calibration/ece', 'calibration/nll', 'calibration/brier']
     for value in (1.0, 2.0):
         both = {'accuracy/top1': 50 + value, 'val/accuracy_top-1': 50.00001 + value, 'val/quality.accuracy_top-1': 7.0}
