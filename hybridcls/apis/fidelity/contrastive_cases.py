@@ -92,11 +92,15 @@ def _losses(name: str, streamed: Optional[bool] = None) -> Any:
 
 
 def _inside(place: Place) -> Found:
-    embeddings = place.tensor(waves(6, 2, 5), gradient=True)
-    module = MODELS.build(dict(type='SupConLoss', form='in', temperature=0.2))
-    loss = module(embeddings, torch.from_numpy(CONTRAST_LABELS).to(place.device))
-    loss.backward()
-    return dict(loss=loss, gradient=gradient_of(embeddings))
+    numbers: dict[str, Tensor] = {}
+    for streamed in (False, True):
+        embeddings = place.tensor(waves(6, 2, 5), gradient=True)
+        module = MODELS.build(dict(type='SupConLoss', form='in', temperature=0.2, streamed=streamed))
+        loss = module(embeddings, torch.from_numpy(CONTRAST_LABELS).to(place.device))
+        loss.backward()
+        numbers[f'streamed={streamed} loss'] = loss.detach()
+        numbers[f'streamed={streamed} gradient'] = gradient_of(embeddings)
+    return numbers
 
 
 def _inside_by_loops() -> Expected:
@@ -113,7 +117,8 @@ def _inside_by_loops() -> Expected:
         losses.append(-(torch.stack([similarity[other] for other in positives]).sum() / total / len(positives)).log())
     loss = torch.stack(losses).mean()
     loss.backward()
-    return dict(loss=loss.detach().numpy(), gradient=gradient_of(embeddings).numpy())
+    numbers = dict(loss=loss.detach().numpy(), gradient=gradient_of(embeddings).numpy())
+    return {f'streamed={streamed} {name}': value for streamed in (False, True) for name, value in numbers.items()}
 
 
 def _head(place: Place) -> Found:
@@ -155,7 +160,7 @@ CASES = [
     ),
     FidelityCase(
         'SupConLoss, form in', ('SupConLoss',), 'loss', _PAPER, 'equation 3 in float64, by loops',
-        "form='in', temperature=0.2, two views", _inside, _inside_by_loops,
+        "form='in', temperature=0.2, two views; also streamed", _inside, _inside_by_loops,
         deviates="equation 2 is the default; equation 3 is form='in'",
     ),
     FidelityCase(
