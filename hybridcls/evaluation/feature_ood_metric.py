@@ -43,7 +43,7 @@ class FeatureOODMetric(TakesBank, BaseMetric):
     Unknown are images with the label -1, or of a class that the bank does not have. Results have the names of
     ``OODMetric``: ``ood/auroc_knn``, ``ood/fpr95_knn``, ... in percent. An image whose embedding is not finite counts
     as wrong. A detector that cannot be fitted to the bank has no result, but a warning: SHE wants a right prediction of
-    each class.
+    each class, and ViM a ``d`` below the width of the embeddings.
 
     Args:
         detectors (str | dict | Sequence[str | dict]): Defaults to ``('knn', 'mahalanobis', 'vim')``.
@@ -136,9 +136,16 @@ class FeatureOODMetric(TakesBank, BaseMetric):
                     self, f'{name} cannot be fitted to this bank: {error}', self.of_scores.directions([name])
                 )
                 continue
-            fitted.append(place)
             if finite.any():
-                scores[finite, place] = detector.predict_features(embeddings[finite]).double().cpu()
+                found = detector.predict_features(embeddings[finite]).double().cpu()
+                if not found.isfinite().any():
+                    d = f' Set its d below {embeddings.shape[1]}, the width of the embeddings.' if name == 'vim' else ''
+                    without_result(
+                        self, f'{name} has no finite score with this bank.{d}', self.of_scores.directions([name])
+                    )
+                    continue
+                scores[finite, place] = found
+            fitted.append(place)
         if not fitted:
             return {}
         known = torch.isin(torch.tensor([label for _, label, _ in results]), classes)

@@ -111,6 +111,17 @@ class TestWithTheExtra:
         assert result == self.evaluated(rows, labels, clouds(30, 0), detectors='knn')[0]
         assert self.evaluated(rows, labels, clouds(30, 0), never_predicted, detectors='she')[0] == {}
 
+    def test_a_detector_without_a_finite_score_has_no_result(self):
+        """Nothing is left for ViM beside a subspace of all 8 dimensions: an AUROC of 0 would be no measurement."""
+        rows, labels = clouds(20, 1, unknown=5)
+        detectors = ['knn', dict(type='vim', d=8)]
+        result, metric = self.evaluated(rows, labels, clouds(30, 0), nn.Linear(8, 3), detectors=detectors)
+        assert set(result) == {'ood/auroc_knn', 'ood/fpr95_knn'}
+        assert (
+            metric.no_result
+            == 'vim has no finite score with this bank. Set its d below 8, the width of the embeddings.'
+        )
+
     def test_each_detector_once(self):
         with pytest.raises(ValueError, match=r'expected each detector once.*got knn, knn'):
             FeatureOODMetric(['knn', dict(type='KNN', k=3)])
