@@ -101,6 +101,11 @@ def set_up():
             kernels.impl(name, kernel, 'PrivateUse1')
         for name, kind in _CASTS.items():
             kernels.impl(name, functools.partial(_cast, _operator(name), kind), 'AutocastPrivateUse1')
+        if torch.distributed.is_available():
+            _LIBRARIES.append(torch.library.Library('c10d', 'IMPL'))
+            for name in _COLLECTIVES:
+                operator = getattr(torch.ops.c10d, name).default
+                _LIBRARIES[-1].impl(name, functools.partial(_run, operator), 'PrivateUse1', allow_override=True)
         for name, method in _storage_methods(torch.UntypedStorage).items():
             setattr(torch.UntypedStorage, name, method)
         torch.Generator = _AnyGenerator('Generator', (torch.Generator,), {})
@@ -326,6 +331,9 @@ _KERNELS = {
         )
     },
 }  # fmt: skip
+
+# Of a group whose backend is gloo for the device too: 'cpu:gloo,pretend:gloo'.
+_COLLECTIVES = ('allgather_', 'allreduce_', 'broadcast_', 'alltoall_', 'alltoall_base_', 'send', 'recv_')
 
 # What autocast does on CUDA.
 _CASTS = {

@@ -20,7 +20,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
 from mmpretrain.structures import DataSample
 from PIL import Image
-from processes import run_process
+from processes import run_process, run_processes
 from safetensors.torch import save_file
 from test_levers import GROUPS, configs, plain, train, with_levers  # noqa: F401  (fixtures)
 from trained_checkpoints import config_of, write_checkpoint
@@ -31,6 +31,7 @@ from hybridcls.apis.benchmark.candidate import NetworkRunner
 from hybridcls.apis.fidelity import Place, chosen_cases, compare
 from hybridcls.apis.inference_settings import InferenceSettings
 from hybridcls.compat.mmengine.default_device import set_device
+from hybridcls.distributed.sharded_parameters import gather_whole
 from hybridcls.engine.hooks import preemption_hook
 from hybridcls.engine.optim import ComposedOptimWrapper
 from hybridcls.functional.full_precision import WITHOUT_FLOAT64
@@ -283,6 +284,41 @@ def skips_streams(device, folder, images):
     assert run_command('test', path, '--skip-sure', '--work-dir', folder / 't') == 0
 
 
+def shards_classes(rank, folder):
+    """Heads whose classes are divided among processes: updates and answers there are those on the CPU."""
+    device = pretend_device.set_up()
+    torch.distributed.init_process_group(
+        'cpu:gloo,pretend:gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2
+    )
+    drawn = torch.Generator().manual_seed(rank)
+    features, labels = torch.randn(4 + rank, 8, generator=drawn), torch.randint(11, (4 + rank,), generator=drawn)
+    for keys in (
+        dict(type='ArcFaceHead', label_smoothing=0.1),
+        dict(type='AdaFaceHead'),
+        dict(type='MarginHead', num_subcenters=2, sample_rate=0.5),
+    ):
+        found = []
+        for place in (torch.device('cpu'), device):
+            torch.manual_seed(0)
+            head = MODELS.build(dict(keys, num_classes=11, in_channels=8, shard_classes=True)).to(place)
+            wrapper = ComposedOptimWrapper(torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9))
+            torch.manual_seed(rank)
+            inputs = features.clone().to(place).requires_grad_()
+            for _ in range(3):
+                losses = head.loss((inputs,), samples_of(labels.to(place)))
+                wrapper.update_params(sum(value for name, value in losses.items() if 'loss' in name))
+            assert inputs.grad.device == place
+            whole = gather_whole(head.weight.detach(), head.sharded_rows['weight'])
+            scores = [sample.pred_score.cpu() for sample in head.predict((inputs.detach(),), samples_of(labels))]
+            found.append([inputs.grad.cpu(), head.weight.detach().cpu(), whole, torch.stack(scores)])
+        for here, there in zip(*found, strict=True):
+            torch.testing.assert_close(there, here, msg=lambda text, keys=keys: f'{keys}: {text}')
+
+
+def samples_of(labels):
+    return [DataSample().set_gt_label(label) for label in labels]
+
+
 @pytest.mark.parametrize(
     'check', [refuses_what_cuda_refuses, computes_what_the_cpu_computes, looks_at_images_without_waiting]
 )
@@ -324,7 +360,11 @@ def test_levers_there(levers, like_mps, plain, configs, tmp_path):  # noqa: F811
     check_there(trains, with_levers(plain, configs, levers), tmp_path, like_mps=like_mps)
 
 
-# Sharding needs processes that talk to each other.
+@nightly
+def test_sharded_classes_there(tmp_path):
+    run_processes(shards_classes, tmp_path)
+
+
 KINDS = [name for name, case in MODELS_OF_ALL_KINDS.items() if not case.extra and 'shard_classes' not in name]
 
 

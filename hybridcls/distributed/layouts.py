@@ -98,6 +98,11 @@ class Shards:
         plain = [tensor for tensor in tensors if tensor.numel() and not is_dtensor(tensor)]
         norms: list[Any] = [torch.nn.utils.get_total_norm(sharded, norm_type)] if sharded else []
         norms = [norm.full_tensor() for norm in norms]
+        if any(tensor.is_sparse for tensor in plain):
+            raise TypeError(
+                'ComposedOptimWrapper: expected dense gradients for a norm of all (clip_grad, SAM, MSAM), got a sparse '
+                'one. Build nn.Embedding with sparse=False, or leave these out.'
+            )
         if plain:
             norms += torch._foreach_norm(plain, norm_type, _at_least_float32(plain[0].dtype))
         if not norms:

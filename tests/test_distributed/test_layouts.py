@@ -80,3 +80,9 @@ def test_loaded_tensors_take_the_type_of_what_is_there():
     assert to_layout_of(torch.ones(2, dtype=torch.float64), torch.zeros(2)).dtype is torch.float32
     with pytest.raises(ValueError, match=r'expected shape \(2,\), got \(3,\)'):
         to_layout_of(torch.ones(3), torch.zeros(2))
+
+
+def test_a_sparse_gradient_has_no_norm_beside_others():
+    param = torch.nn.Parameter(torch.zeros(2))
+    with pytest.raises(TypeError, match=r'expected dense gradients.* got a sparse one.*sparse=False'):
+        Shards().norm([torch.ones(2).to_sparse()], [param])
