@@ -233,6 +233,16 @@ def _(root):
     assert {label for split, label in found.values() if split == 'val'} == {*names, 'ant', 'bee'}
 
 
+@row('a line break in a file name')
+def _(root):
+    names = ['new\nline.png', 'two\n\nlines.png', 'carriage\rreturn.png']
+    for number, name in enumerate(names):
+        save(picture(12_000 + number), root, 'ant', name)
+    found = divided(root)[0]
+    assert {f'ant/{name}' for name in names} <= found.keys()
+    assert {path: label for path, (_, label) in found.items()} == names_in(root)
+
+
 @row('a file name that is not UTF-8')
 def _(root):
     save(picture(77), root, 'ant', 'x.png').rename(os.fsdecode(os.fsencode(root) + b'/ant/\xff.png'))
