@@ -87,8 +87,9 @@ def explain_error(error: BaseException) -> Optional[str]:
         return None
     if _raised_by_us(frame):
         # A number that we pass on is for programs; the sentence is all that stands beside it.
-        is_sentence = isinstance(error, OSError) and error.strerror and not error.filename
-        return str(error.strerror if is_sentence else error)
+        if isinstance(error, OSError) and error.strerror and not error.filename:
+            return error.strerror
+        return str(error)
     if isinstance(error, OSError) and _is_of_the_compiler(error, frame):
         return (
             f'torch: expected a folder that can be made for what torch.compile builds, got {error.filename} '

@@ -227,7 +227,8 @@ class _Lines:
             others += [f'{name}={value:.3g}' for name, value in answer.uncertainties.items()]
             more = f'  ({", ".join(others)})' if others else ''
             name = answer.class_name or '(none)'  # of several labels an image
-            self.stdout.write(f'{answer.probability:.4f}  {name:<{self._width}}{more}  {in_one_line(answer.path)}\n')
+            path = in_one_line(str(answer.path))
+            self.stdout.write(f'{answer.probability:.4f}  {name:<{self._width}}{more}  {path}\n')
         self.stdout.flush()
 
 

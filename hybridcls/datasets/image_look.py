@@ -102,10 +102,11 @@ def _signature_of(file: Image.Image) -> Optional[np.ndarray]:
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image.convert('RGBA'))
     if image.mode.startswith(('I', 'F')):  # 16 bits or more, which would be clipped to white
         image = image.convert('F').resize((_SIDE, _SIDE), Image.Resampling.BOX)
-        largest = image.getextrema()[1]
+        largest = float(np.asarray(image).max())
         if not largest > 0:
             return None
-        image = image.point(lambda value: value * (255 / largest)).convert('L')
+        scale = 255 / largest
+        image = image.point(lambda value: value * scale).convert('L')
     small = image.convert('RGB').resize((_SIDE, _SIDE), Image.Resampling.BOX).convert('YCbCr')
     frequencies = dctn(np.asarray(small, dtype=np.float32), axes=(0, 1), norm='ortho')
     brightness = frequencies[:FREQUENCIES, :FREQUENCIES, 0].ravel()[1:]

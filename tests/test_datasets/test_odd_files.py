@@ -235,9 +235,12 @@ def _(root):
 
 @row('a line break in a file name')
 def _(root):
-    save(picture(77), root, 'ant', 'two\nlines.png')
-    assert 'ant/two\nlines.png' in names_in(root)
-    assert {path: label for path, (_, label) in divided(root)[0].items()} == names_in(root)
+    names = ['new\nline.png', 'two\n\nlines.png', 'carriage\rreturn.png']
+    for number, name in enumerate(names):
+        save(picture(12_000 + number), root, 'ant', name)
+    found = divided(root)[0]
+    assert {f'ant/{name}' for name in names} <= found.keys()
+    assert {path: label for path, (_, label) in found.items()} == names_in(root)
 
 
 @row('a file name that is not UTF-8')

@@ -73,7 +73,8 @@ class DepthReader:
         return (
             f'{self._caller}: expected a model that knows the order of its layers, for layer_decay_rate, got '
             f'{type(self._model).__name__}{detail}. Give the model or its backbone get_layer_depth(param_name, '
-            'prefix) -> (depth, number of depths), or drop layer_decay_rate; lr_mult gives factors to whole parts.'
+            'prefix) -> (depth, number of depths), or set paramwise_cfg=dict(layer_decay_rate=1.0); lr_mult gives '
+            'factors to whole parts.'
         )
 
 
