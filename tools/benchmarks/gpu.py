@@ -517,6 +517,10 @@ def supcon(args):
             )
             for precision in PRECISIONS
         }
+        for precision in PRECISIONS:
+            forms[f"the head's kernels, {precision}"] = lambda e, y, precision=precision: contrast_by_head(
+                e, y, 0.1, precision
+            )
         if num <= 32_768:
             forms['all similarities, lean'] = dense
         for what, loss_of in forms.items():
@@ -530,6 +534,26 @@ def supcon(args):
 
             yield attempt(what, measure)
             free_memory()
+
+
+def contrast_by_head(embeddings, labels, temperature, precision):
+    """SupCon of views (N, V, D) by the kernels of the margin heads: the class that an anchor leaves out is itself.
+
+    They compute each similarity twice, as one of a row and one of a column; the streamed form computes it once, by
+    more operations. Which of them is faster on a card decides whether the loss should use the kernels.
+    """
+    import torch
+
+    from hybridcls.functional import softmax_stats
+
+    units = torch.nn.functional.normalize(embeddings, dim=2).flatten(0, 1)
+    classes = labels.repeat_interleave(embeddings.shape[1])
+    themselves = torch.arange(len(units), device=units.device)
+    repulsion = softmax_stats(units, units, themselves, 1 / temperature, precision=precision).log_sum_exp
+    of_class = units.new_zeros(int(classes.max()) + 1, units.shape[1]).index_add(0, classes, units)[classes]
+    positives = torch.bincount(classes)[classes] - 1
+    attraction = ((of_class - units) * units).sum(1) / positives / temperature
+    return (repulsion - attraction).mean()
 
 
 def merging(args):
