@@ -92,7 +92,7 @@ def test_wrong_files_are_a_sentence(artifact, tmp_path, capsys, monkeypatch):
     (tmp_path / 'empty.png').touch()
     for name in ('notes.txt', 'empty.png'):
         said = text_of(asked(page, str(tmp_path / name)))
-        assert said.strip() == f'{name} cannot be answered: its bytes are no image format that Pillow knows here.'
+        assert said.strip() == f'{name} cannot be answered: its bytes are not an image that Pillow can read here.'
     (tmp_path / 'cut.png').write_bytes(_png(COLOR)[:60])
     said = text_of(asked(page, str(tmp_path / 'cut.png')))
     assert said.strip().startswith('cut.png cannot be answered: ')
