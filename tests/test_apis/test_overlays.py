@@ -64,9 +64,9 @@ def test_what_maps_are_worth_is_said(model, digit_folder):
     nan, good, bad = float('nan'), (0.1, 0.02, 0.2), (0.1, -0.02, 0.2)
     cases = [
         (good, good, '(10.0 [2.0, 20.0] points). The maps mark places that the answer depends on'),
-        (good, bad, 'maps of other images do as well as those of the image (10.0 [-2.0, 20.0] points)'),
-        (bad, good, 'moved at random (10.0 [-2.0, 20.0] points): do not read anything into these maps'),
-        ((0.1, nan, nan), (nan, nan, nan), '1 image is too few to tell'),
+        (good, bad, 'not clearly better than maps of other images (10.0 [-2.0, 20.0] points)'),
+        (bad, good, 'shifted at random (10.0 [-2.0, 20.0] points). Do not interpret these maps'),
+        ((0.1, nan, nan), (nan, nan, nan), '1 image is too few to test the maps'),
     ]
     for moved, others, said in cases:
         score = DeletionScore(*(DeletionGain(gain, Interval(*ends)) for gain, *ends in (moved, others)))
