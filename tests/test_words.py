@@ -67,6 +67,7 @@ WORDS = {
     ),
     'standing hooks': (r'standing([ _]hooks?)?', 'default hooks'),
     'opinions': (r'opinions?|join(s|ed|ing)?[ _]predictions', 'ensemble members, views, aggregate'),
+    'data set': (r'data[ -]sets?', 'dataset'),
     'folder of a run': (r'folders? of (a|the|its|each|all|every)?( \w+)? ?runs?', 'work dir'),
 }
 PATTERNS = {
@@ -141,6 +142,7 @@ def test_no_old_word_is_left():
         ('the standing hooks', 'standing hooks'),
         ('join_predictions(opinions)', 'opinions'),
         ('the folder of a run', 'folder of a run'),
+        ('all data sets of the run', 'data set'),
     ],
 )
 def test_an_old_word_is_found(line, name):

@@ -1,4 +1,4 @@
-"""`supcon_convnext_swin.py` with batches of 16 classes with 4 images each, for data sets of many small classes.
+"""`supcon_convnext_swin.py` with batches of 16 classes with 4 images each, for datasets of many small classes.
 
 bash tools/dist_train.sh configs/hybrid/supcon_convnext_swin_pk.py 8
 """

@@ -46,7 +46,7 @@ def configured_images(model: HybridInferencer, moved: Optional[str] = None) -> C
 
     Raises:
         FileNotFoundError: If the config has neither, or the images are not where it says.
-        ValueError: If they have no labels, or the data set does not tell its images one by one.
+        ValueError: If they have no labels, or the dataset does not tell its images one by one.
     """
     loaders = {kind: model.config.get(f'{kind}_dataloader') for kind in ('test', 'val')}
     found = {kind: _plain(one['dataset']) for kind, one in loaders.items() if one and one.get('dataset')}

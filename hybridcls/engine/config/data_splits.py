@@ -132,7 +132,7 @@ def _of_root(root: str, places: Places, settings: SplitSettings, file: str, leak
         return
     else:
         rows, file, notes = kept_or_made(rows, root, settings, file, bool(dataset.get('multi_label')))
-        if left_out:  # the data sets read the table of the split, which does not name these files
+        if left_out:  # the datasets read the table of the split, which does not name these files
             reasons = ', '.join(f'{reason} ({count})' for reason, count in left_out.most_common())
             notes = [*notes, f'Left out of {root}: {reasons}.']
         found = {row.split for row in rows}
