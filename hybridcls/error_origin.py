@@ -146,7 +146,8 @@ def _registered_by_users() -> list[str]:
 def _short(file: str) -> str:
     """Return a path from the working folder if the file is below it; that of a package from its root."""
     path = Path(file).resolve()
-    for folder in (_PACKAGE.parent, *_package_folders()) if _owner(file) != 'user' else (Path.cwd(),):
+    # Those of packages come first: an environment often lies in the clone.
+    for folder in (*_package_folders(), _PACKAGE.parent) if _owner(file) != 'user' else (Path.cwd(),):
         if folder in path.parents:
             return str(path.relative_to(folder))
     return str(path)

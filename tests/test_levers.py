@@ -158,19 +158,33 @@ def test_every_pair_is_covered():
     assert {pair for group in GROUPS for pair in itertools.combinations(group, 2)} == PAIRS
 
 
+REPEATED = GROUPS[::5]  # at night all of them
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('group', GROUPS, ids=' + '.join)
 def test_pair_of_levers(group, plain, configs, tmp_path):
-    cfg = with_levers(plain, configs, group)
+    check_trainings(with_levers(plain, configs, group), tmp_path, 2 if group in REPEATED else 1)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize('group', [group for group in GROUPS if group not in REPEATED], ids=' + '.join)
+def test_pair_of_levers_twice(group, plain, configs, tmp_path):
+    check_trainings(with_levers(plain, configs, group), tmp_path, 2)
+
+
+def check_trainings(cfg, tmp_path, count):
+    """Train as often: numbers are finite, and the same to the bit."""
     cfg.default_hooks.checkpoint.interval = -1
     states = []
-    for attempt in range(2):
+    for attempt in range(count):
         runner = train(deepcopy(cfg), tmp_path / str(attempt))
         assert runner.message_hub.get_scalar('train/loss').current() < 1e3
         states.append(runner.model.state_dict())
-    for (name, value), other in zip(states[0].items(), states[1].values(), strict=True):
-        assert value.isfinite().all(), name
-        assert torch.equal(value, other), name
+    for state in states:
+        for (name, value), other in zip(states[0].items(), state.values(), strict=True):
+            assert value.isfinite().all(), name
+            assert torch.equal(value, other), name
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_what_never_was_there_is_not_there():
         old_modules._named('hybridcls.functional', 'fold_lora')
 
 
+@pytest.mark.nightly
 def test_a_plugin_of_0_1_is_imported_in_a_process_of_its_own(tmp_path):
     (tmp_path / 'plugin.py').write_text(
         'from hybridcls.engine.hooks import DistillationHook\n'

@@ -67,6 +67,7 @@ def test_the_process_gets_its_device_and_its_trust(monkeypatch):
     assert checkpoint_reading.checkpoints_are_trusted()
 
 
+@pytest.mark.nightly
 def test_what_is_imported_is_not_looked_at_again_when_garbage_is_collected():
     program = (
         'import gc\nfrom argparse import Namespace\nfrom hybridcls.cli.training_options import apply_process_options\n'

@@ -79,6 +79,7 @@ def test_names_of_classes_and_files_are_text(digit_folder, tmp_path):
     read_page(report.html)
 
 
+@pytest.mark.nightly
 def test_the_same_report_twice_is_the_same_but_for_date_and_times(model):
     first, second = (make_report(hybridcls.load(model, 'cpu'), tell=lambda text: None) for _ in range(2))
     assert without_times(first.html) == without_times(second.html)

@@ -14,7 +14,7 @@ PLATEAU = {
 }
 
 
-@pytest.mark.parametrize('epoch', [1, 2, 3, 4])
+@pytest.mark.parametrize('epoch', [1, 2, *(pytest.param(epoch, marks=pytest.mark.nightly) for epoch in (3, 4))])
 @pytest.mark.parametrize('what', ['early stopping', 'plateau'])
 def test_a_memory_of_validations_survives_wherever_the_run_was_stopped(
     toy_configs, tmp_path, monkeypatch, toy_plugin, epoch, what

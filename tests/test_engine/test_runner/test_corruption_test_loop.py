@@ -59,6 +59,7 @@ def run(folder, **options):
         return build_runner(cfg).test()
 
 
+@pytest.mark.nightly
 def test_each_pass_has_its_corruption_also_in_workers_that_persist(tmp_path):
     result = run(tmp_path, **{'test_cfg.corruptions': ['brightness', 'noise'], 'test_cfg.severities': [1, 5]})
     clean = result['pixel/mean']

@@ -201,7 +201,7 @@ def test_export_with_any_batch_size(vit):
     torch.testing.assert_close(program.module()(images), model(images), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_compiled():
     model = build(backbone=dict(small(PLAIN), token_learner_tokens=dict(num_tokens=3, after_block=1))).eval()
     data = model.data_preprocessor(batch())
