@@ -19,9 +19,8 @@ _LOW = 4
 # Groups of more than _LARGE images have to be closer: single links would chain what only looks alike (digits, X-rays).
 _RADII = (0.2, 0.1, 0.05)
 _LARGE = 20
-_PAIRS = (
-    2**14
-)  # compared at once; the images of a camera that does not move are near-duplicates in as many pairs as are
+# Compared at once: the images of a camera that does not move are near-duplicates in nearly all of their pairs.
+_PAIRS = 2**14
 _SUFFIX = re.compile(r'[ _-](mirror|mirrored|flip|flipped|copy)$', re.IGNORECASE)
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -119,7 +118,9 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
         repeat = [f'python -c {shlex.quote(code)}', 'hybridcls train again.py --work-dir again']
     last = latest_valid_checkpoint(str(path.parent))
     whole = read_checkpoint(last) if last is not None else checkpoint
-    losses, percents = _curves(path.parent, whole)
+    losses, percents, damaged = _curves(path.parent, whole)
+    if damaged:
+        facts.insert(2, ('validation curves', f'none, because {damaged} is damaged'))
     written = [list(row) for row in record.get('written') or ()]
     return TrainingFacts('', facts, written, differences, recipe, repeat, cfg.pretty_text, losses, percents,
                          _unfinished(values, planned, whole.get('meta') or {}))  # fmt: skip
@@ -238,8 +239,8 @@ def _unfinished(values: Mapping[str, Any], planned: Mapping[str, Any], meta: Map
     return ''
 
 
-def _curves(work_dir: Path, whole: Mapping[str, Any]) -> tuple[Curves, Curves]:
-    """Return losses, and validation results in percent, over the updates, resumed runs included."""
+def _curves(work_dir: Path, whole: Mapping[str, Any]) -> tuple[Curves, Curves, str]:
+    """Return losses, and validation results in percent, over the updates, resumed runs included; and a damaged file."""
     losses: Curves = {}
     percents: Curves = {}
     hub = (whole.get('message_hub') or {}).get('log_scalars') or {}
@@ -248,11 +249,14 @@ def _curves(work_dir: Path, whole: Mapping[str, Any]) -> tuple[Curves, Curves]:
         losses['loss (training)'] = (list(range(1, len(values) + 1)), values)
     file = work_dir / 'learning_curves.json'
     rows: list[dict[str, Any]] = []
-    with suppress(OSError, ValueError):  # without the file, or one that was cut off, there are no curves
-        rows = json.loads(file.read_text())
+    damaged = ''
+    try:
+        rows = json.loads(file.read_text()) if file.is_file() else []
+    except ValueError:  # it was cut off
+        damaged = file.name
     for name in dict.fromkeys(name for row in rows for name in row['metrics']):
         curves = losses if 'loss' in name else percents if name.startswith(_PERCENT) else None
         if curves is not None and not name.endswith(('_low', '_high')):
             those = [row for row in rows if name in row['metrics']]
             curves[f'{name} (validation)'] = ([row['iter'] for row in those], [row['metrics'][name] for row in those])
-    return losses, percents
+    return losses, percents, damaged

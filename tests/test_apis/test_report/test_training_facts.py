@@ -53,6 +53,8 @@ def test_a_training_is_described(tmp_path):
     assert early.unfinished.endswith('its last checkpoint is after 1 of 2 epochs.')  # the top-level max_epochs
     assert dict(early.facts)['trained'].startswith('1 of 2 epochs, 1 update, until')
     assert early.percents == {}
+    assert dict(early.facts)['validation curves'] == 'none, because learning_curves.json is damaged'
+    assert 'validation curves' not in facts
     assert facts['time it took'].endswith(' s')
     assert facts['on'].startswith('1 x ')
     assert 'torch' in facts['versions then']
