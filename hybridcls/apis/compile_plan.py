@@ -11,6 +11,7 @@ from mmpretrain.structures import DataSample
 from hybridcls.compat.torch_compiler import compilation_failure, compiler_counts
 from hybridcls.engine.runner.device_wait import wait_for_device
 from hybridcls.models.backbones.compiled_streams import compiled_parts
+from hybridcls.processor import BFLOAT16_FLAGS
 
 from .compile_times import compile_key, note_seconds, noted_seconds
 from .inference_settings import InferenceSettings
@@ -23,7 +24,6 @@ TOLERANCE = 0.1
 _EXPECTED_SHARE = 0.4  # of the eager time, where it pays: what is measured is 0.15 to 0.35
 _TIMED_BATCHES = 2
 _SECONDS, _SECONDS_A_LAYER = 10.0, 0.1  # of an idle processor
-_BFLOAT16_FLAGS = ('avx512_bf16', 'amx_bf16')
 
 
 def fast_settings(device: torch.device, cpu_flags: Sequence[str]) -> tuple[Optional[InferenceSettings], str]:
@@ -39,8 +39,8 @@ def fast_settings(device: torch.device, cpu_flags: Sequence[str]) -> tuple[Optio
         return InferenceSettings('bfloat16', True, True), ''
     if device.type != 'cpu':
         return None, f'no faster setting was measured on {device.type}'
-    if not any(flag in cpu_flags for flag in _BFLOAT16_FLAGS):
-        return None, f'this CPU has neither {" nor ".join(_BFLOAT16_FLAGS)}'
+    if not any(flag in cpu_flags for flag in BFLOAT16_FLAGS):
+        return None, f'this CPU has neither {" nor ".join(BFLOAT16_FLAGS)}'
     return InferenceSettings('bfloat16', False, True), ''
 
 

@@ -23,13 +23,13 @@ from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find
 from hybridcls.functional.full_precision import tf32_convolutions, tf32_products
 from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
 from hybridcls.models.classifiers.stream_skipping import skip_streams
+from hybridcls.processor import cpu_flags
 
 from .accuracy_report import AccuracyReport
 from .answer import Answer, answers_of, checked_embedding
 from .compile_plan import CompilePlan, fast_settings
 from .image_inputs import ImageInputs, Item, is_one_image, read_inputs
 from .inference_settings import InferenceSettings
-from .machine import cpu_flags
 from .mapped_ahead import mapped_ahead
 from .multi_label_report import MultiLabelReport
 from .prepared_network import PreparedNetwork

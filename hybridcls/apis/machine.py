@@ -7,16 +7,11 @@ from typing import Any
 import torch
 
 from hybridcls.compat.torch_compiler import missing_for_inductor
+from hybridcls.processor import cpu_flags, cpu_name
 
-__all__ = ['busy_processors', 'cpu_flags', 'machine']
+__all__ = ['busy_processors', 'machine']
 
-_CPUINFO = '/proc/cpuinfo'
 _TOLD_FLAGS = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16', 'amx_bf16', 'amx_int8')
-
-
-def cpu_flags() -> tuple[str, ...]:
-    """Return the CPU flags, as Linux names them; an empty set on other systems."""
-    return tuple(_cpuinfo('flags', 'Features').split())
 
 
 def busy_processors() -> float:
@@ -32,20 +27,8 @@ def machine(device: torch.device) -> dict[str, Any]:
     flags = cpu_flags()
     gpu = {} if device.type != 'cuda' else dict(gpu=torch.cuda.get_device_name(device))
     return dict(
-        cpu=_cpuinfo('model name') or platform.processor() or platform.machine(), cores=os.cpu_count(),
+        cpu=cpu_name(), cores=os.cpu_count(),
         threads=torch.get_num_threads(), flags=[flag for flag in _TOLD_FLAGS if flag in flags], **gpu,
         device=device.type, torch=torch.__version__, system=platform.system(),
         missing_to_compile=missing_for_inductor(device.type),
     )  # fmt: skip
-
-
-def _cpuinfo(*names: str) -> str:
-    try:
-        with open(_CPUINFO, encoding='utf8', errors='replace') as lines:
-            for line in lines:
-                name, _, value = line.partition(':')
-                if name.strip() in names:
-                    return value.strip()
-    except OSError:
-        pass
-    return ''

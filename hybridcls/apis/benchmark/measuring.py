@@ -17,6 +17,7 @@ import torch
 from hybridcls.checks import check_choice, check_number, counted
 from hybridcls.functional.calibration import apply_scaling
 from hybridcls.models.adapters import add_token_merging
+from hybridcls.processor import BFLOAT16_FLAGS, cpu_flags
 from hybridcls.structures import Calibration
 
 from ..artifact.artifact_folder import check_no_program
@@ -27,7 +28,7 @@ from ..held_out_images import held_out_images
 from ..image_inputs import Item, read_inputs
 from ..inference_settings import InferenceSettings
 from ..inferencer import HybridInferencer
-from ..machine import busy_processors, cpu_flags, machine
+from ..machine import busy_processors, machine
 from ..timing import interleaved_seconds, timing_of
 from .candidate import Candidate, sentence_of
 from .child import Child, ChildError
@@ -209,7 +210,7 @@ def _names(model: Optional[HybridInferencer], device: torch.device, options: Ben
     if 'eager' not in names:
         names.insert(0, 'eager')
     names.sort(key=lambda name: name != 'eager')
-    if options.settings is None and device.type == 'cpu' and not {'avx512_bf16', 'amx_bf16'} & set(cpu_flags()):
+    if options.settings is None and device.type == 'cpu' and not {*BFLOAT16_FLAGS} & {*cpu_flags()}:
         names = [name for name in names if 'bf16' not in name]
     if options.settings is None and not _merges_tokens(model.model):
         names = [name for name in names if 'tome=' not in name]

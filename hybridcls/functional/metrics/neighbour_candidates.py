@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any, Optional
+from functools import cache, partial
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..full_precision import outside_autocast
 from ..l2_normalize import l2_normalize
 from ..product_precision import multiply
+from .rough_similarities import RoughSimilarities, bits_of_floors, rough_products_pay
 
 __all__ = ['find_candidates', 'rounding_error']
 
@@ -22,6 +23,9 @@ __all__ = ['find_candidates', 'rounding_error']
 _QUERIES_OF_A_SCREEN = 1024
 _NUMBERS_OF_A_SCREEN = 2**19
 _BANK_ROWS = 2048
+_LARGEST_SHARE = 1 / 128  # of a block's pairs that pass a rough screen: of more, the whole block is computed sooner
+_PAIRS_AT_ONCE = 512  # that stay in the cache
+_NOWHERE = (np.empty(0, np.int64),) * 2
 _BLOCK_NUMBERS = 2**26  # float32 numbers in one block of similarities of a GPU, 256 MiB
 
 
@@ -105,7 +109,8 @@ def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k
     """Search on a CPU: blocks that fit in the cache, most of which contain no candidate.
 
     The product is that of numpy's BLAS: on an AMD EPYC, 4,000 x 100,000 products of 256 numbers took 1.6 s on one
-    thread, and 1.8 s or more with torch.
+    thread, and 1.8 s or more with torch. Where the CPU multiplies bfloat16, such a product comes first, in half of
+    that time, and float32 computes the few pairs only that could be candidates.
     """
     number = -(-len(units) // _QUERIES_OF_A_SCREEN)
     blocks = _Blocks()
@@ -114,15 +119,22 @@ def _by_screens(units: Tensor, own: Optional[Tensor], bank: Tensor, room: int, k
         _Screen(part.numpy(), first, room, k, blocks)
         for part, first in zip(units.tensor_split(number), firsts, strict=True)
     ]
+    rough = RoughSimilarities(units, rounding_error(units.shape[1])) if rough_products_pay(units) else None
     threads = torch.get_num_threads()
     workers = min(threads, len(screens))
     with _blas().limit(limits=max(1, threads // workers), user_api='blas'), ThreadPoolExecutor(workers) as pool:
         whole = _NUMBERS_OF_A_SCREEN // -(-len(units) // number)
         rows = max(min(_BANK_ROWS, 1 << (whole.bit_length() - 1)), room)  # a power of two: see _rows_and_columns
         for start in range(0, len(bank), rows):
-            part = _l2_normalized(bank[start : start + rows], units.device).numpy()
-            meetings = (pool.map if workers > 1 else map)(lambda screen: screen.meet(part, start), screens)  # noqa: B023
-            list(meetings)
+            part = _l2_normalized(bank[start : start + rows], units.device)
+            meet = partial(_Screen.meet, part=part.numpy(), start=start)
+            roughly = rough.meet(part) if rough and start else None
+            shares = (
+                [None] * number if roughly is None else zip(*(np.array_split(x, number) for x in roughly), strict=True)
+            )
+            useful = list((pool.map if workers > 1 else map)(meet, screens, shares))
+            if rough and roughly:
+                rough.was_of_use(sum(useful) >= number / 2)
     found, index = zip(*(screen.best() for screen in screens), strict=True)
     return torch.from_numpy(np.concatenate(found)), torch.from_numpy(np.concatenate(index))
 
@@ -149,64 +161,113 @@ class _Screen:
     """A group of queries, and the candidates found for them so far.
 
     ``found`` (Q, W) and ``index`` (Q, W) have room for more than ``room``; ``used`` says how far each row is filled.
-    When a row is full, all rows drop what they need not keep, and the thresholds rise.
+    When a row is full, rows drop what they need not keep, and their thresholds rise.
     """
 
     def __init__(self, queries: np.ndarray, first: Optional[int], room: int, k: int, blocks: '_Blocks') -> None:
         self.queries, self.first, self.room, self.k, self._blocks = queries, first, room, k, blocks
         self.slack = np.float32(2 * rounding_error(queries.shape[1]))
         self.used = np.zeros(len(queries), np.int64)
-        self._begins = np.arange(len(queries))[:, None]  # of rows, for take and put
+        self.threshold = np.full((len(queries), 1), -np.inf, np.float32)
 
-    def meet(self, part: np.ndarray, start: int) -> None:
-        """Compare the queries with L2-normalized rows of the bank, (B, D), which start at a position."""
-        shape = len(self.queries), len(part)
-        similarity, above = self._blocks.of(shape)
+    def meet(self, rough: Optional[tuple[np.ndarray, np.ndarray]], part: np.ndarray, start: int) -> bool:
+        """Compare the queries with L2-normalized rows of the bank.
+
+        Args:
+            rough (tuple, optional): The queries' part of what :class:`RoughSimilarities` answers.
+            part (np.ndarray): (B, D).
+            start (int): Position of the first row.
+
+        Returns:
+            bool: Whether the rough similarities were enough.
+        """
+        if rough is not None and self._meet_roughly(*rough, part, start):
+            return True
+        similarity, above = self._blocks.of((len(self.queries), len(part)))
         np.dot(self.queries, part.T, out=similarity)
-        if self.first is not None:
-            begin, end = max(self.first, start), min(self.first + shape[0], start + shape[1])
-            own = np.arange(begin, end)
-            similarity[own - self.first, own - start] = np.nan
+        similarity[self._themselves(start, len(part))] = np.nan
         if start == 0:
-            self.found = np.where(np.isnan(similarity), np.float32(-np.inf), similarity)
-            self.index = np.broadcast_to(np.arange(shape[1]), shape)  # is copied by the next line, once
-            self._drop()
-            return
+            self._begin(np.where(np.isnan(similarity), np.float32(-np.inf), similarity))
+            return False
         np.greater(similarity, self.threshold, out=above)  # NaN is never greater
         places = np.flatnonzero(above)
         if len(places):
-            self._take(similarity, places, start)
+            rows, columns = _rows_and_columns(places, len(part))
+            self._take(similarity.reshape(-1).take(places), rows, columns, start)
+        return False
 
-    def _take(self, similarity: np.ndarray, places: np.ndarray, start: int) -> None:
-        """Store the similarities at some positions of the block, in ascending order of the positions."""
-        rows, columns = _rows_and_columns(places, similarity.shape[1])
+    def _meet_roughly(self, bits: np.ndarray, error: np.ndarray, part: np.ndarray, start: int) -> bool:
+        """Compute only the pairs whose rough similarity could be that of a candidate; False if these are many."""
+        floors = bits_of_floors(self.threshold[:, 0] - error)
+        if floors is None:
+            return False
+        bits[self._themselves(start, len(part))] = -1  # below all floors
+        _, above = self._blocks.of(bits.shape)
+        np.greater_equal(bits, floors[:, None], out=above)
+        places = np.flatnonzero(above)
+        if len(places) > _LARGEST_SHARE * above.size:
+            return False
+        rows, columns = _rows_and_columns(places, len(part))
+        similarity = np.empty(len(places), np.float32)
+        for begin in range(0, len(places), _PAIRS_AT_ONCE):
+            some = slice(begin, begin + _PAIRS_AT_ONCE)
+            similarity[some] = np.einsum('ij,ij->i', self.queries[rows[some]], part[columns[some]])
+        near = np.flatnonzero(similarity > self.threshold[rows, 0])
+        if len(near):
+            self._take(similarity[near], rows[near], columns[near], start)
+        return True
+
+    def _themselves(self, start: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and columns of the queries' own places in a block of the bank."""
+        if self.first is None:
+            return _NOWHERE
+        own = np.arange(max(self.first, start), min(self.first + len(self.queries), start + width))
+        return own - self.first, own - start
+
+    def _take(self, similarity: np.ndarray, rows: np.ndarray, columns: np.ndarray, start: int) -> None:
+        """Store the similarities of some pairs of a block, in ascending order of the rows."""
         counts = np.bincount(rows, minlength=len(self.queries))
-        if (self.used + counts).max() > self.found.shape[1] or self.used.sum() > self.used.size * (self.room + self.k):
-            self._drop(int(counts.max()))
-        begins = self._begins[:, 0] * self.found.shape[1] + self.used - counts.cumsum() + counts
+        full = self.used + counts > self.found.shape[1]
+        if full.any() or self.used.sum() > self.used.size * (self.room + self.k):
+            self._drop(full, int(counts.max()))
+        begins = np.arange(len(counts)) * self.found.shape[1] + self.used - counts.cumsum() + counts
         slots = np.repeat(begins, counts)
         slots += np.arange(len(rows))
-        columns += start
-        self.found.reshape(-1)[slots] = similarity.reshape(-1).take(places)
-        self.index.reshape(-1)[slots] = columns
+        self.found.reshape(-1)[slots] = similarity
+        self.index.reshape(-1)[slots] = columns + start
         self.used += counts
 
-    def _drop(self, more: int = 0) -> None:
-        """Keep the best ``room`` of each row, raise the thresholds, and make room for ``more``."""
-        kept = np.argpartition(self.found, -self.room, axis=1)[:, -self.room :]
-        kept += self._begins * self.found.shape[1]
-        best = self.found.reshape(-1).take(kept)
-        width = self.room + max(self.room + self.k, more)
-        found = np.full((len(best), width), -np.inf, np.float32)
-        index = np.zeros((len(best), width), np.int64)
-        found[:, : self.room], index[:, : self.room] = best, self.index.reshape(-1).take(kept)
-        self.found, self.index = found, index
-        self.used = np.full(len(best), self.room)
-        self.threshold = np.partition(best, -self.k, axis=1)[:, -self.k, None] - self.slack
+    def _begin(self, similarity: np.ndarray) -> None:
+        """Take the best ``room`` of the first block."""
+        self.found = np.full((len(similarity), 2 * self.room + self.k), -np.inf, np.float32)
+        self.index = np.zeros(self.found.shape, np.int64)
+        self._keep(slice(None), similarity, np.broadcast_to(np.arange(similarity.shape[1]), similarity.shape))
+
+    def _drop(self, full: np.ndarray, more: int) -> None:
+        """Make room for ``more`` candidates of each query.
+
+        Where few rows are full, those of queries with many ties, the rest waits until it has something to drop.
+        """
+        if self.found.shape[1] < self.room + more:
+            wider = (0, 0), (0, self.room + more - self.found.shape[1])
+            self.found = np.pad(self.found, wider, constant_values=-np.inf)
+            self.index = np.pad(self.index, wider)
+        rows = np.flatnonzero(full | (self.used > self.room + self.k // 2))
+        self._keep(rows, self.found[rows], self.index[rows])
+
+    def _keep(self, rows: Union[slice, np.ndarray], found: np.ndarray, index: np.ndarray) -> None:
+        """Keep the best ``room`` of what is found for some rows, and raise their thresholds."""
+        kept = np.argpartition(found, -self.room, axis=1)[:, -self.room :]
+        best = np.take_along_axis(found, kept, 1)
+        self.found[rows, : self.room] = best
+        self.found[rows, self.room :] = -np.inf
+        self.index[rows, : self.room] = np.take_along_axis(index, kept, 1)
+        self.used[rows] = self.room
+        self.threshold[rows, 0] = np.partition(best, -self.k, axis=1)[:, -self.k] - self.slack
 
     def best(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the best ``room`` of each query."""
-        self._drop()
+        self._keep(slice(None), self.found, self.index)
         return self.found[:, : self.room], self.index[:, : self.room]
 
 

@@ -66,9 +66,9 @@ def test_the_threads_of_torch_are_those_of_the_product(monkeypatch):
     seen = []
     meet = module._Screen.meet
 
-    def noting(self, *arguments):
+    def noting(self, *arguments, **keywords):
         seen.append([one['num_threads'] for one in threadpool_info() if one['user_api'] == 'blas'])
-        return meet(self, *arguments)
+        return meet(self, *arguments, **keywords)
 
     monkeypatch.setattr(module._Screen, 'meet', noting)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
@@ -86,3 +86,22 @@ def test_several_threads_find_the_same(monkeypatch):
     found = find_candidates(queries, None, bank, 40, 8, CPU)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.sort(dim=1).values, other.sort(dim=1).values, atol=1e-6, rtol=0)
+
+
+def test_a_query_with_many_ties_does_not_make_the_others_drop_theirs(monkeypatch):
+    monkeypatch.setattr(module, '_BANK_ROWS', 64)
+    dropped = []
+    keep = module._Screen._keep
+
+    def noting(self, where, found, index):
+        dropped.append(len(found))
+        return keep(self, where, found, index)
+
+    monkeypatch.setattr(module._Screen, '_keep', noting)
+    queries, bank = rows(50, 16, 6), rows(6400, 16, 7)
+    find_candidates(queries, None, bank, 40, 8, CPU)
+    usual = sum(dropped)
+    dropped.clear()
+    queries[7] = 0  # similar by 0 to all: 64 ties a block
+    find_candidates(queries, None, bank, 40, 8, CPU)
+    assert usual < sum(dropped) < 2 * usual  # all 50 in each of 100 blocks are 5,000
