@@ -68,8 +68,8 @@ def test_the_answer_is_that_of_float32(on_any_cpu, monkeypatch, k, among_themsel
     bank = units(3000, 48, 2, positive=what == 'positive')
     queries = units(70, 48, 3, positive=what == 'positive')
     if what == 'classes':
-        centres = units(200, 48, 4)
-        bank, queries = bank * 0.3 + centres[torch.arange(3000) // 15], queries * 0.3 + centres[:70]
+        averages = units(200, 48, 4)
+        bank, queries = bank * 0.3 + averages[torch.arange(3000) // 15], queries * 0.3 + averages[:70]
     elif what == 'odd':
         queries[3], queries[9] = torch.nan, 1e30
         bank[100:110], bank[500], bank[600] = torch.nan, 0, torch.inf
