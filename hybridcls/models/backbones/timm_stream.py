@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union
 
 from timm.models import group_parameters
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.checks import check_number
 from hybridcls.compat.timm import layer_depths
