@@ -72,7 +72,8 @@ class AnsweredMetric(BaseMetric):
         answers, sets = ([one for one in column if one is not None] for column in zip(*results, strict=True))
         if not answers and not sets:
             return without_result(
-                self, "No prediction has the field 'answered' or 'prediction_set': test with a calibration that has them."
+                self,
+                "No prediction has the field 'answered' or 'prediction_set': test with a calibration that has them.",
             )
         if answers:
             wrong = [is_wrong for is_answered, is_wrong in answers if is_answered]
