@@ -1,7 +1,7 @@
 """Low-rank adaptation (LoRA) of a built model, through PEFT."""
 
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
 import torch
 from mmengine.logging import print_log
@@ -175,7 +175,7 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
                 module.requires_grad_(True)
     keep_plain_names(model, only_trained=settings.checkpoint == 'adapters')
     # As they are now: an average of the model (EMA) and a model for inference are frozen whole.
-    model.trained_beside_lora = frozenset(name for name in trained_names(model) if '.lora_' not in name)
+    cast(Any, model).trained_beside_lora = frozenset(name for name in trained_names(model) if '.lora_' not in name)
     params = list(model.parameters())
     trained = sum(param.numel() for param in params if param.requires_grad) - untrained
     done = LoRAReport(tuple(chosen), trained, sum(param.numel() for param in params), settings)
