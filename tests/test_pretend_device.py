@@ -34,6 +34,7 @@ from hybridcls.compat.mmengine.default_device import set_device
 from hybridcls.distributed.sharded_parameters import gather_whole
 from hybridcls.engine.hooks import preemption_hook
 from hybridcls.engine.optim import ComposedOptimWrapper
+from hybridcls.functional import fit_logistic_regression
 from hybridcls.functional.full_precision import WITHOUT_FLOAT64
 from hybridcls.registry import METRICS, MODELS
 from hybridcls.structures import move_to_cpu
@@ -243,6 +244,16 @@ def rejects_by_features(device):
     assert results[0] == pytest.approx(results[1], abs=1e-4)
 
 
+def fits_several_labels(device):
+    """Binary logistic regressions on features of the device: the weights are the CPU's."""
+    features = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.stack([features[:, 0] > 0, features[:, 1] > 0.5], 1).float()
+    here = fit_logistic_regression(features, targets, 2)
+    there = fit_logistic_regression(features.to(device), targets.to(device), 2)
+    assert there.inverse_penalty == here.inverse_penalty
+    torch.testing.assert_close(there.weight.cpu(), here.weight, rtol=1e-3, atol=1e-3)
+
+
 def of_two_streams(root):
     streams = dict(cnn=dict(model_name='test_resnet'), vit=dict(model_name='test_vit'))
     cfg = config_of(dict(type='HybridBackbone', img_size=64, **streams), LINEAR, root)
@@ -385,6 +396,11 @@ def test_commands_there(tmp_path, digit_folder, like_mps):
 def test_rejection_by_features_there(like_mps):
     pytest.importorskip('pytorch_ood', reason='the extra ood is not installed')
     check_there(rejects_by_features, like_mps=like_mps)
+
+
+@nightly
+def test_fits_there():
+    check_there(fits_several_labels)
 
 
 @nightly

@@ -9,8 +9,9 @@ import json
 import math
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hybridcls.checks import counted
 
@@ -19,6 +20,10 @@ from .device import add_device_option, hide_gpus, use_device, visible_gpu
 from .find_config import find_config
 from .json_output import print_json, stdout_for_json, tell
 from .shared_options import SHARED_OPTIONS, add_shared_options, check_shared_paths, values_of_keys
+
+if TYPE_CHECKING:
+    from hybridcls.apis.ablation import Arm, Lever, Metric, Training
+    from hybridcls.apis.ablation.arm_check import CheckedArms
 
 __all__ = ['HELP', 'add_arguments', 'run']
 
@@ -94,40 +99,60 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     use_device(args.device)
     if args.device.startswith('cuda:'):
         os.environ['CUDA_VISIBLE_DEVICES'] = visible_gpu(int(args.device.partition(':')[2]))
-    import torch
 
-    from hybridcls.apis.ablation import (
-        Metric,
-        Training,
-        arms_of,
-        check_arms,
-        draw_gain_and_cost,
-        effects_of,
-        lever_of,
-        run_trainings,
-        table_of,
-        to_json,
-        write_arms,
-    )
-    from hybridcls.engine.checkpoints.files import atomic_write, check_writable
-    from hybridcls.evaluation.result_file import plain_results
+    from hybridcls.apis.ablation import lever_of
+    from hybridcls.engine.checkpoints.files import check_writable
 
     names = [name for text in args.levers for name in ([text] if ':' in text else text.split(','))]
     levers = [lever_of(name.strip()) for name in names if name.strip()]
     folder = Path(args.work_dir or os.path.join('work_dirs', f'ablate_{Path(args.config).stem}'))
     check_writable(folder)
+    options = _options(args)
+    arms, files, checked = _checked_arms(args, levers, folder, options)
+    done = _train(args, folder, options, arms, files, checked)
+    metrics = _metrics_in(done)
+    return _report(args, folder, arms, done, metrics, checked.left_out)
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    """Return the config keys that are set in every arm."""
     options = {**(args.cfg_options or {}), **values_of_keys(args)}
     for key in ('seed', 'randomness.seed'):
         if key in options:
             raise ValueError(
                 f'ablate: expected no {key} among the options, got {options[key]}: --seeds sets it. Leave it out.'
             )
-    arms = arms_of(args.config, levers, args.full, {**options, **dict.fromkeys(args.vary, 0)}, folder / 'arms')
+    return options
+
+
+def _checked_arms(
+    args: Namespace, levers: Sequence['Lever'], folder: Path, options: Mapping[str, Any]
+) -> tuple[list['Arm'], dict[str, Path], 'CheckedArms']:
+    """Write the config of each arm, and return the arms that can be trained, the files, and what was checked."""
+    from hybridcls.apis.ablation import arms_of, check_arms, write_arms
+
+    options = {**options, **dict.fromkeys(args.vary, 0)}
+    arms = arms_of(args.config, levers, args.full, options, folder / 'arms')
     files = write_arms(arms, folder / 'arms')
-    checked = check_arms(arms, files, {**options, **dict.fromkeys(args.vary, 0)})
-    arms = [arm for arm in arms if arm.name not in checked.left_out]
+    checked = check_arms(arms, files, options)
     for name, why in checked.left_out.items():
         tell(f'Left out: the arm {name}: {why}.')
+    return [arm for arm in arms if arm.name not in checked.left_out], files, checked
+
+
+def _train(
+    args: Namespace,
+    folder: Path,
+    options: Mapping[str, Any],
+    arms: Sequence['Arm'],
+    files: Mapping[str, Path],
+    checked: 'CheckedArms',
+) -> list['Training']:
+    """Train each arm with each seed, several at a time."""
+    import torch
+
+    from hybridcls.apis.ablation import Training, run_trainings
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     on_gpu = args.device != 'cpu' and torch.cuda.is_available()
     jobs = args.jobs or (1 if on_gpu else cores)
@@ -137,7 +162,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
         for arm in arms
     ]
     tell(f'{counted(len(arms), "arm")} x {counted(args.seeds, "seed")}, {jobs} at a time, in {folder}.')
-    done = run_trainings(
+    return run_trainings(
         trainings,
         folder,
         checked.contents,
@@ -148,6 +173,12 @@ def _ablate(args: Namespace) -> dict[str, Any]:
         _METRICS,
         args.device.partition(':')[0],
     )
+
+
+def _metrics_in(done: Sequence['Training']) -> list['Metric']:
+    """Return those of the compared metrics that the validations have."""
+    from hybridcls.apis.ablation import Metric
+
     there = {name for one in done for name in one.metrics}
     metrics = [Metric(key, *told) for key, told in _METRICS.items() if key in there]
     if not metrics:
@@ -155,6 +186,22 @@ def _ablate(args: Namespace) -> dict[str, Any]:
             f'ablate: expected {" or ".join(_METRICS)} among the results of the validation, got {sorted(there)}. Add '
             "dict(type='Accuracy', topk=(1,)) to val_evaluator."
         )
+    return metrics
+
+
+def _report(
+    args: Namespace,
+    folder: Path,
+    arms: Sequence['Arm'],
+    done: Sequence['Training'],
+    metrics: Sequence['Metric'],
+    left_out: Mapping[str, str],
+) -> dict[str, Any]:
+    """Print the effects, write the table, the numbers and the picture, and return the numbers."""
+    from hybridcls.apis.ablation import draw_gain_and_cost, effects_of, table_of, to_json
+    from hybridcls.engine.checkpoints.files import atomic_write
+    from hybridcls.evaluation.result_file import plain_results
+
     effects = effects_of(arms, done, metrics)
     base = {
         metric.key: [value for one in done if one.arm == 'base' and (value := one.metrics.get(metric.key)) is not None]
@@ -165,9 +212,8 @@ def _ablate(args: Namespace) -> dict[str, Any]:
     for one in effects:
         tell(f'- {one.sentence}')
     picture = folder / 'ablation.png'
-    atomic_write(
-        draw_gain_and_cost(effects, metrics, f'{Path(args.config).stem}: {counted(args.seeds, "seed")}', 0.95), picture
-    )
+    title = f'{Path(args.config).stem}: {counted(args.seeds, "seed")}'
+    atomic_write(draw_gain_and_cost(effects, metrics, title, 0.95), picture)
     result = dict(
         config=args.config,
         work_dir=str(folder),
@@ -175,7 +221,7 @@ def _ablate(args: Namespace) -> dict[str, Any]:
         picture=str(picture),
         base={key: sum(values) / len(values) if values else math.nan for key, values in base.items()},
         arms=[to_json(one) for one in effects],
-        left_out=checked.left_out,
+        left_out=left_out,
     )
     atomic_write(json.dumps(plain_results(result, finite=True), indent=1).encode(), folder / 'ablation.json')
     atomic_write(table_of(effects, metrics, markdown=True).encode(), folder / 'ablation.md')

@@ -9,7 +9,7 @@ from typing import Any, Optional, TextIO
 
 from hybridcls.plain_numbers import plain_results
 
-__all__ = ['own_stdout', 'print_json', 'stdout_for_json', 'tell']
+__all__ = ['json_line', 'own_stdout', 'print_json', 'stdout_for_json', 'tell']
 
 
 @contextmanager
@@ -45,6 +45,19 @@ def own_stdout() -> Iterator[TextIO]:
     finally:
         with suppress(BrokenPipeError):
             stdout.close()
+
+
+def json_line(content: Mapping[str, Any]) -> str:
+    """Return an object in one line. Non-finite numbers are null, since JSON has none.
+
+    Example:
+        >>> json_line(dict(path='a.png', probability=float('nan')))
+        '{"path": "a.png", "probability": null}'
+    """
+    try:
+        return json.dumps(content, allow_nan=False)
+    except ValueError:  # a copy of every row would cost more than it saves: embeddings have a thousand numbers
+        return json.dumps(plain_results(content, finite=True))
 
 
 def print_json(content: Mapping[str, Any]) -> None:

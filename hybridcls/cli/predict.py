@@ -15,7 +15,7 @@ from .answer_loop import take_answers
 from .calibration_options import add_calibration_options, add_skip_option
 from .device import hide_gpus
 from .image_options import add_image_options, check_images, check_model, open_model
-from .json_output import own_stdout, tell
+from .json_output import json_line, own_stdout, tell
 from .out_file import add_out_option, check_out
 from .overlay_options import add_overlay_options, chosen_layers
 from .quick_imports import quick_imports
@@ -203,10 +203,8 @@ class _JsonList:
         self._between = '{"predictions": [\n'
 
     def write(self, rows: list[dict], batch: list['Answer'], answers: 'Answers') -> None:
-        import json
-
         for row in rows:
-            self.stdout.write(self._between + json.dumps(row))
+            self.stdout.write(self._between + json_line(row))
             self._between = ',\n'
 
 

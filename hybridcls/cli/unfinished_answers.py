@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from .json_output import json_line
+
 __all__ = ['FORMATS', 'Progress', 'UnfinishedAnswers', 'digest_of', 'identity_of']
 
 FORMATS = ('.csv', '.jsonl', '.parquet')
@@ -124,7 +126,9 @@ class UnfinishedAnswers:
             if self.path.suffix == '.csv':
                 self._file.write(_csv_lines([[row[name] for name in self.progress.columns] for row in rows]))
             else:
-                self._file.write(''.join(f'{json.dumps(row)}\n' for row in rows).encode())
+                # Parquet has NaN, and its lines are read again.
+                line = json_line if self.path.suffix == '.jsonl' else json.dumps
+                self._file.write(''.join(f'{line(row)}\n' for row in rows).encode())
             self._complete = done, self._file.tell()
             if time.monotonic() - self._noted_at > _SECONDS_BETWEEN_NOTES:
                 self.note(more())

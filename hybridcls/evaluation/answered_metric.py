@@ -24,6 +24,9 @@ class AnsweredMetric(BaseMetric):
       ``--sets`` bounds from below.
     - ``set_size``: the mean number of classes in a set, lower is better.
 
+    Predictions have these fields with a calibration that has thresholds (``hybridcls test --calibration``); of others
+    there is no result, but a warning.
+
     Args:
         collect_device (str): As in mmengine's BaseMetric. Defaults to ``'cpu'``.
         prefix (str, optional): Prefix of the names. Defaults to None, which means ``'answered'``.
@@ -67,6 +70,11 @@ class AnsweredMetric(BaseMetric):
             return without_result(self, NO_IMAGE)
         metrics = {}
         answers, sets = ([one for one in column if one is not None] for column in zip(*results, strict=True))
+        if not answers and not sets:
+            return without_result(
+                self,
+                "No prediction has the field 'answered' or 'prediction_set': test with a calibration that has them.",
+            )
         if answers:
             wrong = [is_wrong for is_answered, is_wrong in answers if is_answered]
             metrics['coverage'] = 100 * len(wrong) / len(answers)

@@ -50,7 +50,11 @@ class TakesBank:
         try:
             return super().evaluate(size)  # type: ignore[misc]
         finally:
-            self.bank = None
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop what was set for one evaluation."""
+        self.bank = None
 
 
 def bank_classes(labels: Tensor) -> Tensor:

@@ -152,12 +152,10 @@ class FeatureOODMetric(TakesBank, BaseMetric):
         names = [self.names[place] for place in fitted]
         return self.of_scores.compute(self, names, known, scores[:, fitted], [group for *_, group in results])
 
-    def evaluate(self, size: int) -> Any:
-        """Evaluate as mmengine's BaseMetric does, then drop the bank and the classifier."""
-        try:
-            return super().evaluate(size)
-        finally:
-            self._layer = None
+    def forget(self) -> None:
+        """Drop the bank and the classifier."""
+        super().forget()
+        self._layer = None
 
     def _classifier(self, features: Tensor, numbers: Tensor, classes: Tensor) -> Optional[nn.Linear]:
         """Return the model's last layer, or one fitted to the bank; None if no detector needs it."""

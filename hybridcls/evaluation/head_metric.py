@@ -14,6 +14,10 @@ from .result_names import without_result
 __all__ = ['HeadMetric', 'MetricOf']
 
 
+# By which hooks set a bank or a gallery for one evaluation; a metric without them is not asked.
+_SETTERS = ('set_bank', 'set_classifier', 'set_gallery')
+
+
 @METRICS.register_module(name=['HeadMetric', 'MetricOf'])
 class HeadMetric(BaseMetric):
     """Evaluate a metric of any package on the predictions of one head, or on known images only.
@@ -62,6 +66,9 @@ class HeadMetric(BaseMetric):
         for name in ('directions', 'units'):  # optional: see result_names
             if hasattr(inside, name):
                 setattr(self, name, getattr(inside, name))
+        for name in _SETTERS:
+            if hasattr(inside, name):
+                setattr(self, name, getattr(inside, name))
 
     @property
     def dataset_meta(self) -> Optional[dict]:
@@ -81,6 +88,14 @@ class HeadMetric(BaseMetric):
                 self.metric.process(data_batch, [shown])
             self.results.append(own_storage(list(self.metric.results)))
             self.metric.results.clear()
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Evaluate as mmengine's BaseMetric does, and drop the metric's bank or gallery, as it does itself."""
+        try:
+            return super().evaluate(size)
+        finally:
+            if hasattr(self.metric, 'forget'):
+                self.metric.forget()
 
     def compute_metrics(self, results: list[list]) -> dict[str, float]:
         """Compute the metric. Runs in the main process, with each image once."""

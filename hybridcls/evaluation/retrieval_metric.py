@@ -131,7 +131,11 @@ class RetrievalMetric(BaseMetric):
         try:
             return super().evaluate(size)
         finally:
-            self._gallery = None
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop the gallery."""
+        self._gallery = None
 
     def compute_metrics(self, results: list[tuple]) -> dict[str, float]:
         """Search and compare. Runs in the main process, with each image once."""

@@ -54,7 +54,7 @@ def read_pairs(caller: str, path: str) -> VerificationPairs:
             first.append(_lfw_name(words[0], words[1]))
             second.append(_lfw_name(words[-2] if len(words) == 4 else words[0], words[-1]))
             same.append(len(words) == 3)
-        elif not is_lfw and len(words) == 3 and words[2] in ('0', '1'):
+        elif not is_lfw and len(words) == 3 and all(words) and words[2] in ('0', '1'):
             first.append(words[0])
             second.append(words[1])
             same.append(words[2] == '1')

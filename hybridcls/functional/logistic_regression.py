@@ -139,7 +139,8 @@ def _chosen_penalty(features: Tensor, labels: Tensor, num_classes: int) -> float
         features, labels = features[chosen], labels[chosen]
     features = features.float()
     if labels.is_floating_point():
-        turn, is_alone = torch.arange(len(labels), device=labels.device), torch.zeros(len(labels), dtype=torch.bool)
+        turn = torch.arange(len(labels), device=labels.device)
+        is_alone = torch.zeros_like(turn, dtype=torch.bool)
     else:
         turn, is_alone = _turn_in_class(labels), torch.bincount(labels, minlength=num_classes)[labels] == 1
     losses = dict.fromkeys(_INVERSE_PENALTIES, 0.0)

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from trained_checkpoints import CLASSES, CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
@@ -82,6 +83,15 @@ def test_json_is_one_object(checkpoint, digit_folder, expected, capfd):
     two = [answer for answer in expected if answer.label == 'two']
     assert [one['class'] for one in report['predictions']] == [answer.class_name for answer in two]
     assert report['accuracy'] is None
+
+
+def test_json_of_a_diverged_model(checkpoint, digit_folder, tmp_path, capfd):
+    content = torch.load(checkpoint, weights_only=False)
+    content['state_dict']['head.fc.bias'].fill_(torch.nan)
+    torch.save(content, tmp_path / 'diverged.pth')
+    predict(tmp_path / 'diverged.pth', digit_folder / 'val' / 'two', '--json')
+    report = json.loads(capfd.readouterr().out, parse_constant=lambda name: pytest.fail(f'{name} is no JSON'))
+    assert report['predictions'][0]['probability'] is None
 
 
 def test_parquet(checkpoint, digit_folder, expected, tmp_path):

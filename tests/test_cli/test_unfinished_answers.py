@@ -33,6 +33,24 @@ def test_parquet_of_rows_whose_first_thousands_differ_from_later_ones(tmp_path, 
     assert [one.name for one in tmp_path.iterdir()] == ['a.parquet']
 
 
+@pytest.mark.parametrize('ending', ['.jsonl', '.parquet'])
+def test_a_number_that_is_not_finite(tmp_path, ending):
+    """JSON has none; Parquet has."""
+    if ending == '.parquet':
+        parquet = pytest.importorskip('pyarrow.parquet')
+    file = begin(tmp_path / f'a{ending}')
+    file.write([dict(path='x', probability=float('nan')), dict(path='y', probability=0.5)], 2, dict)
+    file.finish()
+    if ending == '.jsonl':
+        lines = (tmp_path / 'a.jsonl').read_text().splitlines()
+        rows = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in lines]
+        assert [row['probability'] for row in rows] == [None, 0.5]
+    else:
+        found = parquet.read_table(tmp_path / 'a.parquet').to_pydict()['probability']
+        assert found[0] != found[0]
+        assert found[1] == 0.5
+
+
 def test_rows_after_the_last_note_are_written_again(tmp_path, monkeypatch):
     monkeypatch.setattr(unfinished_answers, '_SECONDS_BETWEEN_NOTES', 0)
     file = begin(tmp_path / 'a.csv')

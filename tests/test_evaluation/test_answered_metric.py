@@ -39,5 +39,9 @@ def test_only_what_is_there_is_reported():
     assert evaluate(sample(0, 1, None, [1])) == {'answered/set_coverage': 0.0, 'answered/set_size': 1.0}
     assert evaluate(sample(0, 1, False)) == {'answered/coverage': 0.0}
     assert evaluate() == {}
+    metric = AnsweredMetric()
+    metric.process(None, [sample(0, 0)])
+    assert metric.evaluate(size=1) == {}
+    assert "No prediction has the field 'answered'" in metric.no_result
     with pytest.raises(MissingFieldError, match='expected a gt_label'):
         AnsweredMetric().process(None, [dict(pred_score=torch.ones(2), pred_label=torch.tensor([0]))])

@@ -76,3 +76,25 @@ def test_only_unknown_images_have_no_result(predictions):
     metric = HeadMetric(dict(type='Accuracy'), known_only=True)
     metric.process(None, [sample.to_dict() for sample in predictions[6:]])
     assert metric.evaluate(2) == {}
+
+
+@pytest.mark.parametrize('inside', [dict(type='KNNAccuracy', k=1), dict(type='LinearProbeAccuracy')])
+def test_a_bank_reaches_the_metric_inside(inside):
+    """And is dropped after the evaluation. Leave-one-out would find the other class."""
+    rows, labels = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), torch.tensor([0, 1, -1])
+    metric = HeadMetric(inside, known_only=True)
+    assert not hasattr(metric, 'set_gallery')
+    metric.set_bank(torch.tensor([[1.0, 0.02], [0.9, 0.12]]).repeat(4, 1), torch.tensor([0, 1] * 4))
+    for row, label in zip(rows, labels, strict=True):
+        metric.process(None, [dict(embedding=row, gt_label=label.view(1), pred_score=torch.ones(2) / 2)])
+    (top1,) = metric.evaluate(size=3).values()
+    assert top1 == 100
+    assert metric.metric.bank is None
+
+
+def test_a_gallery_reaches_the_metric_inside():
+    metric = HeadMetric(dict(type='RetrievalMetric', topk=1), known_only=True)
+    metric.set_gallery(torch.eye(2), torch.tensor([4, 5]))
+    metric.process(None, [dict(embedding=torch.eye(2)[1], gt_label=torch.tensor([5]), pred_score=torch.ones(9))])
+    assert metric.evaluate(size=1)['retrieval/recall@1'] == 100
+    assert metric.metric.evaluate(size=0) == {}  # nothing is left

@@ -63,6 +63,7 @@ def test_ambiguous_name_is_an_error():
         ('10 300\na 1 b\n', "expected 'name 1 4' or 'name 1 other 2' in line 2 of .* got 'a 1 b'"),
         ('a b 1\nc d 1\n', 'expected genuine and impostor pairs .*, got 2 and 0'),
         ('my a.png my b.png 1\n', r"got 'my a\.png my b\.png 1'\. Separate names with spaces by tabs or commas"),
+        ('a.png,b.png,1\n,b.png,0\n', r"in line 2 of .*, got ',b\.png,0'"),
         ('', 'expected genuine and impostor pairs .*, got 0 and 0'),
     ],
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hybridcls.models.backbones.stream import Stream
 from hybridcls.models.classifiers import EnsembleClassifier
 from hybridcls.models.classifiers.mixture_predictions import mixture_fields
-from hybridcls.models.heads.head import outputs_of
+from hybridcls.models.heads.head import is_multi_label, outputs_of
 
 from .network_input import NetworkInput
 
@@ -122,7 +122,7 @@ def _numbers(mean: Tensor, std: Tensor, largest: int) -> dict[str, Any]:
 
 def _mixed(model: Any, members: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the outputs of an ensemble from those of its members, as its ``forward`` and ``predict`` do."""
-    multi_label = bool(getattr(model.members[0].head, 'multi_label', False))
+    multi_label = is_multi_label(model.members[0].head)
     scores, aleatoric, vacuity = (
         torch.stack([outputs[name] for outputs in members]) if name in members[0] else None
         for name in ('probabilities', 'aleatoric', 'vacuity')

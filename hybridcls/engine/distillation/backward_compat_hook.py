@@ -17,6 +17,7 @@ from hybridcls.compat.torch import drop_iterator
 from hybridcls.datasets import class_names_of
 from hybridcls.models.classifiers import BackwardCompat, HybridClassifier, Teacher
 from hybridcls.models.classifiers.backward_compat import class_means
+from hybridcls.models.heads.head import is_multi_label
 from hybridcls.models.losses import BackwardCompatLoss
 from hybridcls.registry import HOOKS, MODELS
 from hybridcls.replay.random_state import isolated_randomness
@@ -128,7 +129,7 @@ class BackwardCompatHook(Hook):
     def _classes_of_head(self, runner: Runner, model: HybridClassifier, network: Any) -> Optional[Tensor]:
         """Return the number of each class in the old head, (C,); None for prototypes."""
         heads = (model.head, network.head)
-        several = next((head for head in heads if getattr(head, 'multi_label', False)), None)
+        several = next((head for head in heads if is_multi_label(head)), None)
         if several is not None:
             raise ValueError(
                 f'BackwardCompatHook: expected heads whose classes exclude each other, got {type(several).__name__}. '

@@ -12,6 +12,7 @@ from hybridcls.checks import check_choice, check_known_keys, check_number
 from hybridcls.compat.mmengine import bare_model, built_loop
 from hybridcls.datasets import class_names_of
 from hybridcls.models.classifiers import Distillation, HybridClassifier, Teacher
+from hybridcls.models.heads.head import is_multi_label
 from hybridcls.registry import HOOKS
 from hybridcls.replay.random_state import isolated_randomness
 
@@ -104,7 +105,7 @@ class DistillationHook(Hook):
         with isolated_randomness():
             model = build_teacher(self.teacher, self.teacher_checkpoint, classes)
         teacher = Teacher(model, self.teacher_img_size or teacher_image_size(self.teacher), self.compile)
-        several = [part for part in (student, model) if getattr(getattr(part, 'head', None), 'multi_label', False)]
+        several = [part for part in (student, model) if is_multi_label(getattr(part, 'head', None))]
         if needs_logits and several:
             raise ValueError(
                 'DistillationHook: expected heads whose classes exclude each other, got '

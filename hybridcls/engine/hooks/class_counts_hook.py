@@ -2,9 +2,9 @@
 
 from typing import Any, Protocol
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybridcls.checks import counted, listed
 from hybridcls.compat.mmengine import bare_model
@@ -39,21 +39,25 @@ class ClassCountsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Count the labels, and pass the counts to the heads."""
-        parts = [
-            (name, part)
-            for name, part in bare_model(runner.model).named_modules()
-            if getattr(part, 'needs_class_counts', False)
-        ]
+        parts = _parts(bare_model(runner.model))
         if not parts:
             return
         dataset = runner.train_dataloader.dataset
+        # With update_buffers=True the average is validated with what follows from its own counts, no copy of these.
+        averages = [_parts(hook.ema_model.module) for hook in runner.hooks if isinstance(hook, EMAHook)]
         said = []
-        for name, part in parts:
+        for name, part in parts.items():
             counts = class_counts('ClassCountsHook', dataset, part.num_classes)
             if not counts.any():
                 raise ValueError(f'ClassCountsHook: expected labels in the training data for {name}, got none.')
             said.append(f'{name}: {part.set_class_counts(counts, len(dataset))}.')
+            for average in averages:
+                average[name].set_class_counts(counts, len(dataset))
         runner.logger.info(' '.join([_sentence(dataset, counts, len(dataset)), *said]))
+
+
+def _parts(model: nn.Module) -> dict[str, Any]:
+    return {name: part for name, part in model.named_modules() if getattr(part, 'needs_class_counts', False)}
 
 
 def _sentence(dataset: Any, counts: Tensor, num_images: int) -> str:

@@ -18,6 +18,7 @@ from hybridcls.datasets.dataset_nodes import initialize, leaves_of
 from hybridcls.functional import l2_normalize
 from hybridcls.models.classifiers import HybridClassifier
 from hybridcls.models.heads import ClassificationHead, EvidentialHead, MultiHead
+from hybridcls.models.heads.head import is_multi_label
 from hybridcls.models.heads.margin_head import MarginHead
 from hybridcls.registry import HOOKS
 from hybridcls.structures.sample_record import SAMPLE_RECORD_FILE, SampleRecord
@@ -83,7 +84,7 @@ class SampleRecordHook(Hook):
             )
         head = model.head.heads[model.head.main] if isinstance(model.head, MultiHead) else model.head
         num_classes = getattr(head, 'num_classes', None)
-        if num_classes is None or getattr(head, 'multi_label', False):
+        if num_classes is None or is_multi_label(head):
             runner.logger.info(
                 f'SampleRecordHook: {type(head).__name__} has no logits of one class an image: nothing is recorded '
                 'in this training.'

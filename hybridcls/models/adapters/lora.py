@@ -1,7 +1,7 @@
 """Low-rank adaptation (LoRA) of a built model, through PEFT."""
 
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, Optional, Union, cast
 
 import torch
 from mmengine.logging import print_log
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_installed, check_known_keys, check_number
 
-from .lora_names import keep_plain_names
+from .lora_names import keep_plain_names, trained_names
 from .lora_targets import QKV_SLICES, Targets, choose_layers
 
 __all__ = ['LoRA', 'LoRAReport', 'LoRASettings', 'add_lora', 'frozen_batchnorms', 'lora_layers']
@@ -174,6 +174,8 @@ def add_lora(model: nn.Module, settings: LoRASettings, name: str = 'the model') 
             if _is_norm(module):
                 module.requires_grad_(True)
     keep_plain_names(model, only_trained=settings.checkpoint == 'adapters')
+    # As they are now: an average of the model (EMA) and a model for inference are frozen whole.
+    cast(Any, model).trained_beside_lora = frozenset(name for name in trained_names(model) if '.lora_' not in name)
     params = list(model.parameters())
     trained = sum(param.numel() for param in params if param.requires_grad) - untrained
     done = LoRAReport(tuple(chosen), trained, sum(param.numel() for param in params), settings)

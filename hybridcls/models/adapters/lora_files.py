@@ -7,7 +7,6 @@ from typing import Any, Optional, Union
 from torch import Tensor, nn
 
 from .lora import lora_layers
-from .lora_names import plain_name
 
 __all__ = ['adapters_meta', 'holds_adapters', 'load_adapters', 'save_adapters']
 
@@ -26,7 +25,7 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
             ``PeftModel.from_pretrained(timm.create_model(name, pretrained=True, num_classes=0), folder)`` reads it. (Of
             Swin V2, BEiT and EVA set ``qkv_bias_separate = True`` in the attentions first.) Beside them
             ``trained_beside_adapters.safetensors``: everything outside the adapted streams, and norms that were
-            trained in them.
+            trained in them, with their statistics.
         meta (dict, optional): ``meta`` of the checkpoint; its config and class names are written to
             ``checkpoint_meta.json``, so that ``hybridcls predict`` can ask the folder. Defaults to None.
 
@@ -46,7 +45,6 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
     rest = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
     for stream_name, stream in streams.items():
         prefix = f'{stream_name}.model.' if stream_name else 'model.'
-        trained = {plain_name(name) for name, param in stream.named_parameters() if param.requires_grad}
         adapters: dict[str, Tensor] = {}
         for name in [name for name in rest if name.startswith(prefix)]:
             short = name[len(prefix) :]
@@ -55,7 +53,7 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
                 adapters[_PEFT_PREFIX + short.replace('lora_magnitude_vector.weight', 'lora_magnitude_vector')] = (
                     rest.pop(name)
                 )
-            elif short not in trained:
+            elif short not in stream.trained_beside_lora:
                 del rest[name]
         target = folder / (stream_name or 'backbone')
         target.mkdir(parents=True, exist_ok=True)

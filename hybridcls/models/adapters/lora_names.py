@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ['keep_plain_names', 'plain_name']
+__all__ = ['keep_plain_names', 'plain_name', 'trained_names']
 
 _BASE = '.base_layer.'
 _PARTS = re.compile(r'\.(lora_A|lora_B|lora_magnitude_vector)\.default(?=\.|$)')
@@ -31,16 +31,30 @@ def keep_plain_names(model: nn.Module, only_trained: bool = False) -> None:
 
     Args:
         model (nn.Module): Adapted.
-        only_trained (bool): Leave out of state dicts what is frozen now, buffers included. Defaults to False.
+        only_trained (bool): Leave out of state dicts what is frozen now (see :func:`trained_names`). Defaults to False.
     """
     if not only_trained:
         model.register_state_dict_post_hook(_rename)
         model.register_load_state_dict_pre_hook(_name_back)
         return
     # As it is now: a hook may freeze the adapters, too, for some epochs.
-    trained = frozenset(name for name, param in model.named_parameters() if param.requires_grad)
+    trained = trained_names(model)
     model.register_state_dict_post_hook(partial(_drop_and_rename, trained))
     model.register_load_state_dict_pre_hook(partial(_fill_and_name_back, trained))
+
+
+def trained_names(model: nn.Module) -> frozenset[str]:
+    """Return the names of the trained parameters, and of the buffers that change with them: statistics of BatchNorm.
+
+    Example:
+        >>> sorted(trained_names(nn.Sequential(nn.BatchNorm1d(2).requires_grad_(False), nn.BatchNorm1d(2))))
+        ['1.bias', '1.num_batches_tracked', '1.running_mean', '1.running_var', '1.weight']
+    """
+    names = {name for name, param in model.named_parameters() if param.requires_grad}
+    for name, module in model.named_modules():
+        if any(param.requires_grad for param in module.parameters(recurse=False)):
+            names |= {buffer for buffer, _ in module.named_buffers(name, recurse=False)}
+    return frozenset(names)
 
 
 def _rename(module: nn.Module, state: dict, prefix: str, metadata: Any) -> None:

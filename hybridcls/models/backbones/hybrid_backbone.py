@@ -1,6 +1,6 @@
 """One timm model, or two streams, a CNN and a vision transformer, over the same image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional, Union
 
 from mmengine.model import BaseModule
@@ -124,10 +124,11 @@ class HybridBackbone(BaseModule):
             self._build_vit(vit, levers, with_cp)
         self._count_features()
         self._check_next_images = False
-        self._frozen_batchnorms: list[nn.Module] = []
+        # Names, since SyncBatchNorm and other conversions put new modules in the place of these.
+        self._frozen_batchnorms: set[str] = set()
         if norm_eval:
             modules = (module for stream in self._streams() for module in stream.modules())
-            self._frozen_batchnorms += [module for module in modules if isinstance(module, AnyBatchNorm)]
+            self._freeze_batchnorms(module for module in modules if isinstance(module, AnyBatchNorm))
         self._add_lora(levers)
 
     def _streams(self) -> list[Stream]:
@@ -170,7 +171,7 @@ class HybridBackbone(BaseModule):
                     f"{name}.pretrained=True or {name}.checkpoint_path, or checkpoint='all'."
                 )
             add_lora(stream.model, settings, f'the {name} stream')
-            self._frozen_batchnorms += frozen_batchnorms(stream.model)
+            self._freeze_batchnorms(frozen_batchnorms(stream.model))
         streams = self._streams()
         size = self.img_size or next((stream.img_size for stream in streams if stream.img_size), 224)
         height, width = (size, size) if isinstance(size, int) else size
@@ -189,9 +190,14 @@ class HybridBackbone(BaseModule):
     def train(self, mode: bool = True) -> 'HybridBackbone':
         """Set the mode; BatchNorm layers frozen by LoRA or ``norm_eval`` stay in eval mode."""
         super().train(mode)
-        for module in self._frozen_batchnorms:
-            module.eval()
+        for name, module in self.named_modules():
+            if name in self._frozen_batchnorms:
+                module.eval()
         return self
+
+    def _freeze_batchnorms(self, batchnorms: Iterable[nn.Module]) -> None:
+        frozen = set(batchnorms)
+        self._frozen_batchnorms |= {name for name, module in self.named_modules() if module in frozen}
 
     def _place_token_learner(self, after_block: int) -> None:
         """Make the blocks after ``after_block`` see the prefix tokens and K summaries instead of all patch tokens."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union
 
 from timm.models import group_parameters
-from torch import Tensor, nn
+from torch import Tensor
 
 from hybridcls.checks import check_number
 from hybridcls.compat.timm import layer_depths
@@ -98,7 +98,7 @@ class TimmStream(Stream):
             )
         self.model_name = model_name
         self.frozen_stages = frozen_stages
-        self._frozen_modules: list[nn.Module] = []
+        self._frozen_modules: set[str] = set()  # names: SyncBatchNorm puts new modules in the place of old ones
         self._depths: tuple[dict[str, int], int] = ({}, 0)
         self.model = create_timm_model(
             model_name,
@@ -204,16 +204,17 @@ class TimmStream(Stream):
         for name, param in self.model.named_parameters():
             if name in frozen:
                 param.requires_grad_(False)
-        for module in self.model.modules():
+        for name, module in self.model.named_modules():
             params = list(module.parameters())
             if params and not any(p.requires_grad for p in params):
-                self._frozen_modules.append(module)
+                self._frozen_modules.add(name)
 
     def train(self, mode: bool = True) -> 'TimmStream':
         """Set the mode; frozen parts stay in eval mode (running statistics, stochastic depth)."""
         super().train(mode)
-        for module in self._frozen_modules:
-            module.eval()
+        for name, module in self.model.named_modules():
+            if name in self._frozen_modules:
+                module.eval()
         return self
 
     def forward(self, x: Tensor, on_map: OnMap = None) -> Union[Tensor, tuple[Tensor, ...]]:

@@ -16,6 +16,7 @@ from hybridcls.registry import MODELS
 from hybridcls.structures import ClassNames, move_to_cpu, recorded_version
 
 from ..data_preprocessors.image_range import range_after
+from ..heads.head import is_multi_label
 from ..weights.loaded_weights import differing_weights
 from ..weights.timm_weights import fit_timm_weights
 from .hybrid_classifier import HybridClassifier
@@ -116,7 +117,7 @@ class EnsembleClassifier(BaseClassifier):
         """Return the logarithm, or the logit, of the mean score (``'tensor'``) or DataSamples (``'predict'``)."""
         if mode == 'tensor':
             logits = torch.stack([member(inputs).float() for member in self.members])
-            if getattr(self.members[0].head, 'multi_label', False):
+            if is_multi_label(self.members[0].head):
                 return logits.sigmoid().mean(0).logit(eps=torch.finfo(logits.dtype).eps)
             scores = logits.softmax(2).mean(0)
             return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()

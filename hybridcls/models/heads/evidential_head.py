@@ -98,11 +98,7 @@ class EvidentialHead(ClassificationHead):
         evidence = self.evidence(feats)
         targets = read_targets(self._name, data_samples, evidence.device, self.num_classes)
         targets = targets.repeat(self.count_views(evidence, data_samples), *[1] * (targets.dim() - 1))
-        balance = dict(
-            sample_weights=self.class_balance.sample_weights(targets), adjustment=self.class_balance.loss_adjustment
-        )
-        balance = {name: value for name, value in balance.items() if value is not None}
-        data, kl, kl_weight = self.loss_module.terms(evidence, targets, **balance)
+        data, kl, kl_weight = self.loss_module.terms(evidence, targets, **self._balance(targets))
         losses = {'loss': self.loss_module.total(data, kl, kl_weight), 'kl': kl.detach(), 'kl_weight': kl_weight}
         if not targets.is_floating_point():
             losses['accuracy_top-1'] = self.accuracy(evidence.detach().argmax(1), targets)
@@ -112,16 +108,28 @@ class EvidentialHead(ClassificationHead):
     def fit(self, embeddings: Tensor, labels: Tensor) -> str:
         """Set the layer to the minimum of the loss, with the full KL weight, starting from a logistic regression.
 
-        Arguments and result are those of :meth:`LinearHead.fit`.
+        Class weights and logit adjustment are part of the loss. Arguments and result are those of
+        :meth:`LinearHead.fit`.
         """
+        position = float(self.loss_module.annealing)
 
         def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-            return self.loss_module(outputs, targets, position=float(self.loss_module.annealing))
+            evidence = self.loss_module.evidence(outputs)
+            return self.loss_module.total(
+                *self.loss_module.terms(evidence, targets, position=position, **self._balance(targets))
+            )
 
         fit = fit_logistic_regression(embeddings, labels, self.num_classes, loss=loss)
         self.fc.weight.copy_(fit.weight)
         self.fc.bias.copy_(fit.bias)
         return f'minimum of {type(self.loss_module).__name__} (C={fit.inverse_penalty:g})'
+
+    def _balance(self, targets: Tensor) -> dict[str, Tensor]:
+        """Return the arguments by which the loss makes up for the frequencies of the classes."""
+        balance = dict(
+            sample_weights=self.class_balance.sample_weights(targets), adjustment=self.class_balance.loss_adjustment
+        )
+        return {name: value for name, value in balance.items() if value is not None}
 
     def outputs(self, feats: Features) -> dict[str, Tensor]:
         r"""Return the outputs of other heads with classes, and the uncertainties, ``(N,)``.

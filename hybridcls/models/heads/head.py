@@ -7,7 +7,7 @@ from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-__all__ = ['Features', 'Head', 'check_head', 'outputs_of', 'samples_of_rows', 'takes_views']
+__all__ = ['Features', 'Head', 'check_head', 'is_multi_label', 'outputs_of', 'samples_of_rows', 'takes_views']
 
 Features = Union[Tensor, Sequence[Tensor]]
 
@@ -42,13 +42,17 @@ def check_head(caller: str, head: Any, method: str = 'loss') -> None:
         )
 
 
+def is_multi_label(head: Any) -> bool:
+    """Return whether the score is the sigmoid of a head's logits: it says so, or is one of mmpretrain's for this."""
+    return bool(getattr(head, 'multi_label', isinstance(head, MultiLabelClsHead)))
+
+
 def outputs_of(head: Any, feats: Features) -> dict[str, Tensor]:
     """Return the outputs of any head for each row; see :class:`Head`."""
     if hasattr(head, 'outputs'):
         return head.outputs(feats)
     logits = head(feats).float()
-    multi_label = getattr(head, 'multi_label', isinstance(head, MultiLabelClsHead))
-    outputs = dict(logits=logits, probabilities=logits.sigmoid() if multi_label else logits.softmax(1))
+    outputs = dict(logits=logits, probabilities=logits.sigmoid() if is_multi_label(head) else logits.softmax(1))
     embedding = head.pre_logits(feats) if hasattr(head, 'pre_logits') else None
     if isinstance(embedding, Tensor) and embedding.dim() == 2:
         outputs['embedding'] = embedding

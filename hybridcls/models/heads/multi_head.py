@@ -13,7 +13,7 @@ from hybridcls.structures import write_predictions
 
 from ..building.chain import build_part
 from .embedding_head import EmbeddingHead
-from .head import Features, check_head, outputs_of, samples_of_rows, takes_views
+from .head import Features, check_head, is_multi_label, outputs_of, samples_of_rows, takes_views
 
 
 @MODELS.register_module()
@@ -107,7 +107,7 @@ class MultiHead(EmbeddingHead):
     @property
     def multi_label(self) -> bool:
         """Whether the score is the sigmoid of the output of ``forward``, as the main head defines."""
-        return getattr(self.heads[self.main], 'multi_label', False)
+        return is_multi_label(self.heads[self.main])
 
     def forward(self, feats: Features) -> Tensor:
         """Return the output of the main head's ``forward``."""

@@ -388,9 +388,10 @@ def test_a_teacher_of_other_classes_and_a_student_without_logits(configs):
     (configs / 'student.py').write_text(CONFIG + "\nmodel['head'] = dict(type='SupConHead')\n")
     with isolated_globals(), pytest.raises(ValueError, match=r'SupConHead, gives no logits\. Set distill_weight=0'):
         runner_of(configs, 'w', hook(configs)).train()
-    (configs / 'student.py').write_text(CONFIG + "\nmodel['head'] = dict(type='MultiLabelHead', num_classes=10)\n")
-    with isolated_globals(), pytest.raises(ValueError, match=r'got MultiLabelHead, whose logits are for several'):
-        runner_of(configs, 'w', hook(configs)).train()
+    for kind in ('MultiLabelHead', 'MultiLabelLinearClsHead'):
+        (configs / 'student.py').write_text(CONFIG + f"\nmodel['head'] = dict(type='{kind}', num_classes=10)\n")
+        with isolated_globals(), pytest.raises(ValueError, match=f'got {kind}, whose logits are for several'):
+            runner_of(configs, 'w', hook(configs)).train()
 
 
 def test_a_student_of_another_class(configs):

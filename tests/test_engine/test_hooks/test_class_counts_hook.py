@@ -28,7 +28,9 @@ def runner_of(labels, **head):
     model, said = nn.Module(), []
     model.head = MODELS.build(dict(num_classes=3, in_channels=4, **head))
     loader = SimpleNamespace(dataset=Labels(labels))
-    return SimpleNamespace(model=model, train_dataloader=loader, said=said, logger=SimpleNamespace(info=said.append))
+    return SimpleNamespace(
+        model=model, train_dataloader=loader, said=said, hooks=[], logger=SimpleNamespace(info=said.append)
+    )
 
 
 def counted(labels, **head):
@@ -60,6 +62,23 @@ def test_parts_of_a_multi_head_are_told_in_one_line():
     runner = counted([0, 1, 1, 2], type='MultiHead', heads=heads)
     (said,) = runner.said
     assert 'head.heads.one: logit_adjustment from -1.39 to -0.693. head.heads.two: class_weight=' in said
+
+
+@pytest.mark.parametrize('update_buffers', [False, True])
+def test_an_average_of_the_model_is_told_too(update_buffers):
+    """A validation runs on its buffers, with which ``EMAHook`` swaps the model's."""
+    runner = runner_of([0] * 8 + [1, 2], type='LinearHead', logit_adjustment=dict(tau=1.0, post_hoc=True))
+    ema = HOOKS.build(dict(type='EMAHook', update_buffers=update_buffers))
+    ema.before_run(runner)
+    runner.hooks.append(ema)
+    ClassCountsHook().before_train(runner)
+    features = torch.ones(1, 4)
+    wanted = runner.model.eval().head(features)
+    assert wanted.argmax() != 0  # the most frequent class loses most
+    ema.ema_model.update_parameters(runner.model)
+    ema.before_val_epoch(runner)
+    assert torch.equal(runner.model.head(features), wanted)
+    assert len(runner.said) == 1
 
 
 def test_where_nothing_asks_no_label_is_read():

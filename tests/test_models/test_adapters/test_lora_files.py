@@ -52,6 +52,17 @@ def test_what_was_saved_is_read_back(tmp_path, use_dora):
     assert sum(path.stat().st_size for path in tmp_path.rglob('*.safetensors')) < whole / 2
 
 
+@pytest.mark.parametrize('is_frozen', [False, True])
+def test_statistics_of_trained_norms_are_saved(tmp_path, is_frozen):
+    """Also of a model that is frozen whole, such as an average of the weights (EMA)."""
+    keys = dict(cnn=dict(model_name='resnet10t'), lora_rank=dict(rank=2, train_norms=True))
+    model, other, x = trained(**keys), build(**keys).eval(), torch.rand(4, 3, 32, 32)
+    model.train()(x)
+    save_adapters(model.eval().requires_grad_(not is_frozen), tmp_path)
+    load_adapters(other, tmp_path)
+    assert torch.equal(other(x), model(x))
+
+
 def test_class_names_of_another_model_do_not_stay(tmp_path):
     model = trained(lora_rank=2)
     save_adapters(model, tmp_path, dict(dataset_meta=dict(classes=('old',))))

@@ -8,7 +8,7 @@ from torch import nn
 from hybridcls.models.adapters.lora_names import keep_plain_names, plain_name
 
 
-def adapted(only_trained=None):
+def adapted(only_trained=None, train_norm=False):
     """PEFT's own layers around fc1, with plain names if ``only_trained`` is not None."""
     torch.manual_seed(0)
     plain = nn.Sequential()
@@ -16,7 +16,7 @@ def adapted(only_trained=None):
     plain.add_module('norm', nn.BatchNorm1d(4))
     before = {name: value.clone() for name, value in plain.state_dict().items()}
     model = inject_adapter_in_model(LoraConfig(r=2, target_modules=['fc1']), plain)
-    model.norm.requires_grad_(False)
+    model.norm.requires_grad_(train_norm)
     peft_names = set(get_peft_model_state_dict(model))
     if only_trained is not None:
         keep_plain_names(model, only_trained)
@@ -55,6 +55,14 @@ def test_a_checkpoint_of_adapters_alone():
     other, _, _ = adapted(only_trained=True)
     other.load_state_dict(state)  # strict: what is left out is not missing
     assert torch.equal(other.fc1.lora_B.default.weight, state['fc1.lora_B.weight'])
+
+
+def test_a_checkpoint_of_adapters_has_the_statistics_of_trained_norms():
+    (model, _, _), (other, _, _) = (adapted(only_trained=True, train_norm=True) for _ in range(2))
+    x = torch.randn(5, 3)
+    model.train()(x)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.eval()(x), model.eval()(x))
 
 
 def test_adapters_that_are_frozen_for_a_while_stay_in_checkpoints():

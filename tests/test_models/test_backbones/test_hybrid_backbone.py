@@ -312,3 +312,16 @@ def test_lora_without_peft_says_what_to_install(monkeypatch, rank):
         "Type: pip install 'hybridcls[lora]'"
     )
     assert build(cnn=CNN, vit=VIT, lora_rank=0).out_channels
+
+
+@pytest.mark.parametrize(
+    ('keys', 'still_training'),
+    [(dict(norm_eval=True), 0), (dict(lora_rank=2), 0), (dict(cnn=dict(model_name='resnet10t', frozen_stages=0)), 11)],
+)
+def test_what_is_frozen_stays_frozen_as_syncbatchnorm(keys, still_training):
+    """The conversion puts new modules in the place of the BatchNorm layers."""
+    backbone = build(**{'cnn': dict(model_name='resnet10t'), **keys})
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(backbone).train()
+    norms = [module for module in converted.modules() if isinstance(module, nn.SyncBatchNorm)]
+    assert len(norms) == 14
+    assert sum(module.training for module in norms) == still_training

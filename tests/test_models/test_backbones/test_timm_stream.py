@@ -300,7 +300,7 @@ def test_frozen_stages(name, frozen_stages):
         if any(key.startswith(n.rsplit('.', 1)[0] + '.') for n in frozen):
             torch.testing.assert_close(value, before[key], rtol=0, atol=0)
     stream.eval().train()
-    assert all(not module.training for module in stream._frozen_modules)
+    assert all(not stream.model.get_submodule(name).training for name in stream._frozen_modules)
 
 
 def test_a_stream_that_is_frozen_whole_draws_nothing_at_random():

@@ -147,6 +147,10 @@ def test_of_several_labels_the_sigmoids_are_averaged():
         torch.nn.init.normal_(member.head.fc.weight)
     expected = torch.stack([member(images()).sigmoid() for member in ensemble.members]).mean(0)
     torch.testing.assert_close(ensemble(images()).sigmoid(), expected)
+    head = dict(type='mmpretrain.MultiLabelLinearClsHead', num_classes=3, in_channels=120)
+    theirs = MODELS.build(dict(type='EnsembleClassifier', members=[{}, {}], **{**PARTS, 'head': head})).eval()
+    theirs.load_state_dict(ensemble.state_dict(), strict=False)
+    torch.testing.assert_close(theirs(images()), ensemble(images()))
     for sample, scores in zip(ensemble.predict(images()), expected, strict=True):
         torch.testing.assert_close(sample.pred_score, scores.detach())
         assert sample.pred_label.tolist() == (scores >= 0.4).nonzero().flatten().tolist()

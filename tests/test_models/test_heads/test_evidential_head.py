@@ -166,15 +166,20 @@ def test_an_adjustment_needs_a_cross_entropy():
     build(loss=dict(form='sum_of_squares'), logit_adjustment=dict(post_hoc=True))
 
 
-def test_fit_is_a_minimum_of_the_loss():
+@pytest.mark.parametrize('balance', [dict(), dict(class_weight='balanced'), dict(logit_adjustment=1.0)])
+def test_fit_is_a_minimum_of_the_loss(balance):
     """With the full weight of the KL; at random the gradient is large."""
     torch.manual_seed(0)
-    labels = torch.arange(60) % 3
+    labels = (torch.arange(60) % 9).clamp(max=2)  # 7, 7 and 46 images
     embeddings = torch.randn(60, 5) + 2 * torch.nn.functional.one_hot(labels, 5)
-    head = MODELS.build(dict(type='EvidentialHead', num_classes=3, in_channels=5))
+    head = MODELS.build(dict(type='EvidentialHead', num_classes=3, in_channels=5, **balance))
+    if balance:
+        head.set_class_counts(torch.bincount(labels), 60)
 
     def gradient():
-        loss = head.loss_module(head.fc(embeddings), labels, position=10.0)
+        with isolated_globals():
+            MessageHub.get_instance('a run').update_info('epoch', 10)
+            loss = head.loss((embeddings,), hard(*labels.tolist()))['loss']
         return torch.autograd.grad(loss, head.fc.bias)[0].norm()
 
     at_random = gradient()

@@ -187,6 +187,8 @@ def test_heads_of_several_labels_and_weights_of_their_own():
     head = build(heads=heads)
     assert head.multi_label
     assert not build().multi_label
+    theirs = dict(type='mmpretrain.MultiLabelLinearClsHead', in_channels=5)
+    assert build(heads=dict(tags=theirs)).multi_label
     several = [DataSample().set_gt_label(labels) for labels in ([0, 2], [])]
     assert [name for name in head.loss((embeddings(2),), several) if 'loss' in name] == ['tags.loss', 'focus.loss']
     sample = head.predict((embeddings(1),))[0]
