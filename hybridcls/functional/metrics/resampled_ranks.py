@@ -18,7 +18,7 @@ class ResampledRanks:
     Args:
         values (Tensor): Shape (N,), higher is more unknown, or more unsure. No NaN.
         marked (Tensor): Bool (N,): which images are unknown, or answered wrongly.
-        weights (Tensor): How often each image was drawn, whole numbers in float64 (R, N).
+        weights (Tensor): How often each image was drawn, integers in float64 (R, N).
 
     Example:
         >>> ranks = ResampledRanks(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([False, True, True]), torch.ones(1, 3))
