@@ -1,7 +1,7 @@
 """Results of scores that should be high for images of unknown categories."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple, Optional
 
 import torch
@@ -9,9 +9,9 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
-from hybridcls.functional.metrics import aupr, auroc, fpr_at_tpr
+from hybridcls.functional.metrics import ResampledRanks, aupr, auroc, fpr_at_tpr
 
-from .result_bounds import ResultBounds, each_resample
+from .result_bounds import ResultBounds
 from .result_names import without_result
 
 __all__ = ['OODResults']
@@ -82,10 +82,12 @@ class OODResults(NamedTuple):
         scores = torch.where(scores.isnan(), wrong_end, scores)
         found = self._of(names, known, scores)
 
-        def again(places: Tensor) -> Tensor:
-            return torch.tensor([*self._of(names, known[places], scores[places]).values()])
+        def statistic(weights: Tensor) -> Tensor:
+            return torch.stack(
+                [row for values in scores.unbind(1) for row in self._of_resamples(known, values, weights)], 1
+            )
 
-        return self.bounds.of_resamples(metric, found, each_resample(again), groups)
+        return self.bounds.of_resamples(metric, found, statistic, groups)
 
     def _kinds(self) -> list[str]:
         sides = _SIDES[self.positive]
@@ -108,3 +110,13 @@ class OODResults(NamedTuple):
             for kind, value in zip(self._kinds(), of_kind, strict=True):
                 results[f'{kind}_{name}'] = 100 * value.item() if has_both else math.nan
         return results
+
+    def _of_resamples(self, known: Tensor, values: Tensor, weights: Tensor) -> Iterator[Tensor]:
+        """Yield what :meth:`_of` has for a score, in its order, of each resample (R,); NaN where a side is empty."""
+        ranks = ResampledRanks(values, ~known, weights)
+        yield 100 * ranks.auroc()
+        for side in _SIDES[self.positive]:
+            yield 100 * ranks.fpr_at_tpr(self.recall, side)
+        if self.aupr:
+            for side in ('known', 'unknown'):
+                yield 100 * ranks.aupr(side)

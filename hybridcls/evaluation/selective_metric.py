@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hybridcls.checks import check_choice, check_number
 from hybridcls.functional.metrics import (
+    ResampledRanks,
     area_under_risk_coverage,
     auroc,
     coverage_at_risk,
@@ -20,7 +21,7 @@ from hybridcls.registry import METRICS
 from hybridcls.renames import keeps_old_spellings
 
 from .prediction_fields import NO_IMAGE, NO_KNOWN_IMAGE, check_scores, label_of, read_scores
-from .result_bounds import ResultBounds, each_resample
+from .result_bounds import ResultBounds
 from .result_names import without_result
 
 __all__ = ['SelectiveMetric']
@@ -137,11 +138,11 @@ class SelectiveMetric(BaseMetric):
             without_result(self, why, [f'auroc_{name}' for name in self.scores])
         found = self._of(errors, values)
 
-        def again(places: Tensor) -> Tensor:
-            resample = self._of(errors[places], values[places])
-            return torch.tensor([resample.get(name, math.nan) for name in found])
+        def statistic(weights: Tensor) -> Tensor:
+            of_all = self._of_resamples(errors, values, weights)
+            return torch.stack([of_all[name] for name in found], 1)
 
-        return self.bounds.of_resamples(self, found, each_resample(again), [group for *_, group in rows])
+        return self.bounds.of_resamples(self, found, statistic, [group for *_, group in rows])
 
     def _of(self, errors: Tensor, scores: Tensor) -> dict[str, float]:
         least = least_area_under_risk_coverage(errors, asymptotic=self.eaurc == 'asymptotic')
@@ -160,4 +161,22 @@ class SelectiveMetric(BaseMetric):
                 metrics[f'risk{100 * coverage:g}_{name}'] = 100 * risks[accepted - 1].item()
             for risk in self.risks:
                 metrics[f'coverage_risk{100 * risk:g}_{name}'] = 100 * coverage_at_risk(values, errors, risk).item()
+        return metrics
+
+    def _of_resamples(self, errors: Tensor, scores: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        """Return what :meth:`_of` returns, of each resample, (R,); NaN for an AUROC without right and wrong ones."""
+        metrics = {}
+        for name, values in zip(self.scores, scores.unbind(1), strict=True):
+            ranks = ResampledRanks(values.nan_to_num(torch.inf, torch.inf, -torch.inf), errors > 0, weights)
+            area, error = ranks.risk_area(), ranks.error()
+            metrics[f'aurc_{name}'] = 100 * area
+            if self.eaurc == 'asymptotic':
+                metrics[f'eaurc_{name}'] = 100 * (area - error - torch.xlogy(1 - error, 1 - error))
+            else:
+                metrics[f'eaurc_{name}'] = 100 * (area - ranks.least_risk_area()).clamp_min(0)
+            metrics[f'auroc_{name}'] = 100 * ranks.auroc()
+            for coverage in self.coverages:
+                metrics[f'risk{100 * coverage:g}_{name}'] = 100 * ranks.risk_at(coverage)
+            for risk in self.risks:
+                metrics[f'coverage_risk{100 * risk:g}_{name}'] = 100 * ranks.coverage_at_risk(risk)
         return metrics

@@ -15,6 +15,7 @@ from .nearest_neighbours import nearest_neighbours, vote_ranks
 from .ood_scores import aupr, auroc, fpr_at_tpr
 from .paired_effects import PairedEffect, holm_adjusted, paired_effect, smallest_effect
 from .pairs_of_all import PairRates, accept_rates_of_all_pairs
+from .resampled_ranks import ResampledRanks
 from .retrieval_scores import average_precision, map_at_r, precision_at_r, recall_at, reciprocal_rank
 from .selective_prediction import (
     area_under_risk_coverage,
@@ -27,6 +28,7 @@ from .verification_scores import ROC_POINTS, fold_accuracies, max_false_accepts,
 
 __all__ = [
     'ROC_POINTS',
+    'ResampledRanks',
     'average_precision',
     'reciprocal_rank',
     'roc_on_grid',
