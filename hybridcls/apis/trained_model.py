@@ -213,9 +213,9 @@ def _written_config(config: Union[str, Path], checkpoint: Optional[str]) -> Conf
 
     cfg = load_config(config)
     if cfg.get('model') is None:
-        raise ValueError(
-            f'predict: expected a config with a model, got {config}. For a chain, pass the config of a phase.'
-        )
+        names = ', '.join(str(phase.get('config')) for phase in cfg.get('phases') or [] if isinstance(phase, Mapping))
+        advice = f'Pass the config of a phase: {names}.' if names else 'Pass the config of the training.'
+        raise ValueError(f'predict: expected a config with a model, got {config}. {advice}')
     apply(cfg, data_defaults, 1, True)  # as a test does: batches, above all
     apply(cfg, num_classes, checkpoint)
     return cfg

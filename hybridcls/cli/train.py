@@ -63,20 +63,35 @@ def run(args: Namespace) -> int:
     with stdout_for_json(args.json):
         apply_process_options(args)
         try:
-            result = dict(command='train', **_train(args), seconds=round(time.monotonic() - began, 3))
+            trained, dumped = _train(args)
+            result = dict(command='train', **trained, seconds=round(time.monotonic() - began, 3))
         except KeyboardInterrupt:
             tell('\nTo continue, type the same command with --resume.', sys.stderr)
             raise
     if args.json:
         print_json(result)
     else:
-        folder = shlex.quote(result['work_dir'])
-        tell(f'Next: hybridcls predict {folder} IMAGES\n      hybridcls test {folder}')
+        folder, config = shlex.quote(result['work_dir']), _config_option(dumped)
+        tell(f'Next: hybridcls predict {folder} IMAGES{config}\n      hybridcls test {folder}{config}')
     return 0
 
 
-def _train(args: Namespace) -> dict[str, Any]:
+def _config_option(dumped: Path) -> str:
+    """Return the option that later commands need: the imports in a checkpoint are not followed, those of a file are.
+
+    The dumped config is named, not the one that was given: it has the values of the options too.
+    """
+    if not dumped.is_file() or not any(
+        line.startswith('custom_imports') for line in dumped.read_text(encoding='utf8').splitlines()
+    ):
+        return ''
+    return f' --config {shlex.quote(str(dumped))}'
+
+
+def _train(args: Namespace) -> tuple[dict[str, Any], Path]:
+    """Train; return what ``--json`` says, and where the config of the (last) training was dumped."""
     from hybridcls.engine import build_runner, in_folds, is_chain, prepare_training, run_chain, run_training
+    from hybridcls.engine.phases.plan import read_phases
     from hybridcls.engine.runner.outcome import Outcome, outcome_of
     from hybridcls.engine.training import choose_work_dir
 
@@ -91,10 +106,13 @@ def _train(args: Namespace) -> dict[str, Any]:
             result = _result(folder / f'{number}_{record.name}', outcome)
             phases.append(dict(name=record.name, **result, seconds=record.seconds))
         last = {**phases[-1], 'work_dir': str(folder), 'phases': phases}
-        return dict(config=args.config, **{key: last[key] for key in last if key not in ('name', 'seconds')})
+        phase = read_phases(cfg)[-1]
+        dumped = folder / phase.folder_name / Path(phase.config).name
+        return dict(config=args.config, **{key: last[key] for key in last if key not in ('name', 'seconds')}), dumped
     runner = build_runner(prepare_training(cfg, options, args.work_dir))
     run_training(runner)
-    return dict(config=args.config, **_result(folder, outcome_of(runner, folder)))
+    dumped = folder / Path(cfg.filename).name
+    return dict(config=args.config, **_result(folder, outcome_of(runner, folder))), dumped
 
 
 def _result(folder: Path, outcome: 'Outcome') -> dict[str, Any]:

@@ -11,6 +11,9 @@ import pytest
 import torch
 from command_runs import run_command
 
+from hybridcls.apis.trained_model import _written_config
+from hybridcls.cli import train
+
 ENDED_EARLY = "_base_ = 'toy.py'\ncustom_hooks = [dict(type='SignalHook', iteration=4, name='SIGINT')]\n"
 
 
@@ -62,14 +65,30 @@ def test_a_chain_reports_its_phases(toy_configs, work_dir, capsys):
     assert read_json(capsys)['phases'] == result['phases']
 
 
-def test_what_to_do_next_is_said(toy_configs, work_dir, capsys):
-    assert run_toy(toy_configs, work_dir) == 0
+@pytest.mark.parametrize(('config', 'dumped'), [('toy.py', 'toy.py'), ('chain.py', '2_two/second.py')])
+def test_what_to_do_next_is_said(toy_configs, work_dir, capsys, config, dumped):
+    assert 'custom_imports' in (toy_configs / 'toy.py').read_text()  # which a checkpoint does not follow
+    assert run_toy(toy_configs, work_dir, config=config) == 0
+    assert (work_dir / dumped).is_file()
     said = capsys.readouterr()
     assert said.out.splitlines()[-2:] == [
-        f'Next: hybridcls predict {work_dir} IMAGES',
-        f'      hybridcls test {work_dir}',
+        f'Next: hybridcls predict {work_dir} IMAGES --config {work_dir / dumped}',
+        f'      hybridcls test {work_dir} --config {work_dir / dumped}',
     ]
     assert (said.out + said.err).count('Next: ') == 1
+
+
+def test_what_to_do_next_needs_no_config_without_imports(tmp_path):
+    assert train._config_option(tmp_path / 'absent.py') == ''
+    (tmp_path / 'a b.py').write_text('model = dict(custom_imports=1)\n')
+    assert train._config_option(tmp_path / 'a b.py') == ''
+    (tmp_path / 'a b.py').write_text("custom_imports = dict(imports=['mine'])\n")
+    assert train._config_option(tmp_path / 'a b.py') == f" --config '{tmp_path / 'a b.py'}'"
+
+
+def test_the_config_of_a_chain_names_those_of_its_phases(toy_configs):
+    with pytest.raises(ValueError, match=r'got .*chain\.py\. Pass the config of a phase: toy\.py, second\.py\.$'):
+        _written_config(toy_configs / 'chain.py', None)
 
 
 def test_a_used_work_dir_is_refused(toy_configs, work_dir, capsys):

@@ -164,6 +164,12 @@ def _look_up(
         old = PhaseRecord.read(folder, finished)
         if old is None:
             continue
+        if not finished and latest_valid_checkpoint(folder) is None:
+            # A mistake in the config often shows when the model is built.
+            # Nothing was trained, so its record binds nothing.
+            if old.fingerprint != new.fingerprint or old.after != new.after:
+                _say(f'Phase {phase.name} had saved no checkpoint: it starts again, with the config of now.')
+            break
         state = 'finished' if finished else 'begun'
         if old.after != new.after and phase.load in ('best', 'last'):
             raise ValueError(

@@ -101,6 +101,16 @@ def test_an_interrupted_phase_goes_on_and_ends_in_the_same_bits(toy_configs, tmp
     )
 
 
+def test_a_phase_that_saved_nothing_starts_again_with_the_repaired_config(toy_configs, tmp_path, capsys):
+    with pytest.raises(Exception, match='unknown key'):
+        run(toy_configs, tmp_path, **{'phases.0.cfg_options.model.width': 7})
+    assert PhaseRecord.read(tmp_path / 'w/1_one', finished=False) is not None
+    capsys.readouterr()
+    first, _ = run(toy_configs, tmp_path)
+    assert first.checkpoints['last'] == 'epoch_3.pth'
+    assert 'Phase one had saved no checkpoint: it starts again, with the config of now.' in capsys.readouterr().out
+
+
 def test_no_best_checkpoint_because_its_metric_had_no_result(toy_configs, tmp_path, monkeypatch, toy_plugin):
     """The chain says that, and goes on with the last one as it advises."""
 
