@@ -33,7 +33,7 @@ class EmbeddingIndex:
     Attributes:
         path (str): The file.
         about (dict): What the file says of itself: ``checkpoint`` (path), ``digest`` of its weights, ``width``,
-            ``preprocessing``, ``amp``, ``classes``, ``folder`` that relative paths start from, and perhaps
+            ``preprocessing``, ``amp``, ``inference``, ``classes``, ``folder`` that relative paths start from, and perhaps
             ``threshold``, the similarity below which nothing is a match.
         paths (np.ndarray): Of the images, (N,) strings.
         labels (np.ndarray): Of their classes, (N,) strings; ``''`` where none is known.
@@ -174,6 +174,9 @@ def about_model(model: 'HybridInferencer') -> dict[str, Any]:
         digest=digest_of_state(model.model.state_dict()),
         preprocessing=dict(version=model.preprocessing_version, pipeline=' '.join(repr(model.pipeline).split())),
         amp=model.amp,
+        inference=dict(
+            precision=model.wanted_settings.precision, token_merging_ratio=model.wanted_settings.token_merging_ratio
+        ),
         classes=list(model.classes),
         **(dict(compatible_with=model.compatible_with) if model.compatible_with else {}),
     )
@@ -203,6 +206,7 @@ _SAME = {
     'digest': 'the weights',
     'preprocessing': 'the preprocessing',
     'amp': 'the precision (--amp)',
+    'inference': 'the key inference of the config (precision, token_merging_ratio)',
     'width': 'the width of the embeddings',
 }
 

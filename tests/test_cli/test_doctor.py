@@ -5,7 +5,10 @@ import json
 import pytest
 from command_runs import run_command
 from made_images import class_folders, picture, save
+from mmengine.logging import print_log
 from PIL import Image
+
+from hybridcls.engine.runner.global_instances import isolated_globals
 
 
 @pytest.fixture
@@ -65,3 +68,17 @@ def test_what_cannot_be_asked(words, told, capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_command('doctor', *words) == 2
     assert told in capfd.readouterr().err
+
+
+def test_the_groups_of_parameters_are_not_printed(tmp_path, capfd, monkeypatch):
+    """A logger that is older than the doctor holds the console itself."""
+    monkeypatch.chdir(tmp_path)
+    with isolated_globals():
+        print_log('A logger of mmengine is there.', 'current')
+        assert 'A logger' in capfd.readouterr().out
+        assert run_command('doctor', 'digits/ce_vit', '--no-trial', '--cfg-options', 'batch_size=8') == 0
+        out = capfd.readouterr().out
+        assert 'Groups of parameters' not in out
+        assert {line.split()[0] for line in out.splitlines()} <= {'note', 'warning', '->', '0'}
+        print_log('It speaks again.', 'current')
+        assert 'It speaks again.' in capfd.readouterr().out

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from trained_checkpoints import CNN, LINEAR, config_of, write_checkpoint
+from trained_checkpoints import CNN, LINEAR, VIT, config_of, write_checkpoint
 
 from hybridcls.apis.embedding_index import EmbeddingIndex
 from hybridcls.apis.index_search import IndexSearch
@@ -222,6 +222,26 @@ def test_bad_input_gets_a_sentence(made, index, digit_folder, tmp_path):
         search(index, digit_folder / 'val', '--remove', 'a')
     with pytest.raises(ValueError, match='expected k'):
         search(index, index, '--k', 0)
+
+
+def test_an_index_of_other_inference_settings_is_refused(digit_folder, tmp_path):
+    """Merged tokens give other embeddings of the same weights: neither searched, nor appended to, nor distractors."""
+    checkpoint, index, merged = tmp_path / 'epoch_1.pth', tmp_path / 'plain.npz', tmp_path / 'merged.npz'
+    write_checkpoint(checkpoint, config_of(VIT, LINEAR))
+    config = tmp_path / 'merging.py'
+    text = [f'{key} = {value!r}' for key, value in config_of(VIT, LINEAR).items()]
+    config.write_text('\n'.join([*text, 'inference = dict(token_merging_ratio=0.3)']))
+    images = digit_folder / 'val'
+    assert command('embed', checkpoint, images, '--out', index) == 0
+    assert command('embed', checkpoint, images, '--out', merged, '--config', config) == 0
+    assert not np.allclose(EmbeddingIndex(index).vectors, EmbeddingIndex(merged).vectors)
+    for words in ([index, merged], [index, images, '--config', config], [merged, images],
+                  [index, index, '--distractors', merged]):  # fmt: skip
+        with pytest.raises(ValueError, match='the key inference of the config'):
+            search(*words)
+    with pytest.raises(ValueError, match='the key inference of the config'):
+        command('embed', checkpoint, digit_folder / 'train', '--out', index, '--append', '--config', config)
+    assert search(merged, images, '--config', config) == 0
 
 
 def test_a_backward_compatible_checkpoint_searches_the_old_index_and_no_other(

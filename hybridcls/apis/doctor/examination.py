@@ -347,7 +347,12 @@ def _find_rate(subject: Subject, runner: Any, batch_size: int) -> Iterator[Findi
     steps = 100 if not each else int(max(20, min(100, _RATE_SECONDS / each)))
     curve = rate_curve(step, runner.optim_wrapper, endless(runner.train_dataloader), rate, steps)
     subject.facts['learning_rate'] = dict(
-        config=rate, suggested=curve.suggested, diverges=curve.diverges, rates=curve.rates, losses=curve.losses
+        config=rate,
+        suggested=curve.suggested,
+        between=curve.between,
+        diverges=curve.diverges,
+        rates=curve.rates,
+        losses=curve.losses,
     )
     yield from rate_findings(curve, rate)
 

@@ -15,6 +15,7 @@ __all__ = ['RateCurve', 'rate_curve', 'rate_findings']
 _LOWEST, _HIGHEST = 1e-6, 1.0
 _STEPS, _FEWEST_STEPS = 100, 20
 _CERTAIN = 4.0  # standard deviations of the mean of a window, of which the lowest of many is taken
+_RESAMPLES = 200
 _DIVERGED = 3.0  # times the fall so far, above the start
 
 
@@ -27,6 +28,8 @@ class RateCurve:
         losses (list[float]): Of the step with each rate, before that step's update.
         smoothed (list[float]): The same, without the noise of single batches.
         suggested (float, optional): Where the loss falls fastest; None: it does not fall.
+        between (tuple[float, float], optional): The 10 % and 90 % quantiles of that rate, if the noise of the losses is
+            drawn again; None without a suggestion. Other first weights are not among what varies.
         diverges (float, optional): Where it rises above what it was at the start; None: it never does.
     """
 
@@ -35,6 +38,7 @@ class RateCurve:
     smoothed: list[float]
     suggested: Optional[float]
     diverges: Optional[float]
+    between: Optional[tuple[float, float]] = None
 
 
 def rate_curve(
@@ -92,13 +96,32 @@ def _read(rates: list[float], losses: list[float], has_ended: bool) -> RateCurve
     start = float(np.median(losses[: max(3, len(losses) // 5)]))
     noise = float(np.std(losses[: max(3, len(losses) // 5)]))
     falls = start - smoothed[lowest] > max(0.02 * abs(start), _CERTAIN * noise / math.sqrt(width))
-    suggested = None
+    suggested = between = None
     if falls and lowest > 1:
-        slope = np.gradient(smoothed, np.log(rates))
-        suggested = float(rates[int(slope[: lowest + 1].argmin())])
+        suggested = rates[_steepest(smoothed, lowest)]
+        between = _between(rates, np.array(losses), smoothed, lowest, width)
     above = [number for number in range(lowest, len(rates)) if smoothed[number] > start + 3 * noise + 0.02 * abs(start)]
     diverges = rates[above[0]] if above else rates[-1] if has_ended else None
-    return RateCurve(rates, losses, smoothed.tolist(), suggested, diverges)
+    return RateCurve(rates, losses, smoothed.tolist(), suggested, diverges, between)
+
+
+def _steepest(smoothed: np.ndarray, lowest: int) -> int:
+    """Return where a curve falls fastest up to its lowest place; the rates rise by a constant factor."""
+    return int(np.gradient(smoothed)[: lowest + 1].argmin())
+
+
+def _between(
+    rates: list[float], losses: np.ndarray, smoothed: np.ndarray, lowest: int, width: int
+) -> tuple[float, float]:
+    """Return the interval of the steepest rate: the losses' distances from the curve are drawn again."""
+    distances = (losses - smoothed)[: lowest + 1]  # beyond, they are those of a loss that diverges
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), (_RESAMPLES, len(distances)))
+    # A wild bootstrap: batches differ more at one rate than at another, so that distances keep their places.
+    # In a moving average of `width` losses, one's own share makes distances too small.
+    drawn = smoothed[: lowest + 1] + signs * distances / math.sqrt(1 - 1 / width)
+    found = [_steepest(_smoothed(one, width), lowest) for one in drawn]
+    low, high = np.quantile(found, (0.1, 0.9), method='inverted_cdf')
+    return rates[int(low)], rates[int(high)]
 
 
 def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
@@ -115,10 +138,15 @@ def rate_findings(curve: RateCurve, rate: float, where: str = 'optim_wrapper.opt
         text = f'the loss did not fall in {len(curve.rates)} steps with rates from {_LOWEST:g} on.'
         yield Finding(NOTE, where, text, 'use more images or pretrained weights, or try rates in short trainings')
     else:
+        low, high = curve.between or (curve.suggested, curve.suggested)
+        range_ = f' (80 % of resampled curves: {low:.2g} to {high:.2g})' if low < high else ''
         end = f', and diverges at {curve.diverges:.2g}' if curve.diverges else ''
+        # Up to where the loss diverges any rate may be the best of a training: between them, nothing is to be changed.
+        is_between = low <= rate < (math.inf if curve.diverges is None else curve.diverges)
         yield Finding(NOTE, where,
-                      f'in {len(curve.rates)} steps the loss falls fastest at lr={curve.suggested:.2g}{end}; '
-                      f'the config has lr={rate:g}.', f'lr={curve.suggested:.2g}')  # fmt: skip
+                      f'in {len(curve.rates)} steps the loss falls fastest at lr={curve.suggested:.2g}{range_}{end}; '
+                      f'the config has lr={rate:g}{", which is between them" if is_between and curve.diverges else ""}.',
+                      '' if is_between else f'lr={curve.suggested:.2g}')  # fmt: skip
     if curve.diverges is not None and rate >= curve.diverges:
         change = f'lr={curve.suggested or curve.diverges / 10:.2g}'
         yield Finding(WARNING, where, f'lr={rate:g} is where the loss diverges ({curve.diverges:.2g}).', change)

@@ -10,7 +10,9 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 
+from hybridcls.compat.mmengine import instances_of
 from hybridcls.engine.config.tree import is_a, walk
 from hybridcls.engine.training import build_runner, run_training
 
@@ -112,6 +114,20 @@ _HEARD = ('load_from',)
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence a Runner's log on the console."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield
+    # A logger that is older than the block holds the console itself, which redirecting does not take from it.
+    streams = [one for logger in instances_of(MMLogger).values() for one in logger.handlers]
+    consoles = [one for one in streams if type(one) is logging.StreamHandler and _nothing not in one.filters]
+    for one in consoles:
+        one.addFilter(_nothing)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        for one in consoles:
+            one.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    """Let no record through."""
+    return False

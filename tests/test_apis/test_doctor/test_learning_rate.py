@@ -60,6 +60,34 @@ def test_the_rate_of_the_config_is_compared():
     assert 'did not fall' in none.what
 
 
+def test_a_rate_between_the_steepest_and_the_diverging_one_is_left():
+    curve = RateCurve([1e-4, 1e-2, 1.0], [3.0, 2.0, 9.0], [3.0, 2.0, 9.0], 1e-2, 0.5, (4e-3, 2e-2))
+    found = {rate: [one.change for one in rate_findings(curve, rate)] for rate in (1e-3, 4e-3, 0.1, 0.5)}
+    assert found == {1e-3: ['lr=0.01'], 4e-3: [''], 0.1: [''], 0.5: ['lr=0.01', 'lr=0.01']}
+    (note,) = rate_findings(curve, 0.1)
+    assert 'at lr=0.01 (80 % of resampled curves: 0.004 to 0.02), and diverges at 0.5' in note.what
+
+
+def test_the_interval_of_the_steepest_rate_grows_with_the_noise():
+    steps = np.linspace(0, 1, 100)
+    spans, suggested = [], []
+    for noise in (0.0, 0.02, 0.1):
+        generator = np.random.default_rng(0)
+        draws = [3 / (1 + np.exp(15 * (steps - 0.5))) + 1 + noise * generator.normal(size=100) for _ in range(20)]
+        curves = []
+        for losses in draws:
+            wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
+            numbers = iter(losses)
+            curves.append(rate_curve(lambda _, numbers=numbers: float(next(numbers)), wrapper, range(100), 1.0))
+        spans.append(np.median([np.log10(one.between[1] / one.between[0]) for one in curves]))
+        suggested.append(np.log10([one.suggested for one in curves]))
+        assert abs(np.median(suggested[-1]) + 3) < 0.3  # the sigmoid is steepest at 1e-3
+    assert spans[0] < spans[1] < spans[2]
+    # As wide as what other draws of the noise do to the suggestion, within a factor of 2.
+    low, high = np.quantile(suggested[2], (0.1, 0.9))
+    assert (high - low) / 2 < spans[2] < (high - low) * 2
+
+
 def test_a_search_leaves_no_trace(toy_configs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = toy_configs / 'toy.py'
