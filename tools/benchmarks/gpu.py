@@ -47,7 +47,7 @@ MANY_CLASSES = 29_000_000
 
 # Seconds for each section, its imports included, in the order of what they tell; the last ones have what others leave.
 LIMITS = dict(
-    card=40, kernels=140, inference=105, training=125, supcon=40, merging=40, search=25,
+    card=40, kernels=140, inference=105, training=125, supcon=55, merging=40, search=25,
     tests=150, fidelity=60, fast=60, doctor=60, head=80, updates=30,
 )  # fmt: skip
 
@@ -341,11 +341,13 @@ def form(logits_by_triton=None, weights_by_triton=None):
     """Switch Triton's kernels off (None), or on and choose who multiplies in them."""
     from unittest import mock
 
-    from hybridcls.functional.margins import kernel_softmax, streamed_softmax
+    from hybridcls.functional.margins import kernel_softmax
 
     chosen = kernel_softmax._Form(logits_by_triton, weights_by_triton)
+    works = dict(return_value=logits_by_triton is not None)
     with (
-        mock.patch.object(streamed_softmax, 'kernels_work', return_value=logits_by_triton is not None),
+        mock.patch('hybridcls.functional.margins.streamed_softmax.kernels_work', **works),
+        mock.patch('hybridcls.functional.contrastive.kernel_logsumexp.kernels_work', **works),
         mock.patch.dict(kernel_softmax._FORMS, dict.fromkeys(PRECISIONS, chosen)),
     ):
         yield
@@ -440,13 +442,18 @@ KERNEL_FORMS = {
 }
 
 
-def kernels(args):
-    """Heads with Triton's kernels, by who multiplies."""
+def kernels_run(args):
+    """Whether Triton's kernels run on the device, or are interpreted."""
     import torch
 
     from hybridcls.functional.margins.kernel_softmax import kernels_work
 
-    if not (os.environ.get('TRITON_INTERPRET') or kernels_work(torch.device(args.device))):
+    return bool(os.environ.get('TRITON_INTERPRET')) or kernels_work(torch.device(args.device))
+
+
+def kernels(args):
+    """Heads with Triton's kernels, by who multiplies."""
+    if not kernels_run(args):
         yield dict(what='kernels', error='they do not run here')
         return
     cases = [
@@ -500,30 +507,32 @@ def tiles(name, entry):
 
 
 def supcon(args):
-    """The streamed loss and a dense one."""
+    """The streamed loss, the same by Triton's kernels, and a dense one."""
     import torch
 
     from hybridcls.apis.memory import peak_memory
     from hybridcls.functional.contrastive import supervised_contrast
 
-    dense = siblings('supcon').lean_dense
+    def loss_by(precision, kernels):
+        return partial(supervised_contrast, temperature=0.1, precision=precision, kernels=kernels)
+
+    forms = {f'streamed, {precision}': (form, loss_by(precision, False)) for precision in PRECISIONS}
+    if kernels_run(args):
+        forms |= {
+            f'Triton, {what}, {precision}': (partial(form, *who), loss_by(precision, True))
+            for what, (who, precisions) in KERNEL_FORMS.items()
+            for precision in precisions
+        }
+    else:
+        yield dict(what='Triton', error='it does not run here')
+    forms['all similarities, lean'] = nullcontext, siblings('supcon').lean_dense
     for num in args.embeddings:
         torch.manual_seed(0)
         embeddings = torch.randn(num // 2, 2, 128, device=args.device, requires_grad=True)
         labels = torch.randint(max(2, num // 64), (num // 2,), device=args.device)
-        forms = {
-            f'streamed, {precision}': lambda e, y, precision=precision: supervised_contrast(
-                e, y, 0.1, precision=precision
-            )
-            for precision in PRECISIONS
-        }
-        for precision in PRECISIONS:
-            forms[f"the head's kernels, {precision}"] = lambda e, y, precision=precision: contrast_by_head(
-                e, y, 0.1, precision
-            )
-        if num <= 32_768:
-            forms['all similarities, lean'] = dense
-        for what, loss_of in forms.items():
+        for what, (switched, loss_of) in forms.items():
+            if num > 32_768 and what.startswith('all similarities'):
+                continue
 
             def measure(loss_of=loss_of, embeddings=embeddings, labels=labels, num=num):
                 def step():
@@ -532,28 +541,9 @@ def supcon(args):
                 memory = peak_memory(step, args.device)
                 return dict(embeddings=num, ms=1e3 * seconds_of(step, args), MiB=memory / 2**20)
 
-            yield attempt(what, measure)
+            with switched():
+                yield attempt(what, measure)
             free_memory()
-
-
-def contrast_by_head(embeddings, labels, temperature, precision):
-    """SupCon of views (N, V, D) by the kernels of the margin heads: the class that an anchor leaves out is itself.
-
-    They compute each similarity twice, as one of a row and one of a column; the streamed form computes it once, by
-    more operations. Which of them is faster on a card decides whether the loss should use the kernels.
-    """
-    import torch
-
-    from hybridcls.functional import softmax_stats
-
-    units = torch.nn.functional.normalize(embeddings, dim=2).flatten(0, 1)
-    classes = labels.repeat_interleave(embeddings.shape[1])
-    themselves = torch.arange(len(units), device=units.device)
-    repulsion = softmax_stats(units, units, themselves, 1 / temperature, precision=precision).log_sum_exp
-    of_class = units.new_zeros(int(classes.max()) + 1, units.shape[1]).index_add(0, classes, units)[classes]
-    positives = torch.bincount(classes)[classes] - 1
-    attraction = ((of_class - units) * units).sum(1) / positives / temperature
-    return (repulsion - attraction).mean()
 
 
 def merging(args):

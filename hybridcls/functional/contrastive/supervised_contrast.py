@@ -11,6 +11,7 @@ from ..full_precision import WITHOUT_FLOAT64, outside_autocast
 from ..l2_normalize import l2_normalize
 from ..product_precision import PRODUCT_PRECISIONS
 from .dense_supcon import dense_supcon
+from .kernel_logsumexp import kernel_logsumexp, kernels_serve
 from .streamed_logsumexp import streamed_logsumexp
 
 __all__ = ['ANCHOR_MEANS', 'CONTRAST_MODES', 'FORMS', 'supervised_contrast']
@@ -40,6 +41,7 @@ def supervised_contrast(
     streamed: Optional[bool] = None,
     mask: Optional[Tensor] = None,
     precision: str = 'float32',
+    kernels: bool = False,
 ) -> Tensor:
     r"""Return the supervised contrastive loss.
 
@@ -87,6 +89,9 @@ def supervised_contrast(
         precision (str): Of the products that make similarities and gradients: 'float32'; 'tf32' on CUDA (elsewhere
             float32); 'bfloat16', on a CPU by rounding, which is no faster. Sums and exponentials are float32 in all.
             Defaults to 'float32'.
+        kernels (bool): Whether to sum what is streamed by Triton's kernels where they run (CUDA, float32;
+            :func:`kernels_serve`); elsewhere, and for small batches, nothing changes. Only :math:`L_{out}` with labels,
+            or without any, has kernels. Defaults to False.
 
     Returns:
         Tensor: A scalar, float32, or float64 for float64 embeddings. With ``contrast_embeddings`` it is the share of
@@ -94,7 +99,8 @@ def supervised_contrast(
         loss of the whole set.
 
     Raises:
-        ValueError: If a shape, the temperature or a switch is out of range.
+        ValueError: If a shape, the temperature or a switch is out of range, or if kernels are asked for where there are
+            none.
         TypeError: If labels are not integers.
 
     Example:
@@ -108,6 +114,8 @@ def supervised_contrast(
     """
     _check_switches(temperature, contrast_mode, form, anchor_mean, base_temperature)
     check_choice('supervised_contrast', 'precision', precision, PRODUCT_PRECISIONS)
+    if kernels:
+        _check_kernels(kernels, form, streamed, mask)
     if contrast_embeddings is None:
         contrast_embeddings, contrast_labels, first_anchor = embeddings, labels, 0
     _check_shapes(embeddings, labels)
@@ -154,7 +162,11 @@ def supervised_contrast(
     elif streamed and is_small and own.device.type not in WITHOUT_FLOAT64:
         # Few anchors do not average out that float32 rounds a similarity of 10 by up to 5e-7.
         anchors, *others = (_Rows(rows.embeddings.double(), rows.classes) for rows in (anchors, *others))
-    total = (_streamed_total if streamed else _dense_total)(anchors, others, sizes, temperature, form, precision)
+    if streamed:
+        kernels = kernels and kernels_serve(anchors.embeddings)
+        total = _streamed_total(anchors, others, sizes, temperature, form, precision, kernels)
+    else:
+        total = _dense_total(anchors, others, sizes, temperature, form, precision)
     if anchor_mean == 'all':
         num_anchors: Union[int, Tensor] = max(1, num_images * anchor_views)
     else:
@@ -224,20 +236,30 @@ def _dense_total(
 
 
 def _streamed_total(
-    anchors: _Rows, others: list[_Rows], sizes: Tensor, temperature: Union[float, Tensor], form: str, precision: str
+    anchors: _Rows,
+    others: list[_Rows],
+    sizes: Tensor,
+    temperature: Union[float, Tensor],
+    form: str,
+    precision: str,
+    kernels: bool,
 ) -> Tensor:
     """Return the sum of the anchors' losses, without a matrix of all similarities."""
     by_class = form == 'in'
     rows, classes = anchors.flat(), anchors.flat_classes()
     with outside_autocast(rows):
-        log_sums, of_class = streamed_logsumexp(
-            rows,
-            temperature,
-            [other.flat() for other in others],
-            classes if by_class else None,
-            [other.flat_classes() for other in others] if by_class else (),
-            precision=precision,
-        )
+        contrasts = [other.flat() for other in others]
+        if kernels:
+            log_sums, of_class = kernel_logsumexp(rows, temperature, contrasts, precision), None
+        else:
+            log_sums, of_class = streamed_logsumexp(
+                rows,
+                temperature,
+                contrasts,
+                classes if by_class else None,
+                [other.flat_classes() for other in others] if by_class else (),
+                precision=precision,
+            )
         num_positives = (sizes[classes] - 1).to(rows.dtype)
         counts = (num_positives > 0).to(rows.dtype)
         if of_class is not None:
@@ -304,6 +326,19 @@ def _check_switches(
         check_number('supervised_contrast', 'temperature', temperature, 0, low_open=True)
     if base_temperature is not None:
         check_number('supervised_contrast', 'base_temperature', base_temperature, 0, low_open=True)
+
+
+def _check_kernels(kernels: bool, form: str, streamed: Optional[bool], mask: Optional[Tensor]) -> None:
+    for other, without in (
+        (f'form={form!r}', form != 'out'),
+        (f'streamed={streamed}', streamed is False),
+        ('a mask', mask is not None),
+    ):
+        if without:
+            raise ValueError(
+                f'supervised_contrast: expected kernels=False with {other}, got kernels={kernels}. '
+                "Triton's kernels are those of form='out' by labels, streamed."
+            )
 
 
 def _check_shapes(embeddings: Tensor, labels: Optional[Tensor]) -> None:

@@ -69,7 +69,7 @@ def _tried(index: int) -> bool:
     except Exception as error:
         reason = format_exception_only(error)[0].split('\n')[0]  # CUDA adds advice of its own below
         warnings.warn(
-            f'Triton kernels of margin heads do not run on cuda:{index} ({reason}). The '
+            f'Triton kernels do not run on cuda:{index} ({reason}). The '
             'streamed form computes the same. They need a C compiler (gcc) and compute capability 8.0.',
             RuntimeWarning,
             stacklevel=2,

@@ -192,11 +192,11 @@ def gradient_of_weights(
     for start in range(0, num, DEPTH):
         depth = start + tl.arange(0, DEPTH)
         if WHOLE:
-            one, other = tl.load(left + depth[None, :]), tl.load(right + depth[:, None] * width)
+            one, other = tl.load(left + depth[None, :]), tl.load(right + depth[:, None].to(tl.int64) * width)
         else:
             here = depth < num
             one = tl.load(left + depth[None, :], mask=here[None, :], other=0.0)
-            other = tl.load(right + depth[:, None] * width, mask=here[:, None], other=0.0)
+            other = tl.load(right + depth[:, None].to(tl.int64) * width, mask=here[:, None], other=0.0)
         found = tl.dot(one, other, found, input_precision=INPUT_PRECISION)
     place = rows[:, None].to(tl.int64) * width + columns[None, :]
     weights = tl.load(block + place, mask=inside, other=0.0)

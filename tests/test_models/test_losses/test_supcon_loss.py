@@ -188,3 +188,19 @@ def test_a_wrong_queue_is_named():
     ]:
         with pytest.raises(error, match=message):
             MODELS.build(dict(type='SupConLoss', queue=queue))
+
+
+def test_kernels_where_there_are_none(monkeypatch):
+    said = []
+    monkeypatch.setattr('hybridcls.models.losses.supcon_loss.print_log', lambda text, *_: said.append(text))
+    embeddings = waves(100, 2, 4)
+    loss = MODELS.build(dict(type='SupConLoss', kernels=True))
+    for _ in range(2):
+        torch.testing.assert_close(loss(embeddings), supervised_contrast(embeddings))
+    assert [text.split(':')[1] for text in said] == [' kernels=True has no effect for torch.float32 on cpu']
+
+
+@pytest.mark.parametrize(('keys', 'named'), [(dict(form='in'), "form='in'"), (dict(streamed=False), 'streamed=False')])
+def test_kernels_of_another_form_are_refused_when_built(keys, named):
+    with pytest.raises(ValueError, match=f'expected kernels=False with {named}, got kernels=True'):
+        MODELS.build(dict(type='SupConLoss', kernels=True, **keys))
