@@ -33,8 +33,8 @@ class EmbeddingIndex:
     Attributes:
         path (str): The file.
         about (dict): What the file says of itself: ``checkpoint`` (path), ``digest`` of its weights, ``width``,
-            ``preprocessing``, ``amp``, ``inference``, ``classes``, ``folder`` that relative paths start from, and perhaps
-            ``threshold``, the similarity below which nothing is a match.
+            ``preprocessing``, ``amp``, ``inference``, ``classes``, ``folder`` that relative paths start from, and
+            perhaps ``threshold``, the similarity below which nothing is a match.
         paths (np.ndarray): Of the images, (N,) strings.
         labels (np.ndarray): Of their classes, (N,) strings; ``''`` where none is known.
         norms (np.ndarray): Norms of the vectors, float32 (N,): with margin heads a measure of the image's quality.

@@ -143,9 +143,10 @@ def rate_findings(curve: RateCurve, rate: float, where: str = 'optim_wrapper.opt
         end = f', and diverges at {curve.diverges:.2g}' if curve.diverges else ''
         # Up to where the loss diverges any rate may be the best of a training: between them, nothing is to be changed.
         is_between = low <= rate < (math.inf if curve.diverges is None else curve.diverges)
+        told = ', which is between them' if is_between and curve.diverges else ''
         yield Finding(NOTE, where,
                       f'in {len(curve.rates)} steps the loss falls fastest at lr={curve.suggested:.2g}{range_}{end}; '
-                      f'the config has lr={rate:g}{", which is between them" if is_between and curve.diverges else ""}.',
+                      f'the config has lr={rate:g}{told}.',
                       '' if is_between else f'lr={curve.suggested:.2g}')  # fmt: skip
     if curve.diverges is not None and rate >= curve.diverges:
         change = f'lr={curve.suggested or curve.diverges / 10:.2g}'
