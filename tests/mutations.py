@@ -122,9 +122,11 @@ MUTATIONS = (
     Mutation('functional/metrics/nearest_neighbours.py', '- 2 * rounding_error(', '+ 0 * rounding_error('),
     Mutation(
         'functional/metrics/neighbour_candidates.py',
-        'self.first, own - start] = np.nan',
-        'self.first, own - start] += 0',
+        'return own - self.first, own - start',
+        'return own[:0], own[:0]',
     ),
+    Mutation('functional/metrics/rough_similarities.py', 'error = (self._moved', 'error = 0 * (self._moved'),
+    Mutation('functional/metrics/resampled_ranks.py', '(below + self.others)', '(2 * below)'),
     Mutation('functional/metrics/neighbour_order.py', '(_LARGEST - positions)', 'positions'),
     Mutation('evaluation/knn_accuracy.py', '- similarity[:, :1]) / self.temperature', ') * 0'),
     # data

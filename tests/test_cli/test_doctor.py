@@ -5,7 +5,7 @@ import json
 import pytest
 from command_runs import run_command
 from made_images import class_folders, picture, save
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from PIL import Image
 
 from hybridcls.engine.runner.global_instances import isolated_globals
@@ -74,6 +74,7 @@ def test_the_groups_of_parameters_are_not_printed(tmp_path, capfd, monkeypatch):
     """A logger that is older than the doctor holds the console itself."""
     monkeypatch.chdir(tmp_path)
     with isolated_globals():
+        MMLogger.get_instance('an older one', log_level='INFO')
         print_log('A logger of mmengine is there.', 'current')
         assert 'A logger' in capfd.readouterr().out
         assert run_command('doctor', 'digits/ce_vit', '--no-trial', '--cfg-options', 'batch_size=8') == 0
