@@ -18,6 +18,7 @@ from hybridcls.apis.doctor import batch_memory
 from hybridcls.apis.doctor.batch_memory import check_memory
 from hybridcls.apis.doctor.subject import Subject
 from hybridcls.apis.memory import peak_memory
+from hybridcls.compat.mmengine.accumulation import accumulation_counts
 from hybridcls.engine.optim import ComposedOptimWrapper
 
 
@@ -134,3 +135,94 @@ def test_a_step_that_fails_with_few_images_does_not_fail_for_want_of_memory(monk
     assert not batch_memory._fits(step, data, True)
     with pytest.raises(RuntimeError, match='CUBLAS'):
         batch_memory._fits(step, data, False)
+
+
+def on_a_card(monkeypatch):
+    """Let the search run, of a model on the CPU."""
+    for name in ('reset_peak_memory_stats', 'max_memory_allocated'):
+        monkeypatch.setattr(torch.cuda, name, lambda device: 2**30)
+    monkeypatch.setattr(torch.cuda, 'empty_cache', lambda: None)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda _: SimpleNamespace(total_memory=2**33))
+    monkeypatch.setattr(batch_memory, '_estimated', batch_memory._by_trial)
+
+
+class Resident(BaseModel):
+    """On a card that holds ``limit`` images less ten for gradients that are there, and ten for an optimizer's state."""
+
+    def __init__(self, limit, accumulative_counts):
+        super().__init__()
+        self.layer, self.limit = nn.Linear(3, 2), limit
+        optimizer = torch.optim.AdamW(self.parameters())
+        self.wrapper = ComposedOptimWrapper(optimizer, accumulative_counts=accumulative_counts)
+        self.wrapper.initialize_count_status(self, 0, 20)
+        self.runner = SimpleNamespace(model=self, optim_wrapper=self.wrapper)
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        images = torch.stack(inputs) if isinstance(inputs, list) else inputs
+        taken = 10 * (self.layer.weight.grad is not None) + 10 * bool(self.wrapper.optimizer.state)
+        if len(images) + taken > self.limit:
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return dict(loss=self.layer(images.float().mean((2, 3))).mean())
+
+
+@pytest.mark.parametrize('batch', [32, 64])
+@pytest.mark.parametrize(('accumulative_counts', 'largest'), [(1, 40), (2, 30), (8, 30)])
+def test_the_state_of_the_optimizer_and_accumulated_gradients_take_their_room(
+    accumulative_counts, largest, batch, monkeypatch
+):
+    on_a_card(monkeypatch)
+    card, subject = Resident(50, accumulative_counts), Subject(Config(), '')
+    data = dict(inputs=torch.rand(8, 3, 8, 8), data_samples=[DataSample()] * 8)
+    counts = accumulation_counts(card.wrapper)
+    (found,) = check_memory(subject, card.runner, data, batch)
+    assert subject.facts['memory']['largest'] == largest
+    assert found.level == ('note' if largest >= batch else 'problem')
+    assert accumulation_counts(card.wrapper) == counts
+
+
+def test_the_estimate_of_an_accumulating_training_has_the_optimizer_once(runner):
+    runner.model.layers.append(nn.Flatten()).append(nn.LazyLinear(200))
+    found = []
+    for accumulative_counts in (1, 4):
+        model = deepcopy(runner.model)
+        model.layers(torch.zeros(2, 3, 32, 32))
+        wrapper = OptimWrapper(torch.optim.Adam(model.parameters()), accumulative_counts=accumulative_counts)
+        subject = Subject(Config(), '')
+        list(check_memory(subject, SimpleNamespace(model=model, optim_wrapper=wrapper), DATA, 64))
+        found.append(subject.facts['memory']['bytes'])
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
+def test_a_step_that_fails_after_unscaling_bars_no_other(monkeypatch):
+    """Of float16: the optimizer's own step may want memory, too."""
+    on_a_card(monkeypatch)
+    card = Resident(10**6, 1)
+    card.wrapper = ComposedOptimWrapper(torch.optim.AdamW(card.parameters()))
+    card.wrapper.precision.scaler = torch.amp.GradScaler('cpu')
+    card.runner.optim_wrapper, failing = card.wrapper, [None, torch.OutOfMemoryError('CUDA out of memory.')]
+    card.wrapper.optimizer.register_step_pre_hook(lambda *_: raise_first(failing))
+    data = dict(inputs=torch.rand(8, 3, 8, 8), data_samples=[DataSample()] * 8)
+    step = batch_memory.TrainStep(card.runner)
+    assert [batch_memory._fits(step, data, True) for _ in range(3)] == [True, False, True]
+
+
+def raise_first(errors):
+    error = errors.pop(0) if errors else None
+    if error is not None:
+        raise error
+
+
+def test_an_error_that_is_not_of_the_memory_is_not_taken_for_it(monkeypatch):
+    on_a_card(monkeypatch)
+    card = Resident(10**6, 1)
+    data = dict(inputs=torch.rand(8, 3, 8, 8), data_samples=[DataSample()] * 8)
+    plain = card.layer.forward
+
+    def fail_with_many(images):
+        if len(images) > 2:
+            raise RuntimeError('The size of tensor a (3) must match the size of tensor b (2)')
+        return plain(images)
+
+    card.layer.forward = fail_with_many
+    with pytest.raises(RuntimeError, match='size of tensor'):
+        list(check_memory(Subject(Config(), ''), card.runner, data, 8))
