@@ -69,7 +69,7 @@ class Card(BaseModel):
             nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.LazyLinear(2)
         )
         self.layers(torch.zeros(2, 3, 8, 8))
-        self.limit, self.of_pass, self.passes, self.kept, self.sizes = limit, of_pass, 0, [], []
+        self.limit, self.of_pass, self.passes, self.kept, self.sizes, self.images = limit, of_pass, 0, [], [], []
         stages = dict(sam=dict(type='SAM', rho=0.1), lookahead=dict(type='Lookahead', k=2, alpha=0.5))
         wrapper = ComposedOptimWrapper(torch.optim.AdamW(self.parameters(), lr=0.1), stages=stages)
         self.runner = SimpleNamespace(model=self, optim_wrapper=wrapper)
@@ -77,7 +77,9 @@ class Card(BaseModel):
     def forward(self, inputs, data_samples=None, mode='loss'):
         assert not any(one() is not None for one in self.kept[:-1])  # the batches before have been given back
         self.passes += 1
-        out = self.layers(torch.stack(inputs) if isinstance(inputs, list) else inputs)
+        images = torch.stack(inputs) if isinstance(inputs, list) else inputs
+        self.images.append(weakref.ref(images))
+        out = self.layers(images)
         self.kept.append(weakref.ref(out))
         self.sizes.append(len(out))
         if len(out) > self.limit and self.passes % 2 == self.of_pass:
@@ -108,6 +110,7 @@ def test_the_largest_that_fits_a_gpu_and_nothing_of_it_remains(monkeypatch, limi
     data = dict(inputs=torch.rand(8, 3, 8, 8), data_samples=[DataSample()] * 8)
     for _ in range(3):  # as the doctor has trained before
         card.train_step(data, card.runner.optim_wrapper)
+    card.images.clear()  # which are the test's own
     card.limit, card.passes, tensors, texts = limit, 0, tensors_of(card), texts_of(card)
     (found,) = check_memory(subject, card.runner, data, batch)
     assert found.level == level
@@ -117,7 +120,7 @@ def test_the_largest_that_fits_a_gpu_and_nothing_of_it_remains(monkeypatch, limi
     torch.testing.assert_close(tensors_of(card), tensors, rtol=0, atol=0)
     assert texts_of(card) == texts
     assert all(one.grad is None for one in card.parameters())
-    assert not any(one() is not None for one in card.kept)
+    assert not any(one() is not None for one in card.kept + card.images)
     assert not list(tmp_path.iterdir())
 
 
