@@ -14,6 +14,7 @@ import pytest
 import timm
 import torch
 from command_runs import run_command
+from drawn_rows_by_hand import OPTIMIZERS_OF, STAGES, check_drawn_rows
 from exportable_models import CASES as MODELS_OF_ALL_KINDS
 from exportable_models import LINEAR, VIT, classifier
 from mmengine.registry import DefaultScope
@@ -326,6 +327,16 @@ def shards_classes(rank, folder):
             torch.testing.assert_close(there, here, msg=lambda text, keys=keys: f'{keys}: {text}')
 
 
+def updates_drawn_rows(device):
+    def dense(rows, values, shape, **_):  # torch has no sparse tensors of such a device
+        return values.new_zeros(shape).index_copy_(0, rows[0], values)
+
+    torch.sparse_coo_tensor = dense
+    for optimizer in OPTIMIZERS_OF:
+        for stage in STAGES:
+            check_drawn_rows(optimizer, stage, device)
+
+
 def samples_of(labels):
     return [DataSample().set_gt_label(label) for label in labels]
 
@@ -369,6 +380,11 @@ MANY = ('cbam', 'token merging', 'sam', 'gc', 'lookahead', 'distillation', 'ema'
 )
 def test_levers_there(levers, like_mps, plain, configs, tmp_path):  # noqa: F811
     check_there(trains, with_levers(plain, configs, levers), tmp_path, like_mps=like_mps)
+
+
+@nightly
+def test_drawn_rows_there():
+    check_there(updates_drawn_rows)
 
 
 @nightly

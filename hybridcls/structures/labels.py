@@ -44,7 +44,7 @@ def read_targets(
             f'{caller}: expected soft labels for num_classes={num_classes}, got {scores.shape[1]} classes. Set the '
             'same num_classes in the data preprocessor and the head.'
         )
-    return scores.to(device, non_blocking=True)
+    return _moved(scores, device)
 
 
 def read_hard_labels(
@@ -70,7 +70,7 @@ def read_hard_labels(
                 '(Mixup, CutMix, ResizeMix) from model.data_preprocessor or model.train_cfg, or use LinearHead, which '
                 'takes soft labels.'
             )
-        return scores.argmax(1).to(device, non_blocking=True)
+        return _moved(scores.argmax(1), device)
     parts = []
     for index, sample in enumerate(data_samples):
         if 'gt_label' not in sample:
@@ -87,7 +87,7 @@ def read_hard_labels(
         raise TypeError(f'{caller}: expected integer labels, got {labels.dtype}.')
     if num_classes is not None and labels.device.type == 'cpu':
         _check_range(caller, labels, num_classes)
-    return labels.to(device, torch.int64, non_blocking=True)
+    return _moved(labels.long(), device)
 
 
 def read_multi_targets(
@@ -123,7 +123,12 @@ def read_multi_targets(
     known = (classes >= 0) & (classes < num_classes)
     targets = torch.zeros(len(labels), num_classes + 1, device=classes.device)  # one more column: no look at `known`
     targets[rows.to(classes.device), torch.where(known, classes, num_classes)] = 1
-    return targets[:, :num_classes].to(device, non_blocking=True)
+    return _moved(targets[:, :num_classes], device)
+
+
+def _moved(targets: Tensor, device: Union[str, torch.device]) -> Tensor:
+    """Move targets without waiting, but to the CPU, where numbers could be read before a GPU has sent them."""
+    return targets.to(device, non_blocking=torch.device(device).type != 'cpu')
 
 
 def _without_label(caller: str, sample: DataSample, index: int) -> ValueError:

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from drawn_rows_by_hand import OPTIMIZERS_OF, STAGES, check_drawn_rows
 from torch import nn
 
 from hybridcls.distributed.drawn_rows import gather_drawn, updating_drawn_rows, with_row_gradient
@@ -136,3 +137,9 @@ def test_other_optimizers_with_the_state_of_another_shape(monkeypatch):
     wrapper = ComposedOptimWrapper(torch.optim.Adafactor([weight], lr=0.1))
     with pytest.raises(ValueError, match='expected a state shaped like the class weights, or a number'):
         wrapper.update_params(gather_drawn(weight, torch.tensor([1])).sum())
+
+
+@pytest.mark.parametrize('stage', STAGES)
+@pytest.mark.parametrize('optimizer', OPTIMIZERS_OF)
+def test_with_stages_it_is_the_loop_over_rows_and_goes_on_to_the_same_bits(optimizer, stage):
+    check_drawn_rows(optimizer, stage, torch.device('cpu'))

@@ -75,3 +75,32 @@ def test_soft_labels_of_several_classes():
         read_multi_targets('MultiLabelHead', samples, 'cpu', 4)
     with pytest.raises(ValueError, match=r'expected a gt_label for a\.png, got none'):
         read_multi_targets('MultiLabelHead', [DataSample(img_path='a.png')], 'cpu', 3)
+
+
+class _Sent(torch.Tensor):
+    """A tensor that notes how it is moved."""
+
+    moves = []
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.to:
+            cls.moves.append((kwargs or {}).get('non_blocking', False))
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize('read', [read_targets, read_hard_labels, read_multi_targets])
+@pytest.mark.parametrize(('device', 'may_be_late'), [('cpu', False), (torch.device('cpu'), False), ('meta', True)])
+def test_numbers_from_a_gpu_have_arrived_when_they_are_read(read, device, may_be_late):
+    """A copy to the CPU that does not block goes on while its numbers are read."""
+    _Sent.moves.clear()
+    sample = DataSample()
+    sample.set_field(torch.tensor([1]).as_subclass(_Sent), 'gt_label', dtype=torch.Tensor)
+    read('Head', [sample], device, 3)
+    if read is not read_multi_targets:
+        assert _Sent.moves == [may_be_late]
+    _Sent.moves.clear()
+    sample = DataSample()
+    sample.set_field(torch.tensor([0.0, 1.0, 0.0]).as_subclass(_Sent), 'gt_score', dtype=torch.Tensor)
+    read('Head', [sample], device, 3)
+    assert _Sent.moves == [may_be_late]

@@ -148,9 +148,19 @@ def serve(candidate: Candidate, connection: Any) -> None:
         while True:
             name, arguments = connection.recv()
             try:
-                connection.send((True, asked[name](*arguments)))
+                answer = True, asked[name](*arguments)
             except Exception as error:
-                connection.send((False, sentence_of(error)))
+                answer = False, sentence_of(error)
+            if not answer[0]:  # out here, where the frames of the error hold no memory any more
+                _release_device_memory()
+            connection.send(answer)
+
+
+def _release_device_memory() -> None:
+    """Give the GPU's memory that this process keeps for later to the other candidates, which share the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def peak_of_process(

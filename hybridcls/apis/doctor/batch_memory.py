@@ -11,6 +11,8 @@ import torch
 
 from hybridcls.checks import counted
 from hybridcls.compat.mmengine import bare_model
+from hybridcls.compat.mmengine.accumulation import accumulation_counts, set_accumulation_counts
+from hybridcls.engine.optim.update.parameter_names import wrappers_by_name
 from hybridcls.replay.random_state import isolated_randomness
 
 from ..memory import peak_memory
@@ -27,6 +29,8 @@ _NEARLY = 0.8
 _FEWEST, _LARGEST = 2, 32  # images of a step that is measured
 _SECONDS_OF_PART, _SHARE = 2.0, 0.3  # that such a step takes, and of the free memory
 _MOST, _SECONDS = 8192, 90.0
+_FAR = 2**30  # updates until the training ends, while it is measured
+_WANT_OF_MEMORY = ('ALLOC_FAILED', 'out of memory', 'CUBLAS_STATUS', 'CUDNN_STATUS', 'unable to find an engine')
 _WHERE = 'train_dataloader.batch_size'
 
 
@@ -48,6 +52,7 @@ def check_memory(subject: Subject, runner: Any, data: dict, batch_size: int) -> 
 
 
 def _estimated(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
+    step = _UpdateStep(step.runner)
     step(_part(data, _FEWEST))  # the optimizer makes its state
     peak = _peak(step, _part(data, _FEWEST))
     began = time.perf_counter()
@@ -130,13 +135,16 @@ def _lasting(runner: Any) -> int:
 def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) -> Iterator[Finding]:
     device = next(bare_model(step.runner.model).parameters()).device
     began = time.monotonic()
-    works, fails, count = 0, 0, batch_size
-    while time.monotonic() - began < _SECONDS:
-        if _fits(step, _part(data, count), works > 0):
+    few = min(_FEWEST, batch_size)
+    _count_from(step.runner, is_last=True)
+    has_room = _fits(step, _part(data, few), False)  # the optimizer makes its state, which all steps need room for
+    works = few if has_room and few < batch_size else 0
+    fails, count = (0, batch_size) if has_room else (few, few // 2)
+    while count > works and count <= _MOST and time.monotonic() - began < _SECONDS:
+        torch.cuda.reset_peak_memory_stats(device)
+        if _fits(step, _part(data, count), works > 0, works >= batch_size, _passes(step.runner, count == batch_size)):
             works = count
             if count == batch_size:
-                torch.cuda.reset_peak_memory_stats(device)
-                _fits(step, _part(data, count), True)
                 subject.facts['step_seconds_an_image'] = step.seconds / count
                 subject.facts['memory'] = dict(
                     device='cuda', batch_size=batch_size, bytes=torch.cuda.max_memory_allocated(device)
@@ -144,8 +152,6 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         else:
             fails = count
         count = (works + fails) // 2 if fails else 2 * count
-        if count == works or count > _MOST:
-            break
     facts = subject.facts.setdefault('memory', dict(device='cuda', batch_size=batch_size))
     facts['largest'] = works
     at_least = '' if fails == works + 1 else ' at least'
@@ -170,21 +176,71 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         yield Finding(NOTE, _WHERE, f'{what}.' if cost is None else f'{what}; {cost}.')
 
 
-def _fits(step: TrainStep, data: dict, smaller_worked: bool) -> bool:
-    """Train a step, and return whether memory sufficed; its memory is released."""
+def _fits(step: TrainStep, data: dict, smaller_worked: bool, whole_worked: bool = False, times: int = 1) -> bool:
+    """Train steps, and return whether memory sufficed; their memory is released.
+
+    Args:
+        step (TrainStep): Its ``seconds`` are those of the last one.
+        data (dict): A batch.
+        smaller_worked (bool): Fewer images did, and errors of cuBLAS and cuDNN mean want of memory (they have no class).
+        whole_worked (bool): The batch of the config did, so that every RuntimeError comes from the size.
+        times (int): Steps one after the other. Defaults to 1.
+    """
     try:
-        step(data)
+        for _ in range(times):
+            step(data)
         fits = True
     except torch.OutOfMemoryError:  # its frames hold all activations, so that memory is given back outside
         fits = False
-    except RuntimeError:  # cuBLAS and cuDNN have no class for want of memory
-        if not smaller_worked:
+    except RuntimeError as error:
+        is_named = any(word in str(error) for word in _WANT_OF_MEMORY)
+        if not whole_worked and not (smaller_worked and is_named):
             raise
         fits = False
+    if not fits:
+        _forget_unscaled_gradients(step.runner)
     step.runner.optim_wrapper.zero_grad()
     gc.collect()
     torch.cuda.empty_cache()
     return fits
+
+
+def _forget_unscaled_gradients(runner: Any) -> None:
+    """Let loss scalers begin a step again: one that failed after its gradients were unscaled would bar all others."""
+    device = next(bare_model(runner.model).parameters()).device
+    for wrapper in wrappers_by_name(runner.optim_wrapper).values():
+        scaler = getattr(wrapper, 'loss_scaler', None)
+        if scaler is not None and scaler.is_enabled():
+            scaler.scale(torch.zeros((), device=device))  # which makes the scale, if the first step failed
+            scaler.update(scaler.get_scale())
+
+
+def _passes(runner: Any, is_timed: bool) -> int:
+    """Return how many steps a trial needs, and begin an update with the first of them.
+
+    Of micro-batches that are accumulated, the second one meets the gradients of the first in memory. A step is timed
+    when one before it has allocated its memory.
+    """
+    accumulates = _count_from(runner, is_last=False)
+    return 2 if accumulates or is_timed else 1
+
+
+def _count_from(runner: Any, is_last: bool) -> bool:
+    """Let the next micro-batch be the last of its update, or the first; return whether an update has several."""
+    several = False
+    for wrapper in wrappers_by_name(runner.optim_wrapper).values():
+        per_update = accumulation_counts(wrapper).per_update
+        set_accumulation_counts(wrapper, per_update - 1 if is_last else 0, _FAR * per_update)
+        several = several or per_update > 1
+    return several
+
+
+class _UpdateStep(TrainStep):
+    """Train a step that ends an update, whatever is accumulated: its gradients come and go with it."""
+
+    def __call__(self, data: dict) -> float:
+        _count_from(self.runner, is_last=True)
+        return super().__call__(data)
 
 
 @contextmanager
@@ -196,6 +252,8 @@ def _as_before(runner: Any) -> Iterator[None]:
     model, wrapper = bare_model(runner.model), runner.optim_wrapper
     tensors = _on_cpu({**dict(model.named_parameters()), **dict(model.named_buffers())})
     state = _on_cpu(wrapper.state_dict())
+    wrappers = wrappers_by_name(wrapper).values()
+    counts = [accumulation_counts(one) for one in wrappers]
     try:
         with isolated_randomness():
             yield
@@ -205,6 +263,8 @@ def _as_before(runner: Any) -> Iterator[None]:
             for name, one in (*model.named_parameters(), *model.named_buffers()):
                 one.copy_(tensors[name])
         wrapper.load_state_dict(state)
+        for one, (done, _, total) in zip(wrappers, counts, strict=True):
+            set_accumulation_counts(one, done, total)
 
 
 def _on_cpu(value: Any) -> Any:

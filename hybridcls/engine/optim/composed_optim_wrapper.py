@@ -293,9 +293,11 @@ class ComposedOptimWrapper(OptimWrapper):
         update.micro_batch = batch if is_replayed else None
         update.loss_scale = self.precision.scale_on(loss.device)
         update.grad_scale = update.loss_scale * scale
-        with nullcontext() if batch is None else batch.rolled_back(), torch.no_grad():
-            stage.second_pass(update)
-        update.micro_batch = None
+        try:
+            with nullcontext() if batch is None else batch.rolled_back(), torch.no_grad():
+                stage.second_pass(update)
+        finally:
+            update.micro_batch = None  # it holds the images
 
     def _no_optim_context(self, stage: UpdateStage, why: str) -> RuntimeError:
         return RuntimeError(

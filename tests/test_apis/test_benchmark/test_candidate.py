@@ -1,6 +1,8 @@
 """What runs in the process of a candidate."""
 
 import sys
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,3 +58,23 @@ def test_what_cannot_be_opened_says_why(tmp_path):
     serve(Candidate('a', None, str(tmp_path), 1), pipe)
     assert pipe.sent[0][0] is False
     assert str(tmp_path) in pipe.sent[0][1]
+
+
+def test_memory_of_a_failed_call_goes_back_to_the_gpu_before_the_answer(tmp_path, monkeypatch):
+    """The other candidates use the same GPU; what is held when the cache is emptied stays with this process."""
+    pipe, events, activations = Pipe([('prepare', (1,)), ('run', ()), ('run', ())]), [], []
+
+    def run_out():
+        held = torch.zeros(3)
+        activations.append(weakref.ref(held))
+        raise torch.OutOfMemoryError('CUDA out of memory.')
+
+    runner = SimpleNamespace(device=torch.device('cpu'), answers=None, flops=None, prepare=lambda size: runs.pop(0))
+    runs, calls = [lambda: run_out() if calls.append(1) or len(calls) == 2 else None], []
+    monkeypatch.setattr(Candidate, 'open', lambda self: runner)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'empty_cache', lambda: events.append((len(pipe.sent), activations[0]())))
+    serve(Candidate('a', None, str(tmp_path), 1), pipe)
+    assert [one[0] for one in pipe.sent] == [True, True, False, True]
+    assert pipe.sent[2][1] == 'OutOfMemoryError: CUDA out of memory.'
+    assert events == [(2, None)]  # before it is answered

@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,31 @@ def ddp(net, **kwargs):
     return MMDistributedDataParallel(net, device_ids=None, **kwargs)
 
 
+def counting(sent, bucket):
+    """A communication hook of DDP, which averages as DDP does and notes each bucket."""
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    sent.append(bucket.buffer().numel())
+    return allreduce_hook(None, bucket)
+
+
+@contextmanager
+def counted_all_reduces():
+    """List what is reduced apart from DDP's buckets."""
+    plain, found = dist.all_reduce, []
+
+    def noted(tensor, *args, **kwargs):
+        if not kwargs.get('async_op'):
+            found.append(tensor.numel())
+        return plain(tensor, *args, **kwargs)
+
+    dist.all_reduce = noted
+    try:
+        yield found
+    finally:
+        dist.all_reduce = plain
+
+
 def work_ddp(rank, folder):
     """All settings; per-process ascents; a stop within an accumulation; a non-finite loss on one process."""
     result = {}
@@ -127,6 +153,16 @@ def work_ddp(rank, folder):
     alone = dict(stages=dict(sam=dict(type='SAM', rho=0.5, sync=False)))
     train(ddp(net), ComposedOptimWrapper(sgd(net), **alone), shares(rank))
     result['alone'] = weights(net)
+
+    for name in ('plain', 'msam'):  # one process averages for an update, not for each micro-batch
+        net, sent = Net(), []
+        wrapped = ddp(net)
+        wrapped.register_comm_hook(sent, counting)
+        keys = {**copy.deepcopy(SETTINGS[name]), 'accumulative_counts': 3}
+        with counted_all_reduces() as others:
+            wrapper = ComposedOptimWrapper(sgd(net), **keys)
+            train(wrapped, wrapper, shares(rank))
+        result['sent', name] = len(sent), wrapper.updates, len(others)
 
     def make():
         net = Net()
@@ -164,12 +200,14 @@ def work_ddp(rank, folder):
 def test_ddp(results):
     results = results['ddp']
     for key in results[0]:
-        if key != 'message':  # same weights on both, to the bit
+        if key != 'message' and key[0] != 'sent':  # same weights on both, to the bit
             assert all(torch.equal(results[0][key][name], results[1][key][name]) for name in results[0][key]), key
     for name in SETTINGS:
         expected = one_process(name)
         for view in (False, True):
             assert_close(results[0][name, view], expected)
+    for name in ('plain', 'msam'):  # a gradient goes around once an update; one number a micro-batch tells of NaN
+        assert results[0]['sent', name] == results[1]['sent', name] == (STEPS // 3, STEPS // 3, STEPS)
     assert all(torch.equal(results[0]['resumed'][name], value) for name, value in results[0]['all', False].items())
 
     # Each process ascends by its own part: the mean of two gradients, each at its own worst point.

@@ -173,8 +173,10 @@ class GradientCentralization(UpdateStage):
 
     def before_step(self, update: Update) -> None:
         """Subtract the means or, with ``on='update'``, store the means of the weights."""
-        chosen = [(position, axes) for position, axes in self._axes if update.params[position].grad is not None]
-        grads = update.gradients(position for position, _ in chosen)
+        # Those of the groups: of class weights only the drawn rows may be stepped.
+        stepped = [param for group in update.optimizer.param_groups for param in group['params']]
+        chosen = [(position, axes) for position, axes in self._axes if stepped[position].grad is not None]
+        grads = [stepped[position].grad for position, _ in chosen]
         if self.on == 'update':
             self._means = {position: update.params[position].mean(axes, keepdim=True) for position, axes in chosen}
             return
@@ -187,7 +189,7 @@ class GradientCentralization(UpdateStage):
             for grad, (position, axes) in zip(grads, chosen, strict=True):
                 # The optimizer adds decay * w, mean included; so take the mean's share out of the gradient.
                 if decay[position]:
-                    grad.sub_(update.params[position].mean(axes, keepdim=True), alpha=decay[position])
+                    grad.sub_(stepped[position].mean(axes, keepdim=True), alpha=decay[position])
 
     def after_step(self, update: Update) -> None:
         """With ``on='update'``, restore the mean of each unit's weights."""

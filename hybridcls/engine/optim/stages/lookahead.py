@@ -85,7 +85,7 @@ class Lookahead(UpdateStage):
             self._move_momentum(update, where)
 
     def _move_momentum(self, update: Update, where: list[int]) -> None:
-        found = momenta_of(update, where)
+        found = momenta_of(update.optimizer, {i: update.params[i] for i in where})
         if not found:
             raise ValueError(
                 f'Lookahead: expected an optimizer with momentum ({" or ".join(MOMENTA)}), for '

@@ -1,6 +1,6 @@
 """Momentum-SAM: compute gradients at weights moved against the optimizer's momentum, without a second pass."""
 
-from typing import Optional
+from typing import Optional, cast
 
 import torch
 from torch import Tensor
@@ -76,7 +76,8 @@ class MSAM(UpdateStage):
         self.after_backward(update)  # from a forward pass whose loss was never stepped with
         if not has_begun('MSAM', self.start_epoch, update):
             return
-        momenta = momenta_of(update, (i for i, param in enumerate(update.params) if param.requires_grad))
+        trained = {i: param for i, param in enumerate(update.params) if param.requires_grad}
+        momenta = momenta_of(update.optimizer, trained)
         if not momenta:
             if update.count:
                 raise self._without_momentum(update)
@@ -117,16 +118,15 @@ class MSAM(UpdateStage):
         factor, self._factor = self._factor, None
         if factor is None or not isinstance(update.optimizer, torch.optim.SGD):
             return
-        position = 0
         for group in update.optimizer.param_groups:
-            end = position + len(group['params'])
-            momenta = momenta_of(update, (i for i in update.with_gradient() if position <= i < end))
+            # Those of the group, not of the update: of class weights only the drawn rows may be stepped.
+            stepped = [param for param in group['params'] if param.grad is not None]
+            momenta = momenta_of(update.optimizer, dict(enumerate(stepped)))
             if momenta and group['weight_decay']:
-                grads = local_parts(update.gradients(momenta))
+                grads = local_parts(cast(Tensor, stepped[i].grad) for i in momenta)
                 # Of maximize=True torch takes the negative of the gradient, before it adds the decay.
                 decay = -group['weight_decay'] if group.get('maximize') else group['weight_decay']
                 _add(grads, local_parts(momenta.values()), factor * decay)
-            position = end
 
     @staticmethod
     def _without_momentum(update: Update) -> ValueError:

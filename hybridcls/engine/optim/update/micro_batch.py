@@ -78,8 +78,12 @@ class MicroBatch:
                 self._state.record()
             if self._guard.skips:
                 self._state.snapshot()
-        with _averaging(self.call.model, is_averaged), self._precision.autocast(), self.call:
-            yield
+        try:
+            with _averaging(self.call.model, is_averaged), self._precision.autocast(), self.call:
+                yield
+        except BaseException:
+            self.call = ForwardCall(self.call.model, remember_input=False)  # the images of this one take memory
+            raise
 
     @property
     def losses(self) -> dict[str, Tensor]:
