@@ -24,6 +24,7 @@ from hybridcls.checks import (
     has_raw_bytes,
     is_or_are,
     listed,
+    verb_of,
 )
 from hybridcls.compat.mmengine import update_metainfo
 from hybridcls.registry import DATASETS
@@ -210,7 +211,16 @@ class ImageFolder(CustomDataset):
         data_list = self._from_list() if self.ann_file else self._from_folders()
         self._check_content([info['img_path'] for info in data_list])
         if self.decisions:
-            data_list = self._decided(data_list)
+            try:
+                data_list = self._decided(data_list)
+            except ValueError as error:
+                copies = dict.fromkeys(one.file for one in self.decisions.values() if one.is_copy)
+                if not copies:
+                    raise
+                are = verb_of(len(copies), 'is a copy', 'are copies')
+                raise ValueError(
+                    f'{error} ({" and ".join(copies)} {are} in the work dir: change your own table.)'
+                ) from error
         self._images_of, self._found = _images_of_classes(data_list), len(data_list)
         for number, info in enumerate(data_list):
             info['file_number'] = number

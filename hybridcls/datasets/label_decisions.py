@@ -29,6 +29,7 @@ class LabelDecisions:
         relabel (dict[str, tuple[str, str]]): Images of another class: path to that label and the new one.
         keep (dict[str, str]): Images that were looked at and stay: path to that label. They change no training.
         unread (int): So many lines have the decision, of ``drop`` and ``relabel``, that was not asked for.
+        is_copy (bool): Whether the file is a training's copy of the table, which the next start overwrites.
     """
 
     file: str
@@ -36,6 +37,7 @@ class LabelDecisions:
     relabel: dict[str, tuple[str, str]]
     keep: dict[str, str] = field(default_factory=dict)
     unread: int = 0
+    is_copy: bool = False
 
     @property
     def digest(self) -> str:
@@ -111,7 +113,9 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
             f'{caller}: no line of {file} has the decision {what!r}. Write it into the column decision, or leave '
             f'{what} out.'
         )
-    decisions = LabelDecisions(file, keep=keep, unread=unread, **{'drop': {}, 'relabel': {}, what: found})
+    decisions = LabelDecisions(
+        file, keep=keep, unread=unread, is_copy='digest' in settings, **{'drop': {}, 'relabel': {}, what: found}
+    )
     if settings.get('digest') not in (None, decisions.digest):
         raise ValueError(
             f'{caller}: the decisions in {file} have changed since this training began. Restore the old ones, or '

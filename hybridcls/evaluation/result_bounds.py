@@ -1,5 +1,6 @@
 """Add confidence intervals to a metric's results: ``top1``, ``top1_low``, ``top1_high``."""
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Optional
 
@@ -7,8 +8,9 @@ import torch
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
-from hybridcls.checks import check_number
+from hybridcls.checks import check_number, verb_of
 from hybridcls.functional.metrics import (
+    MOST_WITHOUT_VALUE,
     bootstrap_interval,
     fewest_units,
     mean_interval,
@@ -78,14 +80,15 @@ class ResultBounds:
 
         Shares of images, bool, get the exact interval of Clopper and Pearson, other numbers, and groups, a bootstrap.
         """
-        results = {}
+        results, ends, reasons = {}, {}, {}
         for name, value in values.items():
             results[name] = scale * value.double().sum().item() / len(value)
             if self.confidence is not None:
                 interval = share_interval_by_group if value.dtype == torch.bool else mean_interval
                 low, high = interval(value, self._units(groups), self.confidence)
-                results.update(self._ends(metric, name, scale * low, scale * high, groups))
-        return results
+                ends[name] = scale * low, scale * high
+                reasons[name] = self._why_none(groups, value, 'images')
+        return self._with_ends(metric, results, ends, reasons) if ends else results
 
     def of_resamples(
         self, metric: BaseMetric, results: Mapping[str, float], statistic: Callable[[Tensor], Tensor], groups: Sequence
@@ -101,24 +104,55 @@ class ResultBounds:
         """
         if self.confidence is None or not results:
             return dict(results)
-        low, high = bootstrap_interval(statistic, len(groups), self._units(groups), self.confidence)
-        found: dict[str, float] = {}
-        for (name, value), one, other in zip(results.items(), low.tolist(), high.tolist(), strict=True):
-            found.update({name: value, **self._ends(metric, name, one, other, groups)})
-        return found
+        drawn: list[Tensor] = []  # the values of the resamples, which tell why there is no interval
+
+        def kept(weights: Tensor) -> Tensor:
+            drawn.append(statistic(weights))
+            return drawn[-1]
+
+        low, high = bootstrap_interval(kept, len(groups), self._units(groups), self.confidence)
+        ends = dict(zip(results, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+        columns = zip(results, torch.cat(drawn).unbind(1), strict=True)
+        reasons = {name: self._why_none(groups, values, 'bootstrap resamples') for name, values in columns}
+        return self._with_ends(metric, results, ends, reasons)
 
     def _units(self, groups: Sequence) -> Groups:
         return None if self.group is None else groups
 
-    def _ends(self, metric: BaseMetric, name: str, low: float, high: float, groups: Sequence) -> dict[str, float]:
-        if low == low and high == high:
-            return {f'{name}_low': low, f'{name}_high': high}
-        units = f'{len({*groups})} groups' if self.group is not None else f'{len(groups)} images'
-        why = (
-            f'Insufficient data for an interval: {units}, where confidence={self.confidence:g} needs at least '
-            f'{fewest_units(self.confidence or 0.95)}, and resamples that have a value and differ.'
-        )
-        return without_result(metric, why, [f'{name}_low', f'{name}_high'])
+    def _with_ends(
+        self,
+        metric: BaseMetric,
+        results: Mapping[str, float],
+        ends: Mapping[str, tuple[float, float]],
+        reasons: Mapping[str, str],
+    ) -> dict[str, float]:
+        """Put the ends behind each result; where they are NaN, tell for each reason of which results."""
+        found: dict[str, float] = {}
+        missing: dict[str, list[str]] = {}
+        for name, value in results.items():
+            found[name] = value
+            low, high = f'{name}_low', f'{name}_high'
+            if any(map(math.isnan, ends[name])):
+                missing.setdefault(reasons[name], []).extend((low, high))
+            else:
+                found[low], found[high] = ends[name]
+        for why, names in missing.items():
+            without_result(metric, why, names)
+        return found
+
+    def _why_none(self, groups: Sequence, values: Tensor, what: str) -> str:
+        """Return the one reason why these values, of images or of resamples (N,), would have no interval."""
+        confidence = self.confidence or 0.95
+        of, units = ('images', len(groups)) if self.group is None else ('groups', len({*groups}))
+        fewest = fewest_units(confidence)
+        if units < fewest:
+            return f'An interval at confidence={confidence:g} needs at least {fewest} {of}, got {units}.'
+        lacking = int((~values.isfinite()).sum())
+        if values.isinf().any() or lacking > MOST_WITHOUT_VALUE * len(values):
+            has = f'{lacking} of {len(values)} {what} {verb_of(lacking, "has", "have")} no finite value'
+            return f'There is no interval because {has}.'
+        same = f'at least {100 * confidence:.6g} % of the bootstrap resamples of {units} {of} give the same value'
+        return f'There is no interval because {same}.'
 
 
 def each_resample(value_of: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -112,6 +112,17 @@ def test_the_digest_is_of_the_decisions(folder, table):
         read_decisions('me', noted, 'drop')
 
 
+@pytest.mark.parametrize('line', ['fly/0.png,,drop', 'ant/0.png,bee,drop', 'café/0.png,,drop'])
+def test_an_error_in_the_copy_of_a_training_sends_to_the_table(folder, table, line):
+    file = table(f'path,label,decision\n{line}\n')
+    with pytest.raises(ValueError, match=r'^ImageFolder: ') as of_table:
+        ImageFolder(data_root=str(folder), drop=file).full_init()
+    noted = dict(file=file, digest=read_decisions('me', file, 'drop').digest)
+    with pytest.raises(ValueError, match=r'^ImageFolder: ') as of_copy:
+        ImageFolder(data_root=str(folder), drop=noted).full_init()
+    assert str(of_copy.value) == f'{of_table.value} ({file} is a copy in the work dir: change your own table.)'
+
+
 def test_a_line_that_ends_early_decides_nothing(folder, table):
     file = table('path,suggested,decision\nbee/0.png\nant/0.png,bee,drop\n')
     assert 'bee/0.png' in shown(ImageFolder(data_root=str(folder), drop=file))

@@ -63,9 +63,11 @@ def test_images_of_a_group_are_one_observation():
     by_group, by_image = (score(Accuracy(confidence=0.95, group=group), same) for group in ('group', None))
     assert by_group['accuracy/top1'] == by_image['accuracy/top1']
     assert by_group['accuracy/top1_low'] < by_image['accuracy/top1_low']
-    few = score(Accuracy(confidence=0.95, group='group'), of_groups[:8])
+    of_few = Accuracy(confidence=0.95, group='group')
+    few = score(of_few, of_groups[:8])
     assert 'accuracy/top1' in few
     assert 'accuracy/top1_low' not in few  # two groups that do not agree
+    assert of_few.no_result == 'An interval at confidence=0.95 needs at least 6 groups, got 2.'
     with pytest.raises(MissingFieldError, match=r"^Accuracy: expected group='group' in sample \?, got gt_label"):
         score(Accuracy(confidence=0.95, group='group'), samples(5))
     with pytest.raises(ValueError, match=r"^Accuracy: expected confidence with group='group', got None"):

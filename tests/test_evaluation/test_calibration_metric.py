@@ -157,6 +157,9 @@ def test_intervals_by_bootstrap():
     few = evaluated(scores[:4], labels[:4], confidence=0.9)
     assert 'calibration/nll' in few
     assert 'calibration/nll_low' not in few
+    metric = CalibrationMetric(confidence=0.9)
+    metric.bounds.of_images(metric, dict(nll=torch.tensor([torch.inf, *range(9)])), [None] * 10)
+    assert metric.no_result == 'There is no interval because 1 of 10 images has no finite value.'
 
 
 def test_thousand_classes_and_a_single_image():

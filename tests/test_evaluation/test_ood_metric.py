@@ -1,8 +1,11 @@
 """OODMetric: AUROC and FPR of several scores, against scikit-learn."""
 
+import re
+
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmpretrain.structures import DataSample
 from processes import run_processes
 from scipy import stats
@@ -150,7 +153,31 @@ def test_a_single_unknown_image_has_no_interval():
     result = evaluated(metric, [*samples, dict(samples[0], gt_label=torch.tensor([-1]))])
     assert 'ood/auroc_epistemic' in result
     assert 'ood/auroc_epistemic_low' not in result
-    assert metric.no_result.startswith('Insufficient data for an interval')
+    found = re.fullmatch(
+        r'There is no interval because (\d+) of 1000 bootstrap resamples have no finite value\.', metric.no_result
+    )
+    assert int(found[1]) == pytest.approx(1000 * (1 - 1 / (len(samples) + 1)) ** (len(samples) + 1), abs=50)
+
+
+def test_the_warning_names_the_one_reason_and_all_its_results(caplog):
+    samples = [
+        dict(epistemic=torch.tensor(score), pred_score=torch.tensor([0.5, 0.5]), gt_label=torch.tensor([label]))
+        for score, label in ((0.1, 0), (0.9, -1))  # all are told apart: each resample says 100 %
+        for _ in range(50)
+    ]
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        evaluated(OODMetric('epistemic', confidence=0.9), samples)
+        evaluated(OODMetric('epistemic', confidence=0.9), samples[48:52])
+    finally:
+        logger.removeHandler(caplog.handler)
+    names = ', '.join(f'{name}_epistemic_{end}' for name in ('auroc', 'fpr95') for end in ('low', 'high'))
+    assert [record.getMessage() for record in caplog.records] == [
+        f'OODMetric: no {names}. There is no interval because at least 90 % of the bootstrap resamples of 100 images '
+        'give the same value.',
+        f'OODMetric: no {names}. An interval at confidence=0.9 needs at least 5 images, got 4.',
+    ]
 
 
 def test_scores_are_compared_in_float64():

@@ -3,6 +3,7 @@
 from .calibration_errors import classwise_calibration_error, equal_mass_calibration_error, equal_width_gaps
 from .class_scores import ClassCounts, class_counts, target_ranks
 from .intervals import (
+    MOST_WITHOUT_VALUE,
     Interval,
     bootstrap_interval,
     fewest_units,
@@ -27,6 +28,7 @@ from .smooth_calibration_error import smooth_calibration_error
 from .verification_scores import ROC_POINTS, fold_accuracies, max_false_accepts, roc_on_grid, true_accept_rates
 
 __all__ = [
+    'MOST_WITHOUT_VALUE',
     'ROC_POINTS',
     'ResampledRanks',
     'average_precision',

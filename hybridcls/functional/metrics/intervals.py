@@ -11,14 +11,15 @@ from torch import Tensor
 from hybridcls.checks import check_number
 
 __all__ = [
-    'Interval', 'bootstrap_interval', 'fewest_units', 'mean_interval', 'share_interval', 'share_interval_by_group',
-    'weighted_mean',
+    'MOST_WITHOUT_VALUE', 'Interval', 'bootstrap_interval', 'fewest_units', 'mean_interval', 'share_interval',
+    'share_interval_by_group', 'weighted_mean',
 ]  # fmt: skip
 
 Statistic = Callable[[Tensor], Tensor]
 
 _BLOCK_NUMBERS = 2**22  # weights that are held at once
-_MOST_WITHOUT_VALUE = 0.05  # of the resamples
+MOST_WITHOUT_VALUE = 0.05
+"""An interval needs a value of all resamples but this share."""
 _ROUNDING = 1e-12
 
 
@@ -153,7 +154,7 @@ def bootstrap_interval(
     values = torch.cat(found)
     tails = torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)
     low, high = values.nanquantile(tails, dim=0)
-    too_few = values.isnan().double().mean(0) > _MOST_WITHOUT_VALUE
+    too_few = values.isnan().double().mean(0) > MOST_WITHOUT_VALUE
     too_few |= high - low <= _ROUNDING * high.abs()
     return Intervals(low.masked_fill(too_few, torch.nan), high.masked_fill(too_few, torch.nan))
 
