@@ -30,7 +30,6 @@ _FEWEST, _LARGEST = 2, 32  # images of a step that is measured
 _SECONDS_OF_PART, _SHARE = 2.0, 0.3  # that such a step takes, and of the free memory
 _MOST, _SECONDS = 8192, 90.0
 _FAR = 2**30  # updates until the training ends, while it is measured
-_WANT_OF_MEMORY = ('ALLOC_FAILED', 'out of memory', 'CUBLAS_STATUS', 'CUDNN_STATUS', 'unable to find an engine')
 _WHERE = 'train_dataloader.batch_size'
 
 
@@ -137,12 +136,12 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
     began = time.monotonic()
     few = min(_FEWEST, batch_size)
     _count_from(step.runner, is_last=True)
-    has_room = _fits(step, _part(data, few), False)  # the optimizer makes its state, which all steps need room for
+    has_room = _fits(step, _part(data, few))  # the optimizer makes its state, which all steps need room for
     works = few if has_room and few < batch_size else 0
     fails, count = (0, batch_size) if has_room else (few, few // 2)
     while count > works and count <= _MOST and time.monotonic() - began < _SECONDS:
         torch.cuda.reset_peak_memory_stats(device)
-        if _fits(step, _part(data, count), works > 0, works >= batch_size, _passes(step.runner, count == batch_size)):
+        if _fits(step, _part(data, count), works >= batch_size, _passes(step.runner, count == batch_size)):
             works = count
             if count == batch_size:
                 subject.facts['step_seconds_an_image'] = step.seconds / count
@@ -176,14 +175,14 @@ def _by_trial(subject: Subject, step: TrainStep, data: dict, batch_size: int) ->
         yield Finding(NOTE, _WHERE, f'{what}.' if cost is None else f'{what}; {cost}.')
 
 
-def _fits(step: TrainStep, data: dict, smaller_worked: bool, whole_worked: bool = False, times: int = 1) -> bool:
+def _fits(step: TrainStep, data: dict, whole_worked: bool = False, times: int = 1) -> bool:
     """Train steps, and return whether memory sufficed; their memory is released.
 
     Args:
         step (TrainStep): Its ``seconds`` are those of the last one.
         data (dict): A batch.
-        smaller_worked (bool): Fewer images did, and errors of cuBLAS and cuDNN mean want of memory (they have no class).
-        whole_worked (bool): The batch of the config did, so that every RuntimeError comes from the size.
+        whole_worked (bool): The batch of the config did, so that every RuntimeError comes from the size: cuBLAS and
+            cuDNN have no class of error for want of memory. Defaults to False.
         times (int): Steps one after the other. Defaults to 1.
     """
     try:
@@ -192,9 +191,8 @@ def _fits(step: TrainStep, data: dict, smaller_worked: bool, whole_worked: bool 
         fits = True
     except torch.OutOfMemoryError:  # its frames hold all activations, so that memory is given back outside
         fits = False
-    except RuntimeError as error:
-        is_named = any(word in str(error) for word in _WANT_OF_MEMORY)
-        if not whole_worked and not (smaller_worked and is_named):
+    except RuntimeError:
+        if not whole_worked:
             raise
         fits = False
     if not fits:
