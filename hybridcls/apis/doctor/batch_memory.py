@@ -182,7 +182,7 @@ def _fits(step: TrainStep, data: dict, smaller_worked: bool, whole_worked: bool 
     Args:
         step (TrainStep): Its ``seconds`` are those of the last one.
         data (dict): A batch.
-        smaller_worked (bool): Fewer images did, and errors of cuBLAS and cuDNN mean want of memory (they have no class).
+        smaller_worked (bool): Fewer images did, and errors of cuBLAS and cuDNN, which have no class, mean want of it.
         whole_worked (bool): The batch of the config did, so that every RuntimeError comes from the size.
         times (int): Steps one after the other. Defaults to 1.
     """
