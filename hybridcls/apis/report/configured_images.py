@@ -18,7 +18,8 @@ from ..inferencer import HybridInferencer
 
 __all__ = ['ConfiguredImages', 'calibration_place', 'configured_images', 'listed_images', 'place_of']
 
-_PLACES = ('data_root', 'data_prefix', 'ann_file')
+# How images are read, not which: two datasets that differ in these alone list the same images.
+_READING = ('pipeline', 'test_mode', 'lazy_init', 'serialize_data', 'max_refetch', 'cache', 'verify', 'on_unreadable')
 _ADVICE = 'Type --data FOLDER with labelled images that the model was not trained on.'
 
 
@@ -186,5 +187,11 @@ def place_of(dataset: dict[str, Any], checkpoint: str) -> Optional[str]:
 
 
 def _same_images(one: Mapping[str, Any], other: Optional[Mapping[str, Any]]) -> bool:
-    keys = (*_PLACES, 'type', 'split', 'indices')
-    return other is not None and all(one.get(key) == other.get(key) for key in keys)
+    return other is not None and _choice_of(one) == _choice_of(other)
+
+
+def _choice_of(dataset: Any) -> Any:
+    """Return the settings that may choose images: for a dataset of another class, any of them, whatever its name."""
+    if isinstance(dataset, Mapping):
+        return {key: _choice_of(one) for key, one in dataset.items() if key not in _READING and one is not None}
+    return [_choice_of(one) for one in dataset] if isinstance(dataset, (list, tuple)) else dataset

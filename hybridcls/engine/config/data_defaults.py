@@ -24,6 +24,8 @@ _UPDATES = 300  # of a training
 _EPOCHS = (10, 30)
 _AVERAGED = 0.1  # share of the updates that the moving average of the weights looks back on
 _PATIENCE = 0.5  # share of the epochs
+_MOST_MOMENTUM = 0.5  # of that average: above it, it would be little more than the newest weights
+_LEAST_PATIENCE = 3  # epochs: fewer would end a training at its first noisy validations
 _RATES = (1e-3, 1e-4)  # of AdamW with small batches: a network of convolutions, a transformer
 _FEW = 10000  # images: up to so many the statistics of BatchNorm stay
 
@@ -99,8 +101,8 @@ def data_defaults(cfg: Config, processes: int = 1, is_test: bool = False) -> Ite
         batch_size=(chosen.batch_size, f'{counted(images, "image")} to train on'),
         drop_last=(chosen.drop_last, f'{counted(images, "image")}, batches of {chosen.batch_size}'),
         max_epochs=(chosen.max_epochs, f'{counted(images, "image")}, {counted(chosen.updates, "update")}'),
-        momentum=(float(f'{min(0.5, 1 / max(1, _AVERAGED * updates)):.2g}'), f'a tenth of {updates} updates'),
-        patience=(max(3, round(_PATIENCE * chosen.max_epochs)), f'half of {counted(chosen.max_epochs, "epoch")}'),
+        momentum=_momentum(updates),
+        patience=_patience(chosen.max_epochs),
         crop_ratio_range=((0.2, 1.0), 'small crops too, because few images are seen often'),
         lr=_learning_rate(cfg),
         norm_eval=_norm_eval(cfg, images),
@@ -139,6 +141,20 @@ def _open_places(cfg: Config) -> Iterator[Path]:
     for path, node in transforms_in(read):
         if node.get('crop_ratio_range', ABSENT) is None and is_a('TRANSFORMS', node, RandomCropToSize):
             yield (*path, 'crop_ratio_range')
+
+
+def _momentum(updates: int) -> tuple[float, str]:
+    share = 1 / max(1, _AVERAGED * updates)
+    if share > _MOST_MOMENTUM:
+        return _MOST_MOMENTUM, f'at most, as there are only {counted(updates, "update")}'
+    return float(f'{share:.2g}'), f'a tenth of {updates} updates'
+
+
+def _patience(epochs: int) -> tuple[int, str]:
+    half = round(_PATIENCE * epochs)
+    if half < _LEAST_PATIENCE:
+        return _LEAST_PATIENCE, f'at least, as there are only {counted(epochs, "epoch")}'
+    return half, f'half of {counted(epochs, "epoch")}'
 
 
 def _learning_rate(cfg: Config) -> tuple[float, str]:

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .origins import RUNNER_KEYS
-from .tree import dataloaders_in, datasets_in, is_a
+from .tree import Path, class_of, dataloaders_in, datasets_in, dotted, is_a, value_at
 
 __all__ = ['check_image_folders', 'image_folders_in']
 
@@ -23,22 +23,43 @@ def check_image_folders(cfg: Config, kinds: tuple[str, ...] = ('train', 'val', '
 
     Raises:
         FileNotFoundError: Where it was looked for, and which key changes it.
+        ValueError: If an ImageFolder has no ``data_root``; the sentence names its place.
     """
-    for name, folder in image_folders_in(cfg):
-        kind = name.split('_', 1)[0]
-        if kind not in ('train', 'val', 'test') or (kind in kinds and cfg.get(f'{kind}_cfg') is not None):
+    for path, folder in _places_in(cfg):
+        kind = str(path[-1]).split('_', 1)[0]
+        used = kind in kinds and cfg.get(f'{kind}_cfg') is not None if len(path) == 1 else not _is_off(cfg, path)
+        if used:
+            if not any(folder.get(key) for key in ('data_root', 'data_prefix', 'ann_file')):
+                raise ValueError(
+                    f'{dotted(path)}: expected an ImageFolder with a data_root, got none. Set the top-level data_root '
+                    'of the config (--data FOLDER), or write your own dataset here.'
+                )
             _look_at(folder).check_folder()
 
 
 def image_folders_in(cfg: Config) -> Iterator[tuple[str, dict]]:
     """Yield the top-level key (for a hook: the key of its dataloader) and the dict of each ImageFolder."""
+    for path, folder in _places_in(cfg):
+        yield str(path[-1]), folder
+
+
+def _places_in(cfg: Config) -> Iterator[tuple[Path, dict]]:
+    """Yield the path of the dataloader and the dict of each ImageFolder."""
     from hybridcls.datasets import ImageFolder
 
     read = {key: value for key, value in cfg.items() if key in RUNNER_KEYS}  # variables of the files are no places
     for path, loader in dataloaders_in(read):
         for _, dataset in datasets_in(loader):
             if is_a('DATASETS', dataset, ImageFolder):
-                yield str(path[0] if len(path) == 1 else path[-1]), dataset
+                yield path, dataset
+
+
+def _is_off(cfg: Config, path: Path) -> bool:
+    """Return whether the hook of a dataloader is a BackwardCompatHook without an old model, which reads no images."""
+    hook = value_at(cfg, path[:-1])
+    if not isinstance(hook, dict) or hook.get('old') is not None:
+        return False
+    return getattr(class_of('HOOKS', hook), '__name__', '') == 'BackwardCompatHook'  # its room is beside this one
 
 
 def _look_at(folder: dict) -> Any:

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from hybridcls.apis.report.configured_images import calibration_place, configured_images, listed_images
+from hybridcls.datasets import ImageFolder
+from hybridcls.registry import DATASETS
 
 
 def model(checkpoint='w/a.pth', **loaders):
@@ -31,6 +33,24 @@ def test_the_test_is_taken_else_the_validation(digit_folder):
         found = configured_images(model(**loaders))
         assert len(found.items) == 16
         assert 'chosen by these images, the results are too good' in found.note
+
+
+def test_arguments_of_a_dataset_of_ones_own_tell_the_test_from_the_validation(digit_folder):
+    @DATASETS.register_module(name='FolderByOtherName', force=True)
+    class FolderByOtherName(ImageFolder):
+        def __init__(self, folder, **kwargs):
+            super().__init__(data_root=folder, **kwargs)
+
+    try:
+        one, other = (
+            dict(type='hybridcls.FolderByOtherName', folder=str(digit_folder / of)) for of in ('train', 'val')
+        )
+        for test, val in (one, other), (dict(type='RepeatDataset', times=1, dataset=each) for each in (one, other)):
+            assert 'test images' in configured_images(model(test=test, val=val)).note.partition(' that ')[0]
+        same = configured_images(model(test=dict(other, pipeline=[], test_mode=True), val=other))
+        assert same.note.startswith('The 16 validation images')
+    finally:
+        DATASETS.module_dict.pop('FolderByOtherName')
 
 
 def test_images_that_the_test_skips_are_listed(digit_folder, tmp_path):

@@ -119,3 +119,12 @@ def test_pipelines_of_inner_data_sets_are_not_built_for_the_count(tmp_path):
     cfg = loaded(tmp_path, base=OPEN.format(images=100), options={'train_dataloader.dataset': joined})
     parts = applied(cfg, data_defaults).train_dataloader.dataset.datasets
     assert [part.pipeline[0].crop_ratio_range for part in parts] == [(0.2, 1.0)] * 2
+
+
+def test_a_limit_is_the_reason_where_a_limit_decides():
+    from hybridcls.engine.config.data_defaults import _momentum, _patience
+
+    assert _patience(2) == (3, 'at least, as there are only 2 epochs')
+    assert _patience(20) == (10, 'half of 20 epochs')
+    assert _momentum(6) == (0.5, 'at most, as there are only 6 updates')
+    assert _momentum(300) == (0.033, 'a tenth of 300 updates')

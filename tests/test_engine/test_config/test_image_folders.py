@@ -52,3 +52,17 @@ def test_a_variable_of_the_file_is_no_place_of_images(digit_folder):
 
 def test_other_data_sets_are_left_alone():
     check_image_folders(Config(dict(train_dataloader=dict(dataset=dict(type='Digits')), train_cfg=dict())))
+
+
+def test_a_hook_that_is_off_needs_no_images_and_the_place_of_another_is_named():
+    own = dict(dataset=dict(type='Digits'))
+    bank = dict(dataset=dict(type='ImageFolder', split='train'))
+    hooks = dict(off=dict(type='BackwardCompatHook', old=None, dataloader=bank))
+    cfg = Config(dict(train_dataloader=own, train_cfg=dict(), default_hooks=hooks))
+    check_image_folders(cfg)
+    cfg.default_hooks.off.old = 'old.pth'
+    with pytest.raises(ValueError, match=r'^default_hooks\.off\.dataloader: expected an ImageFolder with a data_root'):
+        check_image_folders(cfg)
+    cfg.default_hooks = dict(head_first=dict(type='HeadFirstHook', dataloader=bank))
+    with pytest.raises(ValueError, match=r'^default_hooks\.head_first\.dataloader: .* write your own dataset here'):
+        check_image_folders(cfg)
