@@ -544,7 +544,7 @@ def a_cycle_is_of_another_training(setup):
     setup.lines = ["param_scheduler = [dict(type='OneCycleLR', eta_max=1.0, total_steps=100)]", 'max_epochs = 10']
 
 
-@mistake('optimizer.lr', 'not a number')
+@mistake('lr: expected a number', '1e-3x')
 def the_rate_is_a_text(setup):
     setup.options['lr'] = '1e-3x'
 
