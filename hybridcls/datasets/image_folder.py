@@ -102,7 +102,8 @@ class ImageFolder(CustomDataset):
             the decision ``drop`` (they are left out) or ``relabel`` (they are of the class ``suggested``); both may be
             the same file. Paths are absolute, or below the folder of the images. Images of another split are left as
             they are, and counted. ``dict(file=..., digest=...)`` is a table with just these decisions, as a training
-            notes it (:func:`~hybridcls.datasets.label_decisions.read_decisions`). Defaults to None.
+            notes it (:func:`~hybridcls.datasets.label_decisions.read_decisions`); with ``shared=True`` it is one for
+            several datasets, each of which applies the lines of its own images. Defaults to None.
         lazy_init (bool): List the images later. Defaults to False.
         indices (int | Sequence[int], optional): The first so many images alone, or those of these numbers. Defaults to
             None: all.
@@ -204,15 +205,10 @@ class ImageFolder(CustomDataset):
 
     def load_data_list(self) -> list[dict]:
         """Return ``img_path``, ``gt_label`` (with labels) and ``file_number`` of each image."""
-        self.check_folder()
-        self._left_out: Counter[str] = Counter()
-        self._elsewhere: set[str] = set()  # images of other splits
-        self._relabelled = 0
-        data_list = self._from_list() if self.ann_file else self._from_folders()
-        self._check_content([info['img_path'] for info in data_list])
+        data_list = self.found_images()
         if self.decisions:
             try:
-                data_list = self._decided(data_list)
+                data_list = self.decided(data_list)
             except ValueError as error:
                 copies = dict.fromkeys(one.file for one in self.decisions.values() if one.is_copy)
                 if not copies:
@@ -226,6 +222,16 @@ class ImageFolder(CustomDataset):
             info['file_number'] = number
         # In shared memory: only the first worker that meets an unreadable file reports it.
         self._unreadable = torch.zeros(len(data_list), dtype=torch.bool).share_memory_()
+        return data_list
+
+    def found_images(self) -> list[dict]:
+        """Return ``img_path`` and ``gt_label`` (with labels) of each image, before any decision."""
+        self.check_folder()
+        self._left_out: Counter[str] = Counter()
+        self._elsewhere: set[str] = set()  # images of other splits
+        self._relabelled = 0
+        data_list = self._from_list() if self.ann_file else self._from_folders()
+        self._check_content([info['img_path'] for info in data_list])
         return data_list
 
     def _check_content(self, paths: Sequence[str]) -> None:
@@ -494,8 +500,15 @@ class ImageFolder(CustomDataset):
             self._check_empty([number for number in range(len(self.CLASSES)) if number not in filled], where)
         return data_list
 
-    def _decided(self, data_list: list[dict]) -> list[dict]:
-        """Drop and relabel images by the tables of decisions."""
+    def decided(self, data_list: list[dict]) -> list[dict]:
+        """Drop and relabel images by the tables of decisions.
+
+        Args:
+            data_list (list[dict]): Of :meth:`found_images`. Labels are changed in place.
+
+        Raises:
+            ValueError: If a table is of other images, labels or classes, or leaves a class without images.
+        """
         rows = {_place(info['img_path']): row for row, info in enumerate(data_list)}
         names = list(self.CLASSES or ())
         numbers = {**{name: number for number, name in enumerate(self.metainfo.get('class_folders') or ())},
@@ -504,14 +517,19 @@ class ImageFolder(CustomDataset):
         for what, decisions in self.decisions.items():
             other = 0
             for path in getattr(decisions, what):
-                row = rows.get(_place(self._path_of(path)))
+                row = rows.get(self.place_of(path))
                 if row is None:
-                    self._check_elsewhere(path, decisions, rows)
-                    other += 1
+                    if not decisions.is_shared:
+                        self._check_elsewhere(path, decisions, rows)
+                        other += 1
                     continue
                 old, new = (decisions.drop[path], '') if what == 'drop' else decisions.relabel[path]
                 for name in filter(None, (old, new) if self.with_label and not self.multi_label else ()):
-                    if name not in numbers:
+                    if name not in numbers and name == new and decisions.is_shared:  # a class of another dataset
+                        numbers[name] = len(names)
+                        names.append(name)
+                        update_metainfo(self, dict(classes=tuple(names)))
+                    elif name not in numbers:
                         raise ValueError(
                             f'ImageFolder: expected classes of this dataset ({listed(names, 5)}) in {decisions.file}, '
                             f'got {name!r} of {path!r}.{did_you_mean(name, names)} Classes that were renamed are to be '
@@ -541,24 +559,47 @@ class ImageFolder(CustomDataset):
             self._left_out[DROPPED] = len(dropped)
         self._relabelled = len(labels.keys() - dropped)
         lost = set(before) - set(_images_of_classes(kept))
-        if lost:
-            files = dict.fromkeys(one.file for one in self.decisions.values())
-            self._check_empty(sorted(lost), f'what the decisions in {" and ".join(files)} leave')
+        if lost and not any(one.is_shared for one in self.decisions.values()):
+            self.report_lost([names[number] for number in sorted(lost)])
         return kept
+
+    def report_lost(self, classes: Sequence[str]) -> None:
+        """Raise, or log with ``empty_classes='warn'``, that the decisions leave no image of some classes.
+
+        Raises:
+            ValueError: The sentence.
+        """
+        files = ' and '.join(dict.fromkeys(one.file for one in self.decisions.values()))
+        which = 'the class' if len(classes) == 1 else 'the classes'
+        text = f'ImageFolder: the decisions in {files} leave no image of {which} {listed(map(repr, classes))}.'
+        if self.empty_classes == 'error':
+            one, them = ('one of them', 'it') if len(classes) == 1 else ('one of each class', 'them')
+            raise ValueError(
+                f"{text} Take {one} back, or set empty_classes='warn' in the dataset to train without {them}."
+            )
+        print_log(text, logger='current', level=logging.WARNING)
+
+    def place_of(self, path: str) -> str:
+        """Return the absolute path, or the address, of an image in a table of decisions."""
+        return _place(self._path_of(path))
+
+    def is_elsewhere(self, path: str) -> bool:
+        """Return whether a path in a table of decisions is of another split of this data (once images are found)."""
+        place = self.place_of(path)
+        if place in self._elsewhere:
+            return True
+        others = [_place(os.path.join(self.data_root, path)), place]
+        above = os.path.join(os.path.abspath(self.data_root or self.img_prefix), '')
+        return any(one.startswith(above) and os.path.isfile(one) for one in others)
 
     def _check_elsewhere(self, path: str, decisions: LabelDecisions, rows: Container[str]) -> None:
         """Raise if a path in a table of decisions is no image of this dataset or of another split of its data."""
-        place = _place(self._path_of(path))
-        if place in self._elsewhere:
-            return
-        others = [_place(os.path.join(self.data_root, path)), place]
-        above = os.path.join(os.path.abspath(self.data_root or self.img_prefix), '')
-        if any(one.startswith(above) and os.path.isfile(one) for one in others):
+        if self.is_elsewhere(path):
             return
         if has_raw_bytes(path):  # of no file: the table has another encoding, and this says so
             decode_text('ImageFolder', decisions.file, get(decisions.file))
         every = [*decisions.drop, *decisions.relabel]
-        if len(every) > 1 and not any(_place(self._path_of(one)) in rows for one in every):
+        if len(every) > 1 and not any(self.place_of(one) in rows for one in every):
             raise ValueError(
                 f'ImageFolder: none of the {len(every)} images that {decisions.file} decides on ({path!r} ...) is one '
                 f'of this dataset ({os.path.abspath(self.ann_file or self.img_prefix)}). The table is of other data, '

@@ -30,6 +30,8 @@ class LabelDecisions:
         keep (dict[str, str]): Images that were looked at and stay: path to that label. They change no training.
         unread (int): So many lines have the decision, of ``drop`` and ``relabel``, that was not asked for.
         is_copy (bool): Whether the file is a training's copy of the table, which the next start overwrites.
+        is_shared (bool): Whether images that a dataset does not have are those of the datasets beside it
+            (:func:`~hybridcls.datasets.shared_decisions.check_shared_decisions` has found them all).
     """
 
     file: str
@@ -38,6 +40,7 @@ class LabelDecisions:
     keep: dict[str, str] = field(default_factory=dict)
     unread: int = 0
     is_copy: bool = False
+    is_shared: bool = False
 
     @property
     def digest(self) -> str:
@@ -68,7 +71,8 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
 
     Args:
         caller (str): Name used as the error prefix.
-        given (str | Mapping): The file, or ``dict(file=..., digest=...)``: the file with just these decisions.
+        given (str | Mapping): The file, or ``dict(file=..., digest=...)``: the file with just these decisions. With
+            ``shared=True`` it decides on the images of several datasets.
         what (str): ``'drop'`` or ``'relabel'``: the decisions that are read.
 
     Raises:
@@ -76,7 +80,7 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
         ValueError: If it is no such table, decides twice on an image, decides on none, or has changed.
     """
     settings = dict(file=given) if isinstance(given, str) else dict(given)
-    check_known_keys(f'{caller}: {what}', settings, ('file', 'digest'))
+    check_known_keys(f'{caller}: {what}', settings, ('file', 'digest', 'shared'))
     file = os.path.expanduser(settings['file'])
     check_file(caller, what, file)
     heading, rows = _rows(caller, file)
@@ -114,8 +118,9 @@ def read_decisions(caller: str, given: Union[str, Mapping[str, Any]], what: str)
             f'{what} out.'
         )
     decisions = LabelDecisions(
-        file, keep=keep, unread=unread, is_copy='digest' in settings, **{'drop': {}, 'relabel': {}, what: found}
-    )
+        file, keep=keep, unread=unread, is_copy='digest' in settings, is_shared=bool(settings.get('shared')),
+        **{'drop': {}, 'relabel': {}, what: found},
+    )  # fmt: skip
     if settings.get('digest') not in (None, decisions.digest):
         raise ValueError(
             f'{caller}: the decisions in {file} have changed since this training began. Restore the old ones, or '

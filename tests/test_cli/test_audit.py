@@ -259,3 +259,35 @@ def test_user_errors(audited, tmp_path, capsys):
             run_tool(lambda arguments=arguments: run(*arguments))
         assert ended.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('recorded', [True, False])
+def test_two_folders_with_the_same_names(audited, tmp_path, recorded):
+    rng = np.random.default_rng(0)
+    for folder in ('a', 'b'):
+        for row in range(8):
+            image = rng.integers(0, 60, (32, 32, 3)).astype(np.uint8)
+            image[..., row % 2] += 150
+            path = tmp_path / folder / ('red', 'green')[row % 2] / f'{row}.png'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    cfg = Config.fromfile(str(audited / 'config.py'))
+    parts = [dict(type='ImageFolder', data_root=str(tmp_path / name), pipeline=PIPELINE) for name in 'ab']
+    parts[1] = dict(type='RepeatDataset', times=2, dataset=parts[1])
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
+    cfg.model.head.num_classes, cfg.train_cfg.max_epochs = 2, 1
+    cfg.custom_hooks = cfg.custom_hooks if recorded else []
+    cfg.dump(tmp_path / 'config.py')
+    first = train(str(tmp_path / 'config.py'), tmp_path / 'first').work_dir
+    table = tmp_path / 'audit.csv'
+    run('audit', first, '--out', tmp_path / 'audit.html', '--top', 3, '--decide', 'drop', '--device', 'cpu')
+    dropped = {row['path'] for row in rows_of(table) if row['decision'] == 'drop'}
+    assert len(dropped) == 3
+    assert all(path.startswith(f'{tmp_path}/') for path in dropped)
+    second = tmp_path / 'second'
+    run('train', tmp_path / 'config.py', '--work-dir', second, '--drop', table, '--record', '--device', 'cpu')
+    left = SampleRecord.read(second / 'sample_record.npz').paths
+    every = {str(path) for folder in 'ab' for path in (tmp_path / folder).rglob('*.png')}
+    assert set(left) == every - dropped
+    run('audit', second, '--out', tmp_path / 'again.html', '--top', 0, '--device', 'cpu')
+    assert {row['path']: row['before'] for row in rows_of(tmp_path / 'again.csv')} == dict.fromkeys(dropped, 'drop')

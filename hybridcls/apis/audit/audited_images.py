@@ -10,6 +10,7 @@ import numpy as np
 
 from hybridcls.checks import counted, listed
 from hybridcls.datasets.class_folders import folders_in
+from hybridcls.datasets.dataset_nodes import leaves_of
 from hybridcls.datasets.split_file import read_split_table
 from hybridcls.datasets.split_names import split_folders, split_named
 from hybridcls.structures.sample_record import SAMPLE_RECORD_FILE, SampleRecord
@@ -33,7 +34,7 @@ class TrainingImages:
         items (list[Item]): The images.
         labels (np.ndarray): Class numbers, int64 (N,).
         classes (tuple[str, ...]): The names of the classes.
-        root (str): The folder that their paths start from; ``''`` where they have no common one.
+        root (str): The folder that their paths start from; ``''`` where they are in several, or in memory.
         record (SampleRecord, optional): What the training recorded of these images, in this order.
         notes (list[str]): Sentences about where they come from.
         decided (list[DecidedImage]): What was decided before the training, on images that are not among these, too.
@@ -158,19 +159,22 @@ def _of_record(model: HybridInferencer, record: SampleRecord, data: Optional[str
             f'{listed(record.classes, 5)}. The record in this folder is of another training.'
         )
     root, paths = record.root, record.paths
+    in_memory = all(path.startswith('#') for path in paths)
+    if root and not all(path.startswith(os.path.join(root, '')) for path in paths):
+        root = ''  # of several folders, where one name may be of two images: their names are whole paths
     if data is not None:
         if not os.path.isdir(data):
             raise ValueError(
                 f'audit: expected --data to be the folder where the recorded images are now, got {data!r}. The '
                 'training was recorded: without --data its images are looked for where they were.'
             )
-        root = os.path.abspath(data)
-        above = os.path.join(record.root, '')
-        paths = [os.path.join(root, path.removeprefix(above)) for path in record.paths]
+        before = root or ('' if in_memory else os.path.commonpath(paths))
+        paths = [os.path.join(os.path.abspath(data), path.removeprefix(os.path.join(before, ''))) for path in paths]
+        root = os.path.abspath(data) if root else ''
     items = [Item(path, path, record.classes[label]) for path, label in zip(paths, record.labels, strict=True)]
     kept = f' (kept one by one: {len(record.epochs)})' if len(record.epochs) < record.seen.max() else ''
     note = f'The training was recorded in {counted(int(record.seen.max()), "epoch")}{kept}.'
-    decided, lost = decided_before(model.config, model.checkpoint_path, record.root)
+    decided, lost = decided_before(model.config, model.checkpoint_path, record.root if root else '')
     notes = [note, *lost]
     images = TrainingImages(items, record.labels.astype(np.int64), tuple(record.classes), root, record, notes, decided)
     if images.are_there():
@@ -178,12 +182,12 @@ def _of_record(model: HybridInferencer, record: SampleRecord, data: Optional[str
     if data is not None:
         raise ValueError(
             f'audit: expected the {len(images)} recorded images below --data {data}, got none of them ({paths[0]} '
-            f'...). They were below {record.root or "no common folder"}: name the folder that is in its place.'
+            f'...). They were below {before or "no common folder"}: name the folder that is in its place.'
         )
-    where = 'The images were in memory' if not record.root else f'The images are not where they were ({paths[0]})'
+    where = 'The images were in memory' if in_memory else f'The images are not where they were ({paths[0]})'
     notes.append(
         f'{where}: suspects come from the training record alone, without votes of similar images and without '
-        f'pictures.{" If the images have moved: --data FOLDER." if record.root else ""}'
+        f'pictures.{"" if in_memory else " If the images have moved: --data FOLDER."}'
     )
     return images
 
@@ -209,8 +213,7 @@ def _of_config(cfg: Mapping[str, Any], checkpoint: str) -> tuple[list[Item], str
     """List the images of the training set of a config."""
     from hybridcls.registry import DATASETS
 
-    # What was decided is put in later: its tables may be gone.
-    settings = {key: value for key, value in training_dataset(cfg).items() if key not in ('drop', 'relabel')}
+    settings = _undecided(training_dataset(cfg))
     advice = 'Type --data DATA with labelled images.'
     if not settings.get('type'):
         raise FileNotFoundError(f'audit: expected a config with training images in {checkpoint}, got none. {advice}')
@@ -218,12 +221,25 @@ def _of_config(cfg: Mapping[str, Any], checkpoint: str) -> tuple[list[Item], str
     if place is not None and not os.path.exists(place):
         raise FileNotFoundError(f'audit: the images of the training, {place}, are not there. {_MOVED}')
     try:
-        dataset = DATASETS.build({**settings, 'pipeline': [], 'lazy_init': False})
+        dataset = DATASETS.build({**settings, 'lazy_init': False})
         infos = [dataset.get_data_info(row) for row in range(len(dataset))]
     except (OSError, ValueError, TypeError) as error:
         raise FileNotFoundError(f'audit: the images of the training cannot be listed: {error} {_MOVED}') from error
     names = (dataset.metainfo or {}).get('classes') or ()
     if not all(info.get('img_path') for info in infos):
         raise ValueError(f'audit: expected training images with files, got some in memory. {advice}')
+    infos = list({os.path.abspath(info['img_path']): info for info in infos}.values())  # a part may repeat its images
     items = [Item(info['img_path'], info['img_path'], str(names[int(info['gt_label'])])) for info in infos]
-    return items, os.path.abspath(getattr(dataset, 'img_prefix', ''))
+    folders = {getattr(leaf, 'img_prefix', '') for leaf in leaves_of(dataset)}
+    folder = folders.pop() if len(folders) == 1 else ''  # of several, equal names may be other images
+    return items, os.path.abspath(folder) if folder else ''
+
+
+def _undecided(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a dataset without decisions, which are put in later: their tables may be gone."""
+    parts: dict[str, Any] = {
+        key: [_undecided(one) for one in dataset[key]] for key in ('datasets',) if dataset.get(key)
+    }
+    parts |= {key: _undecided(dataset[key]) for key in ('dataset',) if isinstance(dataset.get(key), Mapping)}
+    kept = {key: value for key, value in dataset.items() if key not in ('drop', 'relabel')}
+    return {**kept, **(parts or {'pipeline': []})}

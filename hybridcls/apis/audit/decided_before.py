@@ -43,6 +43,7 @@ def decided_before(cfg: Mapping[str, Any], checkpoint: str, root: str = '') -> t
     above = os.path.join(root, '') if root else ''
     found: dict[str, DecidedImage] = {}
     notes: list[str] = []
+    folders = [_folder(dataset) for path, dataset in datasets_in(cfg) if path[0] == 'train_dataloader']
     for path, dataset in datasets_in(cfg):
         for what in ('relabel', 'drop') if path[0] == 'train_dataloader' else ():  # an image in both is dropped
             noted = dataset.get(what)
@@ -61,9 +62,19 @@ def decided_before(cfg: Mapping[str, Any], checkpoint: str, root: str = '') -> t
             images += [DecidedImage(name, label, 'drop') for name, label in decisions.drop.items()]
             for image in images:
                 name = image.name.removeprefix(above)
+                if not root:  # of several folders, of which one has it: named as a whole path, as the audit does
+                    files = (os.path.abspath(os.path.join(folder, name)) for folder in folders)
+                    name = next(filter(os.path.isfile, files), name)
                 if image.decision != 'keep' or name_key(name) not in found:
                     found[name_key(name)] = image._replace(name=name)
     return list(found.values()), list(dict.fromkeys(notes))
+
+
+def _folder(dataset: Mapping[str, Any]) -> str:
+    """Return the folder that an ImageFolder's paths start from."""
+    prefix = dataset.get('data_prefix') or ''
+    prefix = prefix if isinstance(prefix, str) else prefix.get('img_path', '')
+    return os.path.join(os.path.expanduser(dataset.get('data_root') or ''), prefix)
 
 
 def name_key(name: str) -> str:

@@ -351,7 +351,8 @@ class _Images:
         infos = [leaf.get_data_info(index) for leaf in leaves for index in range(len(leaf))]
         metainfo = getattr(leaves[0], 'metainfo', None) or {}
         self.classes = [str(name) for name in metainfo.get('classes') or ()]
-        root = getattr(leaves[0], 'img_prefix', '') if all(info.get('img_path') for info in infos) else ''
+        folders = {getattr(leaf, 'img_prefix', '') for leaf in leaves}  # of several, equal names may be other images
+        root = folders.pop() if len(folders) == 1 and all(info.get('img_path') for info in infos) else ''
         self.root = os.path.abspath(root) if root else ''
         self.by_path: Optional[dict[str, int]] = None
         if len(leaves) > 1:
