@@ -59,26 +59,31 @@ class TokenMergingHandle:
     def __init__(self, transformers: dict[str, Any], before: 'dict[str, Optional[MergingSettings]]') -> None:
         self._transformers = transformers
         self._before = before
+        self._settings = {name: transformer.token_merging for name, transformer in transformers.items()}
+        self._is_undone = False
         self.names = tuple(transformers)
 
     def undo(self) -> None:
-        """Restore the transformers as they were before."""
+        """Restore the transformers as they were before; a second call does nothing."""
+        if self._is_undone:
+            return
+        self._is_undone = True
         for name, transformer in self._transformers.items():
             settings = self._before[name]
             if settings is None:
                 _make_plain(transformer)
             else:
-                transformer.token_merging = settings
+                _make_merging(transformer, settings)
 
     def __str__(self) -> str:
         lines = []
         for name, transformer in self._transformers.items():
-            schedule, proportional, _ = transformer.token_merging
+            schedule, proportional, _ = self._settings[name]
             patches = transformer.patch_embed.num_patches
             counts = [patches]
             for block in range(len(transformer.blocks)):
                 counts.append(counts[-1] - schedule.tokens(block, counts[-1]))
-            kind = _classes().plain[type(transformer)].__name__
+            kind = _classes().plain.get(type(transformer), type(transformer)).__name__  # plain once undone
             lines.append(
                 f'token merging ({schedule}) in {name or "the model"} ({kind}, {len(counts) - 1} blocks): '
                 f'{patches} patch tokens become {counts[-1]}, {sum(counts[1:]) / len(counts[1:]):.1f} a block '
@@ -159,9 +164,7 @@ def add_token_merging(
         plans[where] = MergingSettings(schedule, proportional_attention, unmerged_order)
     before = {where: getattr(transformer, 'token_merging', None) for where, transformer in transformers.items()}
     for where, transformer in transformers.items():
-        for part in _parts(transformer):
-            part.__class__ = _classes().merging.get(type(part), type(part))
-        transformer.token_merging = plans[where]
+        _make_merging(transformer, plans[where])
     return TokenMergingHandle(transformers, before)
 
 
@@ -214,10 +217,17 @@ def _parts(transformer: Any) -> Iterator[nn.Module]:
         yield block.attn
 
 
+def _make_merging(transformer: Any, settings: 'MergingSettings') -> None:
+    for part in _parts(transformer):
+        part.__class__ = _classes().merging.get(type(part), type(part))
+    transformer.token_merging = settings
+
+
 def _make_plain(transformer: Any) -> None:
     for part in _parts(transformer):
         part.__class__ = _classes().plain.get(type(part), type(part))
-    del transformer.token_merging
+    if hasattr(transformer, 'token_merging'):  # else it was made plain meanwhile
+        del transformer.token_merging
 
 
 def _check_parts(transformer: Any) -> None:

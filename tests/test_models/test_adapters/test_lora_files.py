@@ -1,11 +1,14 @@
 """Adapters as files: small, whole, and readable by PEFT alone."""
 
+import os
+
 import pytest
+import safetensors.torch
 import timm
 import torch
 
 from hybridcls.models.adapters import load_adapters, lora_layers, merge_lora, save_adapters
-from hybridcls.models.adapters.lora_files import adapters_meta
+from hybridcls.models.adapters.lora_files import adapters_meta, holds_adapters
 from hybridcls.registry import MODELS
 
 peft = pytest.importorskip('peft', reason="needs PEFT: pip install 'hybridcls[lora]'")
@@ -124,3 +127,63 @@ def test_what_is_no_such_folder_or_of_another_model(tmp_path):
     save_adapters(build(lora_rank=dict(rank=2, targets=['qkv'], cnn=None)), tmp_path / 'b')
     with pytest.raises(ValueError, match=r'is not of this model: .* is missing'):
         load_adapters(build(lora_rank=dict(rank=2, targets=['qkv', 'fc1'], cnn=None)), tmp_path / 'b')
+
+
+def test_weights_that_are_not_frozen_must_be_there(tmp_path):
+    """Else those of the head, or of trained norms, would stay random in silence."""
+    model, lora = build(lora_rank=2), dict(lora_rank=dict(rank=2, train_norms=True))
+    save_adapters(model, tmp_path)
+    with pytest.raises(ValueError, match=r'got none for backbone\.cnn\.model\.stem\.1\.weight, .* and \d+ more'):
+        load_adapters(build(**lora), tmp_path)
+    file = tmp_path / 'trained_beside_adapters.safetensors'
+    rest = safetensors.torch.load_file(file)
+    safetensors.torch.save_file({name: rest[name] for name in rest if not name.startswith('head.')}, file)
+    with pytest.raises(ValueError, match=r'got none for head\.\S+, head\.\S+\. Build the model that was saved'):
+        load_adapters(model, tmp_path)
+    save_adapters(model.backbone, tmp_path)
+    load_adapters(model.backbone, tmp_path)
+
+
+@pytest.mark.parametrize('number', range(3))  # two streams, then the rest
+def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, number):
+    model, other, x = trained(lora_rank=2), build(lora_rank=2), torch.rand(2, 3, 32, 32)
+    (tmp_path / 'README.md').write_text('mine')
+    save_adapters(model, tmp_path)
+    whole = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    written = []
+
+    def save_file(state, path):
+        if len(written) == number:
+            raise OSError(28, 'No space left on device')
+        written.append(path)
+        original(state, path)
+
+    original = safetensors.torch.save_file
+    monkeypatch.setattr(safetensors.torch, 'save_file', save_file)
+    with pytest.raises(OSError, match='No space'):
+        save_adapters(other, tmp_path)
+    left = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    assert {name: content for name, content in left.items() if name.parts[0] != '.unfinished'} == whole
+    monkeypatch.undo()
+    load_adapters(other, tmp_path)
+    assert torch.equal(other.eval()(x), model(x))
+    save_adapters(other, tmp_path)
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob('*') if path.is_file()} == whole.keys()
+
+
+def test_a_first_write_that_was_interrupted_is_no_folder_of_adapters(tmp_path, monkeypatch):
+    moved = []
+
+    def replace(source, target):
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        moved.append(target)
+        original(source, target)
+
+    original = os.replace
+    monkeypatch.setattr('os.replace', replace)
+    with pytest.raises(KeyboardInterrupt):
+        save_adapters(trained(lora_rank=2), tmp_path)
+    assert not holds_adapters(tmp_path)
+    with pytest.raises(FileNotFoundError, match='or not to the end'):
+        load_adapters(build(lora_rank=2), tmp_path)

@@ -412,3 +412,25 @@ def test_lora_acts_under_merging(name):
     adapters = {name: param for name, param in backbone.named_parameters() if 'lora_B' in name}
     assert len(adapters) >= 8
     assert all(param.grad.abs().max() > 0 for param in adapters.values())
+
+
+def test_a_second_undo_changes_nothing():
+    model, x = timm.create_model('test_vit', img_size=64).eval(), torch.rand(1, 3, 64, 64)
+    plain = model(x)
+    first = add_token_merging(model, dict(r=2))
+    said = str(first)
+    first.undo()
+    first.undo()
+    assert torch.equal(model(x), plain)
+    assert str(first) == said  # what was done, not what is
+    second = add_token_merging(model, dict(r=3))
+    merged = model(x)
+    first.undo()  # of the one before: it leaves the second alone
+    assert torch.equal(model(x), merged)
+    third = add_token_merging(model, dict(r=1))
+    remove_token_merging(model)
+    third.undo()  # restores the second's
+    assert torch.equal(model(x), merged)
+    remove_token_merging(model)
+    second.undo()
+    assert torch.equal(model(x), plain)
