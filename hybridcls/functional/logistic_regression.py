@@ -51,7 +51,9 @@ def fit_logistic_regression(
     :math:`\mu` is the mean of each feature, :math:`\sigma` one number: the root of the mean variance, so that features
     that hardly vary are not blown up. That is scikit-learn's ``LogisticRegression(C=c)`` on :math:`\hat x`; what it
     does to the features is put into the result, which takes them as they are. Nothing is drawn: the same features give
-    the same result.
+    the same result. Probabilities are scikit-learn's to 1e-4, whatever the scale of the features. A feature whose
+    standard deviation is below the rounding of its dtype (relative to its mean) counts as constant, and has no weight:
+    else rounding errors would be told apart.
 
     Args:
         features (Tensor): ``(N, D)``, any floating dtype; computed in float64.
@@ -79,12 +81,19 @@ def fit_logistic_regression(
         )
     if not features.isfinite().all():
         raise ValueError('fit_logistic_regression: expected finite features, got NaN or infinity.')
+    resolution = torch.finfo(features.dtype).eps
     features = to_float64(features)
     labels = labels.to(features.device)
     mean = features.mean(0)
-    scale = (features - mean).square().mean().sqrt()
+    standard = features - mean
+    largest = standard.abs().amax().clamp_min(torch.finfo(torch.float64).tiny)  # squares would overflow, or vanish
+    standard /= largest
+    varies = standard.square().mean(0).sqrt() > resolution * (mean / largest).abs()
+    standard *= varies
+    scale = standard.square().mean().sqrt()
     scale = torch.where(scale > 0, scale, 1.0)  # all images are the same
-    standard = (features - mean) / scale
+    standard /= scale
+    scale = scale * largest
     basis = None
     if len(standard) < standard.shape[1]:  # the weights lie in the span of the images
         basis = torch.linalg.qr(standard.T).Q
@@ -97,7 +106,7 @@ def fit_logistic_regression(
     fit = _minimize(standard, labels, start, inverse_penalty)
     if loss is not None:
         fit = _minimize(standard, labels, fit, inverse_penalty, loss)
-    weight = (fit.weight if basis is None else fit.weight @ basis.T) / scale
+    weight = (fit.weight if basis is None else fit.weight @ basis.T) / scale * varies
     return LinearClassifier(weight, fit.bias - weight @ mean, inverse_penalty)
 
 

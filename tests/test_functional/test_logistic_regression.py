@@ -74,3 +74,48 @@ def test_edges():
         fit_logistic_regression(torch.tensor([[float('nan')]]), torch.tensor([0]), 2)
     with pytest.raises(ValueError, match='expected features'):
         fit_logistic_regression(torch.ones(2, 3), torch.tensor([0]), 2)
+
+
+def theirs(features, labels, penalty=1.0):
+    """scikit-learn's probabilities of the given images, on features that are centered and scaled in float64."""
+    features = features.double() - features.double().mean(0)
+    standard = (features / features.abs().max() / (features / features.abs().max()).square().mean().sqrt()).numpy()
+    model = LogisticRegression(C=penalty, max_iter=10000, tol=1e-9).fit(standard, labels.numpy())
+    return torch.from_numpy(model.predict_proba(standard))
+
+
+@pytest.mark.parametrize('penalty', [0.01, 1.0, 100.0])
+@pytest.mark.parametrize('scale', [1e-200, 1e-8, 1.0, 1e6, 1e200])
+@pytest.mark.parametrize('constant', [None, 0.1, 1e6])
+def test_equals_scikit_learn_at_any_scale(penalty, scale, constant):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    features = torch.randn(60, 8, generator=generator).double() + 2 * torch.nn.functional.one_hot(labels, 8)
+    if constant is not None:
+        features[:, 0] = constant
+    features *= scale
+    fit = fit_logistic_regression(features, labels, 3, penalty)
+    torch.testing.assert_close(probabilities(fit, features), theirs(features, labels, penalty), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('images', [3, 7, 61])  # whose mean is rounded
+def test_constant_features_give_the_shares_of_the_classes(dtype, images):
+    one = torch.randn(16, generator=torch.Generator().manual_seed(1)).mul(1e3).to(dtype)
+    features, labels = one.repeat(images, 1), (torch.arange(images) == 0).long()
+    fit = fit_logistic_regression(features, labels, 2)
+    assert not fit.weight.any()
+    expected = torch.tensor([1 - 1 / images, 1 / images]).double()
+    torch.testing.assert_close(probabilities(fit, one[None])[0], expected, atol=1e-4, rtol=0)
+    if dtype == torch.float32:  # the last bit of a few images is no evidence
+        features[0] = torch.nextafter(one, torch.tensor(torch.inf))
+        assert not fit_logistic_regression(features, labels, 2).weight.any() or images == 3
+
+
+def test_one_class_or_one_image_of_each_are_finite():
+    features = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    for labels, count in ((torch.zeros(6, dtype=torch.int64), 3), (torch.arange(6), 6), (torch.arange(6), 9)):
+        fit = fit_logistic_regression(features, labels, count)
+        assert fit.weight.isfinite().all()
+        assert fit.bias.isfinite().all()
+        assert (probabilities(fit, features).argmax(1) == labels).all()
