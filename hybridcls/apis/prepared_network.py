@@ -9,6 +9,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from hybridcls.compat.torch import version_of
 from hybridcls.compat.torch_compiler import frozen_weights, is_compiled, uncompile
 from hybridcls.models.adapters import add_token_merging
 from hybridcls.models.adapters.lora import lora_layers
@@ -144,7 +145,7 @@ def _state_of(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
 
     Writes through ``tensor.data`` are not noticed.
     """
-    return [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in tensors]
+    return [(one.data_ptr(), 0 if one.is_inference() else version_of(one)) for one in tensors]
 
 
 def shape_of(inputs: Any) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from torch._utils import ExceptionWrapper
 from torch.nn.modules.batchnorm import _NormBase as AnyBatchNorm
 from torch.nn.modules.conv import _ConvNd as AnyConv
 from torch.nn.modules.conv import _ConvTransposeNd as AnyTransposedConv
+from torch.nn.modules.dropout import _DropoutNd as AnyDropout
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import worker
 
@@ -25,7 +26,7 @@ from . import restricted_pickle
 from .restricted_pickle import Placeholder, RefusedError
 
 __all__ = [
-    'AnyBatchNorm', 'AnyConv', 'AnyTransposedConv', 'buffers_in', 'call_compiled_by',
+    'AnyBatchNorm', 'AnyConv', 'AnyDropout', 'AnyTransposedConv', 'buffers_in', 'call_compiled_by',
     'carry_sentences_out_of_workers', 'compiler_in_use', 'copy_module_versions', 'drop_iterator', 'drop_momentum',
     'exclude_names_from_ddp', 'follow_fused_groups', 'is_dtensor', 'is_view', 'late_momentum', 'left_by_overflow',
     'parameters_in', 'Placeholder', 'placeholders_in', 'read_torch_file', 'RunsCodeError', 'set_batch_sampler',

@@ -14,10 +14,6 @@ FILES = sorted(path for path in ROOT.rglob('*.py') if not {'.mim', 'compat'} & {
 
 # Names with an underscore in front that are documented for use.
 PUBLIC = {'_asdict', '_exit', '_fields', '_getframe', '_replace'}  # of namedtuple, os and sys
-# torch has no other names for these: operations on lists of tensors, the bases of layers, a tensor's count of changes.
-OF_TORCH = {
-    '_BatchNorm', '_ConvNd', '_ConvTransposeNd', '_DropoutNd', '_NormBase', '_buffers', '_parameters', '_version',
-}  # fmt: skip
 # timm's blocks that token merging implements again, by file; their sources are compared by hash.
 LEFT = {
     'models/adapters/merging_blocks.py': {'_get_rel_pos_bias'},
@@ -32,6 +28,7 @@ OVERRIDDEN = {
 
 
 BY_TEXT = ('getattr', 'hasattr', 'setattr', 'delattr')
+OF_MODULES = ('import_module', 'attrgetter', 'methodcaller')
 
 
 def is_private(name):
@@ -53,14 +50,46 @@ def is_self(node):
     return isinstance(node, ast.Name) and node.id in ('self', 'cls')
 
 
+def imported_in(tree):
+    """The names of modules and objects that a file imports from other packages."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.asname or alias.name.partition('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or '').split('.')[0] != 'hybridcls':
+            yield from (alias.asname or alias.name for alias in node.names)
+
+
+def root_of(node):
+    """The name that a chain of attributes begins with; None for anything else."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def is_namespace(node):
+    """Whether an expression is the attributes of an object as a dict."""
+    is_vars = isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'vars'
+    return is_vars or (isinstance(node, ast.Attribute) and node.attr == '__dict__')
+
+
 def private_names(source):
     """Yield the line and name of each private name of another file that a source uses."""
     tree = ast.parse(source)
     own = set(defined_in(tree))
+    others = {name for name in imported_in(tree)}
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Attribute):
             names = [node.attr]
+            if is_private(node.attr) and root_of(node) in others:  # own, too, under the same name
+                yield node.lineno, node.attr
+                continue
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and is_namespace(node.value):
+            names = [node.slice.value]
+        elif isinstance(node, ast.Call) and getattr(node.func, 'id', getattr(node.func, 'attr', '')) in OF_MODULES:
+            names = [
+                part for text in node.args if isinstance(text, ast.Constant) for part in str(text.value).split('.')
+            ]
         elif isinstance(node, ast.ImportFrom):
             names = [*(node.module or '').split('.'), *(alias.name for alias in node.names)]
         elif isinstance(node, ast.Import):
@@ -100,6 +129,9 @@ def uses_text(source):
     [
         'runner._resume', 'from mmengine._strategy import FSDPStrategy', 'from torch.nn.modules import _NormBase',
         "getattr(runner, '_train_loop')", "getattr(runner, f'_{kind}_loop')", 'import torch._utils',
+        "vars(runner)['_train_loop']", "runner.__dict__['_train_loop']", "attrgetter('train_loop._strategy')(runner)",
+        "importlib.import_module('torch._dynamo')",
+        'from torch import nn\nself._BatchNorm = isinstance(module, nn.modules.batchnorm._BatchNorm)',
     ],
 )  # fmt: skip
 def test_a_private_name_is_found(source):
@@ -114,7 +146,10 @@ def test_names_of_the_same_file_are_its_own():
 def test_private_names_are_known_in_compat_alone(path):
     name = str(path.relative_to(ROOT))
     for line, private in private_names(path.read_text(encoding='utf8')):
-        is_allowed = private in PUBLIC | OF_TORCH | LEFT.get(name, set()) or private.startswith('_foreach_')
+        is_allowed = (
+            private in PUBLIC | LEFT.get(name, set())
+            or private.startswith('_foreach_')  # torch has no other names for these
+        )
         assert is_allowed or _is_inherited(name, private), (
             f'{name}:{line} uses {private}, a private name of another file or package. Give what it does a public '
             'name, in compat/ if it is of a dependency.'

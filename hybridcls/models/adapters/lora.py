@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from hybridcls.checks import check_choice, check_installed, check_known_keys, check_number
+from hybridcls.compat.torch import AnyBatchNorm
 
 from .lora_names import keep_plain_names, trained_names
 from .lora_targets import QKV_SLICES, Targets, choose_layers
@@ -193,8 +194,7 @@ def frozen_batchnorms(model: nn.Module) -> list[nn.Module]:
     return [
         module
         for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        and not any(param.requires_grad for param in module.parameters())
+        if isinstance(module, AnyBatchNorm) and not any(param.requires_grad for param in module.parameters())
     ]
 
 
@@ -237,6 +237,6 @@ class _LearnSlices:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)) or type(
-        module
-    ).__name__.endswith(('Norm', 'Norm2d', 'NormAct', 'NormAct2d'))
+    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, AnyBatchNorm)) or type(module).__name__.endswith(
+        ('Norm', 'Norm2d', 'NormAct', 'NormAct2d')
+    )

@@ -7,9 +7,9 @@ from typing import Any, Optional
 import torch
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from hybridcls.checks import check_number
+from hybridcls.compat.torch import AnyDropout
 from hybridcls.registry import MODELS
 
 from .hybrid_classifier import HybridClassifier
@@ -98,7 +98,7 @@ class MCDropoutClassifier(HybridClassifier):
         """Return the layers in a part that drop activations in training mode."""
         found = []
         for module in part.modules():
-            if isinstance(module, _DropoutNd):
+            if isinstance(module, AnyDropout):
                 rate = module.p
             elif self.drop_path and type(module).__name__ in _STOCHASTIC_DEPTH:
                 rate = getattr(module, 'drop_prob', None) or getattr(module, 'p', None) or 0.0
