@@ -137,7 +137,7 @@ def answers_of(
 
 def _labels(samples: Sequence[Any]) -> list[list[int]]:
     """Return the predicted classes of each image: one, or any number of them for a multi-label head."""
-    if 'thresholds' in samples[0]:
+    if 'thresholds' in samples[0] or len({len(sample.pred_label) for sample in samples}) > 1:  # mmpretrain's have none
         return [sample.pred_label.tolist() for sample in samples]
     return torch.stack([sample.pred_label for sample in samples]).tolist()
 

@@ -167,9 +167,12 @@ def _check_model(model: HybridInferencer) -> None:
             f'calibrate: expected a model with classes, got one whose head ({model.head_name}) has only embeddings.'
         )
     if model.multi_label:
+        own = "Its thresholds are fitted in the training: thresholds='f1' or dict(precision=0.9)."
+        if hasattr(model.model.head, 'thr'):  # mmpretrain's
+            own = 'Its threshold is model.head.thr of the config; MultiLabelHead can fit one for each class.'
         raise ValueError(
             f'calibrate: expected one class an image, got {model.head_name}, which gives each class its own '
-            "probability. Its thresholds are fitted in the training: thresholds='f1' or dict(precision=0.9)."
+            f'probability. {own}'
         )
 
 

@@ -23,6 +23,7 @@ from hybridcls.engine.checkpoints.calibration_file import FoundCalibration, find
 from hybridcls.functional.full_precision import tf32_convolutions, tf32_products
 from hybridcls.models.classifiers.calibrated_predictions import attach_calibration
 from hybridcls.models.classifiers.stream_skipping import skip_streams
+from hybridcls.models.heads.head import is_multi_label, label_thresholds
 from hybridcls.processor import cpu_flags
 
 from .accuracy_report import AccuracyReport
@@ -354,7 +355,18 @@ class HybridInferencer(BaseInferencer):
     @property
     def multi_label(self) -> bool:
         """Whether an image may have several classes, or none."""
-        return bool(getattr(getattr(self.model, 'head', None), 'multi_label', False))
+        return bool(self.classes) and is_multi_label(self._heads()[0])
+
+    def label_thresholds(self) -> Optional[list[float]]:
+        """Return the probability from which on each class is given, of several labels an image; else None.
+
+        The mean over the members of an ensemble; None also for a head of mmpretrain's that gives the ``topk`` best.
+        """
+        found = [label_thresholds(head, len(self.classes)) for head in self._heads()]
+        return None if None in found else np.mean(found, 0).tolist()
+
+    def _heads(self) -> list[Any]:
+        return [getattr(part, 'head', None) for part in getattr(self.model, 'members', [self.model])]
 
 
 class Answers(Iterator[Answer]):

@@ -33,3 +33,10 @@ def test_a_head_of_other_classes_has_numbers():
 
 def test_no_sample_no_answer():
     assert answers_of([], [], 'ab', [], 1, False) == []
+
+
+def test_labels_of_a_head_without_thresholds_may_be_any_number():
+    """mmpretrain's heads of several labels write none."""
+    samples = [DataSample().set_pred_score([0.6, 0.7, 0.1]).set_pred_label(labels) for labels in ([0, 1], [], [2])]
+    answers = answers_of(samples, [Item('a.png', 'a.png', None)] * 3, ('x', 'y', 'z'), [None] * 3, 2, False)
+    assert [one.class_name for one in answers] == ['x|y', '', 'z']

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
-from mmpretrain.models.heads import MultiLabelClsHead
 
+from hybridcls.models.heads.head import is_multi_label, label_thresholds
 from hybridcls.structures import Calibration
 
 from ..trained_model import TrainedModel, class_names_of
@@ -65,7 +65,10 @@ def write_artifact(
         preprocessing=preprocessing,
         classes=list(class_names_of(trained)),
         folders=list(trained.classes.folders) if trained.classes and trained.classes.folders else None,
-        **_labels_of(*(getattr(part, 'head', None) for part in getattr(trained.model, 'members', [trained.model]))),
+        **_labels_of(
+            [getattr(part, 'head', None) for part in getattr(trained.model, 'members', [trained.model])],
+            len(class_names_of(trained)),
+        ),
         heads=_heads_of(trained),
         calibration=None if calibration is None else calibration.to_json(),
         drift=None,
@@ -93,23 +96,19 @@ def write_sidecar(folder: Union[str, Path], sidecar: Mapping[str, Any]) -> None:
     (folder / SIDECAR).write_text(f'{text}\n', encoding='utf8')
 
 
-def _labels_of(*heads: Any) -> dict[str, Any]:
+def _labels_of(heads: Sequence[Any], num_classes: int) -> dict[str, Any]:
     """Return whether an image may have several labels, and the thresholds; for an ensemble, their mean."""
-    found = [_thresholds_of(head.heads[head.main] if hasattr(head, 'heads') else head) for head in heads]
-    known = [one for one in found if one is not None]
-    mean = np.mean(known, axis=0, dtype=np.float32).tolist() if known else None
-    return dict(multi_label=bool(known), class_thresholds=mean)
-
-
-def _thresholds_of(head: Any) -> Optional[Sequence[float]]:
-    if isinstance(head, MultiLabelClsHead):
-        if head.thr is None:
-            raise ValueError(
-                f'export: expected thr in {type(head).__name__}, got topk={head.topk}: runtime.py has thresholds for '
-                'several labels an image. Set head.thr: --config FILE names another config.'
-            )
-        return [head.thr] * head.num_classes
-    return head.thresholds.values.tolist() if getattr(head, 'multi_label', False) else None
+    several = [head for head in heads if is_multi_label(head)]
+    found = [label_thresholds(head, num_classes) for head in several]
+    if None in found:
+        main = several[0].heads[several[0].main] if hasattr(several[0], 'heads') else several[0]
+        raise ValueError(
+            f'export: expected thresholds of several labels an image in {type(main).__name__}, got '
+            f'topk={getattr(main, "topk", None)}: runtime.py compares each probability with one. Set head.thr: '
+            '--config FILE names another config.'
+        )
+    mean = np.mean(found, axis=0, dtype=np.float32).tolist() if found else None
+    return dict(multi_label=bool(found), class_thresholds=mean)
 
 
 def _heads_of(trained: TrainedModel) -> Optional[dict[str, Any]]:
@@ -118,6 +117,7 @@ def _heads_of(trained: TrainedModel) -> Optional[dict[str, Any]]:
     if not hasattr(head, 'heads'):
         return None
     return {
-        name: dict(classes=list(class_names_of(trained, one)), main=name == head.main, **_labels_of(one))
+        name: dict(classes=list(names), main=name == head.main, **_labels_of([one], len(names)))
         for name, one in head.heads.items()
+        for names in [class_names_of(trained, one)]
     }

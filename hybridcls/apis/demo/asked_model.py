@@ -130,11 +130,8 @@ class Checkpoint(AskedModel):
         path = Path(model.checkpoint_path)
         self.name = f'{path.resolve().parent.name}/{path.name}'
         found = model.calibration
-        thresholds = (
-            getattr(getattr(model.model.head, 'thresholds', None), 'values', None) if model.multi_label else None
-        )
         self.described = Described(
-            model.classes, model.multi_label, None if thresholds is None else thresholds.tolist(),
+            model.classes, model.multi_label, model.label_thresholds(),
             None if found is None else found.calibration.to_json(),
         )  # fmt: skip
         self.about = about_model(model)

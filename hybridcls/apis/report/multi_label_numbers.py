@@ -18,7 +18,7 @@ _RESAMPLES, _FEWEST_RESAMPLES, _MOST_STEPS = 1000, 200, 2e9  # steps: resamples 
 
 
 def multi_label_numbers(
-    images: EvaluatedImages, classes: Sequence[str], thresholds: Sequence[float]
+    images: EvaluatedImages, classes: Sequence[str], thresholds: Optional[Sequence[float]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of the headline, and one row per class.
 
@@ -29,7 +29,7 @@ def multi_label_numbers(
     Args:
         images (EvaluatedImages): With ``truths`` and ``answers``.
         classes (Sequence[str]): Their names.
-        thresholds (Sequence[float]): From which score on each is given.
+        thresholds (Sequence[float], optional): From which score on each is given. None: the best few of an image are.
 
     Returns:
         tuple[list[dict], list[dict]]: As :func:`~hybridcls.apis.report.numbers.headline` returns the first.
@@ -44,7 +44,8 @@ def multi_label_numbers(
         own, given, right = (int(one[:, number].sum()) for one in (truths, answers, hits))
         few = own < fewest_units()
         rows.append({
-            'class': name, 'images': own, 'answers': given, 'threshold': float(thresholds[number]),
+            'class': name, 'images': own, 'answers': given,
+            'threshold': None if thresholds is None else float(thresholds[number]),
             'insufficient_data': few,
             **_percents('average_precision', precisions[number], ends['average_precision'], number, few),
             **_shares('precision', right, given), **_shares('recall', right, own),

@@ -22,8 +22,8 @@ def multi_label_classes_section(rows: Sequence[dict[str, Any]]) -> Section:
     cells = [
         [row['class'], row['images'], percent(row['average_precision_percent']), _ends(row, 'average_precision'),
          percent(row['f1_percent']), _ends(row, 'f1'), percent(row['precision_percent']),
-         percent(row['recall_percent']), f'{row["threshold"]:.2f}', row['answers'],
-         'few images' if row['insufficient_data'] else '']
+         percent(row['recall_percent']), None if row['threshold'] is None else f'{row["threshold"]:.2f}',
+         row['answers'], 'few images' if row['insufficient_data'] else '']
         for row in rows
     ]  # fmt: skip
     head = ['class', 'images', 'average precision, %', '95 % interval', 'F1, %', '95 % interval', 'precision, %',

@@ -161,8 +161,7 @@ def parts_of_labels(
 ) -> Parts:
     """Make the sections for a multi-label model; arguments as for :func:`parts_of_classes`."""
     known, classes = images.part(images.known), model.classes
-    head: Any = model.model.head
-    rows, table = multi_label_numbers(known, classes, head.thresholds.values.tolist())
+    rows, table = multi_label_numbers(known, classes, model.label_thresholds())
     cost = model_cost(model, seen_size(model, known.items))
     answers = label_verdict(rows, table, asked.about, [*asked.warnings, *data_notes(model, images)])
     sections = [

@@ -13,6 +13,7 @@ from hybridcls.checks import check_number, counted, did_you_mean
 from hybridcls.compat.mmengine import bare_model, built_loop, resumes, rewrap
 from hybridcls.compat.torch import drop_iterator
 from hybridcls.distributed.layouts import is_row_shard
+from hybridcls.models.heads.head import is_multi_label
 from hybridcls.registry import DATASETS, HOOKS
 
 from ..runner.numbered_batches import batches_of_a_pass
@@ -187,7 +188,7 @@ class HeadFirstHook(Hook):
 
 def _targets(head: Any, labels: list[list[int]]) -> Tensor:
     """Return class numbers, int64 ``(N,)``, or for a multi-label head 0 and 1, float32 ``(N, C)``."""
-    if not getattr(head, 'multi_label', False):
+    if not is_multi_label(head):
         return torch.tensor(labels).flatten()
     targets = torch.zeros(len(labels), head.num_classes)
     for row, own in enumerate(labels):

@@ -144,7 +144,7 @@ class EnsembleClassifier(BaseClassifier):
         for sample, first in zip(samples, members[0], strict=True):
             for name, value in first.items():
                 sample.set_field(value, name)
-        return aggregate_predictions('EnsembleClassifier', samples, members)
+        return aggregate_predictions('EnsembleClassifier', samples, members, self.members[0].head)
 
 
 def _build(number: int, member: Union[Mapping[str, Any], nn.Module], common: dict) -> tuple[Any, Optional[ClassNames]]:

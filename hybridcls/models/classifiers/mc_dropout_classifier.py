@@ -89,7 +89,7 @@ class MCDropoutClassifier(HybridClassifier):
             for _ in range(self.samples):
                 drawn = self.extract_feat(inputs) if looks_again else self._drop_embedding(features)
                 members.append(super()._predict(inputs, drawn, [DataSample() for _ in samples], **kwargs))
-        return aggregate_predictions('MCDropoutClassifier', samples, members)
+        return aggregate_predictions('MCDropoutClassifier', samples, members, self.head)
 
     def _drop_embedding(self, features: Any) -> Any:
         return (*features[:-1], self.embedding_dropout(features[-1]))

@@ -1,7 +1,7 @@
 """Aggregate several predictions of the same images, with the uncertainty from their disagreement."""
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from mmpretrain.structures import DataSample
@@ -11,11 +11,13 @@ from hybridcls.functional.evidential import mixture_uncertainty
 from hybridcls.old_modules import answer_old_names
 from hybridcls.structures import predicted_labels
 
+from ..heads.head import is_multi_label, label_thresholds
+
 __all__ = ['aggregate_predictions', 'mixture_fields']
 
 
 def aggregate_predictions(
-    caller: str, samples: list[DataSample], members: Sequence[Sequence[DataSample]]
+    caller: str, samples: list[DataSample], members: Sequence[Sequence[DataSample]], head: Any = None
 ) -> list[DataSample]:
     """Write the mean score of T members, and their uncertainties, to the samples.
 
@@ -30,6 +32,8 @@ def aggregate_predictions(
         caller (str): Name used as the error prefix.
         samples (list[DataSample]): B samples, changed in place.
         members (Sequence[Sequence[DataSample]]): T times B samples with ``pred_score``.
+        head (nn.Module, optional): Of the members. mmpretrain's heads of several labels write no ``thresholds``: then
+            theirs are read from it, or the ``topk`` best mean scores are the labels. Defaults to None.
 
     Returns:
         list[DataSample]: The samples.
@@ -48,10 +52,15 @@ def aggregate_predictions(
         if samples and name in members[0][0]
     }
     scores = given['pred_score']
-    thresholds = given['thresholds'].mean(0) if 'thresholds' in given else None
-    fields = mixture_fields(scores, thresholds is not None, given.get('aleatoric'), given.get('vacuity'))
     mean = scores.mean(0)
-    labels = predicted_labels(mean, thresholds)
+    thresholds = given['thresholds'].mean(0) if 'thresholds' in given else None
+    if thresholds is None and (known := label_thresholds(head, scores.shape[2])):
+        thresholds = mean.new_tensor(known).expand_as(mean)
+    several = thresholds is not None or is_multi_label(head)
+    fields = mixture_fields(scores, several, given.get('aleatoric'), given.get('vacuity'))
+    main = head.heads[head.main] if hasattr(head, 'heads') else head
+    best = getattr(main, 'topk', None) if several and thresholds is None else None
+    labels = predicted_labels(mean, thresholds) if best is None else list(mean.topk(best).indices)
     for row, (sample, score, label) in enumerate(zip(samples, mean, labels, strict=True)):
         sample.set_pred_score(score).set_pred_label(label)
         if thresholds is not None:

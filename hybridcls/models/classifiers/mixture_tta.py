@@ -1,7 +1,7 @@
 """Test-time augmentation with the uncertainty from the disagreement of views."""
 
 from collections.abc import Sequence
-from typing import Union
+from typing import Any, Union
 
 import torch
 from mmengine.model import BaseTTAModel
@@ -50,16 +50,16 @@ class MixtureTTA(BaseTTAModel):
     def merge_preds(self, data_samples_list: Sequence[Sequence[DataSample]]) -> list[DataSample]:
         """Aggregate the predictions of B images in T views each, given image by image."""
         views = [list(samples) for samples in zip(*data_samples_list, strict=True)]
-        return _join(views, [samples[0].new() for samples in data_samples_list])
+        return _join(views, [samples[0].new() for samples in data_samples_list], getattr(self.module, 'head', None))
 
 
-def _join(views: list[list[DataSample]], samples: list[DataSample]) -> list[DataSample]:
+def _join(views: list[list[DataSample]], samples: list[DataSample], head: Any) -> list[DataSample]:
     """Aggregate the predictions of T views of B images onto the samples."""
     if not samples:
         return samples
     first = views[0][0]
     if 'pred_score' in first:
-        aggregate_predictions('MixtureTTA', samples, views)
+        aggregate_predictions('MixtureTTA', samples, views, head)
     if 'embedding' in first:
         embeddings = torch.stack([torch.stack([sample.embedding for sample in view]) for view in views]).mean(0)
         for sample, embedding in zip(samples, embeddings, strict=True):
@@ -68,7 +68,8 @@ def _join(views: list[list[DataSample]], samples: list[DataSample]) -> list[Data
         by_head = {}
         for name, _ in first.heads.items():
             of_views = [[sample.heads.get(name) for sample in view] for view in views]
-            by_head[name] = _join(of_views, [sample.new() for sample in of_views[0]])
+            own = head.heads[name] if hasattr(head, 'heads') else None
+            by_head[name] = _join(of_views, [sample.new() for sample in of_views[0]], own)
         for row, sample in enumerate(samples):
             joined = sample.heads.new()
             for name, predictions in by_head.items():

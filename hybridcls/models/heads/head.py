@@ -1,13 +1,22 @@
 """The protocol of a head, ours or another package's."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, Union
+from typing import Any, Optional, Protocol, Union
 
 from mmpretrain.models.heads import MultiLabelClsHead
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-__all__ = ['Features', 'Head', 'check_head', 'is_multi_label', 'outputs_of', 'samples_of_rows', 'takes_views']
+__all__ = [
+    'Features',
+    'Head',
+    'check_head',
+    'is_multi_label',
+    'label_thresholds',
+    'outputs_of',
+    'samples_of_rows',
+    'takes_views',
+]
 
 Features = Union[Tensor, Sequence[Tensor]]
 
@@ -45,6 +54,20 @@ def check_head(caller: str, head: Any, method: str = 'loss') -> None:
 def is_multi_label(head: Any) -> bool:
     """Return whether the score is the sigmoid of a head's logits: it says so, or is one of mmpretrain's for this."""
     return bool(getattr(head, 'multi_label', isinstance(head, MultiLabelClsHead)))
+
+
+def label_thresholds(head: Any, num_classes: int) -> Optional[list[float]]:
+    """Return the probability from which on a head with several labels gives each class.
+
+    None for a head of one label an image, and for one of mmpretrain's that gives the ``topk`` best.
+    """
+    if not is_multi_label(head):
+        return None
+    head = head.heads[head.main] if hasattr(head, 'heads') else head
+    values = getattr(getattr(head, 'thresholds', None), 'values', None)
+    if values is not None:
+        return values.tolist()
+    return None if getattr(head, 'thr', None) is None else [float(head.thr)] * num_classes
 
 
 def outputs_of(head: Any, feats: Features) -> dict[str, Tensor]:

@@ -124,7 +124,15 @@ def test_embeddings_alone_have_a_report(digit_folder, tmp_path):
         make_report(loaded, ood=str(digit_folder / 'train'))
 
 
-def test_several_labels_have_a_report(digit_folder, tmp_path):
+@pytest.mark.parametrize(
+    'head',
+    [
+        dict(type='MultiLabelHead', num_classes=4, thresholds=0.5),
+        dict(type='mmpretrain.MultiLabelLinearClsHead', num_classes=4, in_channels=96),
+        dict(type='mmpretrain.MultiLabelLinearClsHead', num_classes=4, in_channels=96, topk=2),
+    ],
+)
+def test_several_labels_have_a_report(digit_folder, tmp_path, head):
     rows = [
         (f'{name}/{number}.png', f'{name}|two' if number % 2 else '')
         for name in ('one', 'zero')
@@ -132,9 +140,9 @@ def test_several_labels_have_a_report(digit_folder, tmp_path):
     ]
     table = tmp_path / 'labels.csv'
     table.write_text('path,label\n' + ''.join(f'{digit_folder / "val" / path},{label}\n' for path, label in rows))
-    head = dict(type='MultiLabelHead', num_classes=4, thresholds=0.5)
     path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, head, digit_folder / 'val'))
     report = make_report(hybridcls.load(path, 'cpu'), str(table))
     assert report.numbers['images'] == 8
     assert [row['images'] for row in report.numbers['classes']] == [2, 0, 4, 2]  # one, three, two, zero
+    assert {row['threshold'] for row in report.numbers['classes']} == {None if 'topk' in head else 0.5}
     read_page(report.html)

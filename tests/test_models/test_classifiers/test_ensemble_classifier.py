@@ -154,3 +154,18 @@ def test_of_several_labels_the_sigmoids_are_averaged():
     for sample, scores in zip(ensemble.predict(images()), expected, strict=True):
         torch.testing.assert_close(sample.pred_score, scores.detach())
         assert sample.pred_label.tolist() == (scores >= 0.4).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize('rule', [dict(thr=0.4), dict(topk=2)])
+def test_labels_of_mmpretrains_heads_are_several(rule):
+    head = dict(type='mmpretrain.MultiLabelLinearClsHead', num_classes=3, in_channels=120, **rule)
+    theirs = MODELS.build(dict(type='EnsembleClassifier', members=[{}, {}], **{**PARTS, 'head': head})).eval()
+    scores = torch.stack([member(images()).sigmoid() for member in theirs.members]).mean(0)
+    each = [member.head.predict(member.extract_feat(images()))[0].pred_score for member in theirs.members]
+    for sample, score in zip(theirs.predict(images()), scores, strict=True):
+        expected = (score >= 0.4).nonzero().flatten() if 'thr' in rule else score.topk(2).indices
+        assert sample.pred_label.tolist() == expected.tolist()
+        assert ('thresholds' in sample) == ('thr' in rule)
+    first = theirs.predict(images())[0]
+    entropy = sum(-p * p.log() - (1 - p) * (1 - p).log() for p in torch.stack(each).mean(0))
+    torch.testing.assert_close(first.total, entropy)  # of classes that are there or not, each for itself
