@@ -282,10 +282,11 @@ class _Mxnet:
 def mxnet_margin(code: Code, mxnet: _Mxnet, classes: int, **settings: Any) -> torch.Tensor:
     """The logits of InsightFace's ``get_symbol_arcface``."""
     nets = ('fresnet', 'fmobilefacenet', 'fmobilenet', 'fmnasnet', 'fdensenet', 'vargfacenet')
-    module = code.module(stubs=('mxnet', 'mxnet.optimizer', 'image_iter', 'verification', 'config', 'triplet_image_iter',
-                                *nets))  # fmt: skip
+    module = code.module(stubs=('mxnet', 'mxnet.optimizer', 'image_iter', 'verification', 'config', *nets))
     module.mx = mxnet
-    module.config = types.SimpleNamespace(loss_name='margin_softmax', emb_size=0, fc7_lr_mult=1, fc7_wd_mult=1, **settings)
+    module.config = types.SimpleNamespace(
+        loss_name='margin_softmax', emb_size=0, fc7_lr_mult=1, fc7_wd_mult=1, **settings
+    )
     return module.get_symbol_arcface(types.SimpleNamespace(_ctxid=0, ctx_num_classes=classes))[0]
 
 
@@ -305,9 +306,7 @@ def subcenters(code: Code) -> Numbers:
     """The cross entropy of its logits."""
     feats, weight = tensor(inputs.waves(6, 5, phase=1.0), True), tensor(inputs.waves(12, 5, phase=0.3), True)
     mxnet = _Mxnet(dict(data=feats, softmax_label=tensor(inputs.LABELS), fc7_0_weight=weight))
-    logits = mxnet_margin(
-        code, mxnet, 4, loss_K=3, loss_m1=1.0, loss_m2=0.5, loss_m3=0.0, loss_s=margin_cases.SCALE
-    )
+    logits = mxnet_margin(code, mxnet, 4, loss_K=3, loss_m1=1.0, loss_m2=0.5, loss_m3=0.0, loss_s=margin_cases.SCALE)
     loss = F.cross_entropy(logits, tensor(inputs.LABELS))
     loss.backward()
     return dict(loss=loss, embedding_gradients=feats.grad, weight_gradients=weight.grad.reshape(4, 3, 5))
@@ -407,10 +406,10 @@ def backward_compatible(code: Code) -> Numbers:
         seen.append(F.cross_entropy(logits, targets))
         return seen[-1]
 
-    args = types.SimpleNamespace(old_fc='of the old model', n2o_map=code.folder / 'map.npy', triplet=False, contra=False,
-                                 l2=False, lwf=False, gpu=None, print_freq=1, multiprocessing_distributed=False)  # fmt: skip
+    off = dict.fromkeys(('triplet', 'contra', 'l2', 'lwf', 'multiprocessing_distributed'), False)
+    args = types.SimpleNamespace(old_fc='yes', n2o_map=code.folder / 'map.npy', gpu=None, print_freq=1, **off)
     module.accuracy = lambda *_, **__: torch.zeros(2, 1)  # a view that torch refuses by now; only logged
-    with mock.patch.object(torch.cuda, 'is_available', lambda: False):
+    with mock.patch.object(torch.cuda, 'is_available', return_value=False):
         module.train([(torch.zeros(6), labels)], Model(), criterion, torch.optim.SGD([rows], 0.0), 0, args, 1)
     return dict(loss=seen[1], gradient=rows.grad)
 
@@ -771,6 +770,28 @@ def out_of_distribution(code: Code) -> Numbers:
     auroc, aupr_unknown, _ = measures(unknown, known)
     aupr_known = measures(-known, -unknown)[1]
     return dict(auroc=100 * auroc, aupr_known=100 * aupr_known, aupr_unknown=100 * aupr_unknown)
+
+
+@recipe('FeatureOODMetric')
+def feature_detectors(code: Code) -> Numbers:
+    """Its table up to Mahalanobis, in percent; what comes later wants the 1000 classes of ImageNet."""
+    module = code.module(stubs=('pandas', 'tqdm'))
+    found: dict[str, dict] = {}
+
+    def table(rows: Any = (), **_: Any) -> Any:
+        found.update({row['method'].lower(): row for row in rows})
+        return types.SimpleNamespace(**{name: np.array([row[name] for row in rows]) for name in ('auroc', 'fpr')})
+
+    module.pd = types.SimpleNamespace(DataFrame=table)
+    module.tqdm, module.gradnorm = iter, lambda rows, *_: np.zeros(len(rows))
+    files = dict(fc=metric_cases.LAYER, bank=metric_cases.BANK, known=metric_cases.QUERIES, ood=metric_cases.FAR_AWAY)
+    module.mmengine = types.SimpleNamespace(
+        load=files.get, list_from_file=lambda _: [f'image {label}' for label in metric_cases.bank_labels()]
+    )
+    with mock.patch.object(sys, 'argv', ['benchmark', *files]), without_cuda(), contextlib.suppress(Exception):
+        module.main()
+    return {f'{name}_{method}': 100 * found[method][name.removesuffix('95')]
+            for method in ('vim', 'mahalanobis') for name in ('auroc', 'fpr95')}  # fmt: skip
 
 
 @recipe('KNNAccuracy')

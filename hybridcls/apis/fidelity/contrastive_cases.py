@@ -105,7 +105,9 @@ def _inside_losses(streamed: bool) -> Any:
         for one in INSIDE:
             embeddings = place.tensor(waves(6, one.views, 5), gradient=True)
             module = MODELS.build(
-                dict(type='SupConLoss', form='in', temperature=one.temperature, contrast_mode=one.mode, streamed=streamed)
+                dict(
+                    type='SupConLoss', form='in', temperature=one.temperature, contrast_mode=one.mode, streamed=streamed
+                )
             )
             loss = module(embeddings, torch.from_numpy(CONTRAST_LABELS).to(place.device))
             loss.backward()

@@ -20,14 +20,18 @@ from .fidelity_case import Expected, FidelityCase, Found, Official, Place
 from .fixed_inputs import pairs, probabilities, waves
 
 __all__ = [
-    'BANK', 'CASES', 'QUERIES', 'UNKNOWN', 'bank_labels', 'confidences', 'members', 'ood_scores', 'predictions',
-    'query_labels',
+    'BANK', 'CASES', 'FAR_AWAY', 'LAYER', 'QUERIES', 'UNKNOWN', 'bank_labels', 'confidences', 'members',
+    'ood_scores', 'predictions', 'query_labels',
 ]  # fmt: skip
 
 _IMAGES, _CLASSES = 97, 6
 UNKNOWN = 40
 """Images of unknown categories among 120; 95 % of either side are whole images."""
 BANK, QUERIES = waves(150, 8, phase=0.2), waves(100, 8, phase=1.2)
+
+FAR_AWAY = 1.3 * waves(40, 8, phase=2.4) + 0.2
+"""Embeddings of images of unknown categories."""
+LAYER = waves(6, 8, phase=0.6), waves(6, phase=1.4)
 
 
 def bank_labels() -> np.ndarray:
@@ -211,6 +215,19 @@ def _ood(names: Sequence[str]) -> Any:
         return dict(zip(names, _evaluated(cfg, _samples(place, ood_scores(), labels), full).values(), strict=True))
 
     return found
+
+
+_DETECTED = ('auroc_vim', 'fpr95_vim', 'auroc_mahalanobis', 'fpr95_mahalanobis')
+
+
+def _detected(place: Place) -> Found:
+    metric = METRICS.build(dict(type='FeatureOODMetric', detectors=('vim', 'mahalanobis')))
+    metric.set_bank(place.tensor(BANK).cpu(), torch.from_numpy(bank_labels()))
+    metric.set_classifier(*(place.tensor(part) for part in LAYER))
+    rows = np.concatenate([QUERIES, FAR_AWAY])
+    metric.process(None, _embedded(place, rows, np.concatenate([query_labels(), np.full(len(FAR_AWAY), -1)])))
+    found = metric.evaluate(size=len(rows))
+    return {name: torch.tensor(found[f'ood/{name}'], dtype=torch.float64) for name in _DETECTED}
 
 
 def _false_rates() -> Expected:
@@ -410,6 +427,9 @@ CASES = [
           deviates="the unknown are the positive side of outlier exposure's code: positive='unknown'. It takes the "
           'recall nearest to 95 % on either side, and of equal recalls that with the most false ones; here the least '
           'recall from 95 % on, and the fewest (no switch)'),
+    _case('FeatureOODMetric', ['FeatureOODMetric'], 'ViM, arXiv 2203.10807',
+          Official('haoqiwang/vim', 'dabf9e5b', 'benchmark.py'),
+          "detectors=('vim', 'mahalanobis'), through pytorch-ood", _detected, needs='pytorch_ood'),
     _case('KNNAccuracy', ['KNNAccuracy'], 'DINO, arXiv 2104.14294',
           Official('facebookresearch/dino', '7c446df5', 'eval_knn.py'), 'k=60, temperature=0.07, topk=(1, 5)',
           _of_queries(('top1', 'top5'), True, type='KNNAccuracy', k=60, topk=(1, 5)),
@@ -437,7 +457,8 @@ CASES = [
     _case('AveragePrecision', ['AveragePrecision'], _NO_PAPER, _SKLEARN, "average='macro'",
           _tagged(('mAP',), type='AveragePrecision'), lambda: _tag_scores(True), tolerance=_FLOAT32),
     _case('Mixture uncertainties', ['mixture_uncertainty', 'EnsembleClassifier', 'MCDropoutClassifier', 'MixtureTTA'],
-          'Decomposition of uncertainty, arXiv 1710.07283', Official('KaosEngineer/PriorNetworks', 'd6f6ffb6', 'prior_networks/ensembles/uncertainties.py'),
+          'Decomposition of uncertainty, arXiv 1710.07283',
+          Official('KaosEngineer/PriorNetworks', 'd6f6ffb6', 'prior_networks/ensembles/uncertainties.py'),
           'three members: ensemble_uncertainties(epsilon=0)', _mixture, kind='function'),
     _case('Temperature scaling, official', ['fit_temperature'], 'Temperature scaling, arXiv 1706.04599',
           Official('gpleiss/temperature_scaling', 'ce1154ec', 'temperature_scaling.py'),

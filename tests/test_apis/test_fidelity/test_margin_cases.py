@@ -36,13 +36,12 @@ def test_another_form_is_noticed(name):
 
 def test_the_falling_form_past_pi_and_other_subcenters_are_noticed(monkeypatch):
     made, combine = margin_cases._head, margin_cases.combined_margin_on_target
-    monkeypatch.setattr(margin_cases, 'combined_margin_on_target', lambda cosine, *margins, **_: combine(cosine, *margins))
+    monkeypatch.setattr(
+        margin_cases, 'combined_margin_on_target', lambda cosine, *margins, **_: combine(cosine, *margins)
+    )
     assert farthest(margin_cases._combined(DOUBLE), 'CombinedMargin') > 1e-3
-    flipped = lambda place, weight, **keys: made(place, weight[:, [1, 0, 2]] * [[[1.01]], [[1]], [[1]], [[1]]], **keys)
-    monkeypatch.setattr(margin_cases, '_head', flipped)
-    again = margin_cases._subcenters(DOUBLE)
-    assert deviation(again['loss'].detach().numpy(), stored_numbers('Sub-center ArcFace')['loss']) < 1e-9
-    assert farthest(again, 'Sub-center ArcFace') > 1e-3
+    monkeypatch.setattr(margin_cases, '_head', lambda place, weight, **keys: made(place, weight[:, [1, 0, 2]], **keys))
+    assert farthest(margin_cases._subcenters(DOUBLE), 'Sub-center ArcFace') > 1e-3
 
 
 def test_without_its_switches_adaface_is_not_the_newer_code():

@@ -38,7 +38,9 @@ def test_images_of_classes_without_an_old_number_add_nothing_and_are_counted_if_
 
 
 @pytest.mark.parametrize('mean', ['all', 'known'])
-@pytest.mark.parametrize('targets', [torch.tensor([1, 1]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])], ids=['hard', 'soft'])
+@pytest.mark.parametrize(
+    'targets', [torch.tensor([1, 1]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])], ids=['hard', 'soft']
+)
 def test_no_image_of_an_old_class_is_zero_and_not_nan(targets, mean):
     logits = torch.randn(2, 3, requires_grad=True)
     loss = influence_loss(logits, targets, torch.tensor([0, -1]), mean)
@@ -48,7 +50,7 @@ def test_no_image_of_an_old_class_is_zero_and_not_nan(targets, mean):
 
 
 def test_a_mean_that_does_not_exist():
-    with pytest.raises(ValueError, match="expected mean in .*'all', 'known'.*got 'old'|mean.*'old'"):
+    with pytest.raises(ValueError, match=r"expected mean to be one of \['all', 'known'\], got 'old'"):
         influence_loss(torch.zeros(1, 2), torch.tensor([0]), torch.tensor([0, 1]), 'old')
 
 
