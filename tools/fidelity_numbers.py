@@ -1,17 +1,23 @@
 """Run the official code of the papers on the inputs of the fidelity cases, and store its outputs.
 
-    python tools/fidelity_numbers.py CLONES all of them python tools/fidelity_numbers.py CLONES --only SAM only cases
-    whose name contains this text python tools/fidelity_numbers.py --page write the tables of docs/fidelity.md, measured
-    on this machine
+All cases, those whose name contains a text, or only the tables of docs/fidelity.md as measured on this machine:
+
+.. code-block:: bash
+
+    python tools/fidelity_numbers.py CLONES
+    python tools/fidelity_numbers.py CLONES --only SAM
+    python tools/fidelity_numbers.py --page
 
 CLONES is a folder with one clone for each repository, under its name (``git clone https://github.com/davda54/sam
 CLONES/sam``). The files are read at the commit that the case names. Only the numbers are kept, as float64 in
 ``hybridcls/apis/fidelity/official_numbers.npz``; ``hybridcls fidelity`` compares with them. TokenLearner's code needs
-``pip install flax``.
+``pip install flax``, those of google-research ``pip install tensorflow-cpu``. InsightFace's codes for mxnet, which
+installs on no current Python, run with the same operations of torch.
 """
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import subprocess
@@ -235,7 +241,177 @@ def ldam(code: Code) -> Numbers:
     return dict(loss=loss, embedding_gradients=feats.grad, weight_gradients=weight.grad)
 
 
+class _Mxnet:
+    """The operations of mxnet that InsightFace's margins consist of, computed by torch on given tensors."""
+
+    def __init__(self, given: dict[str, torch.Tensor]) -> None:
+        self.given = given
+        self.symbol = self.sym = self
+        self.cosine: Any = None
+
+    def Variable(self, name: str, **_: Any) -> torch.Tensor:
+        return self.given[name]
+
+    def L2Normalization(self, data: torch.Tensor, **_: Any) -> torch.Tensor:
+        return data / (data.square().sum(1, keepdim=True) + 1e-10).sqrt()  # mxnet's eps
+
+    def FullyConnected(self, data: torch.Tensor, weight: torch.Tensor, **_: Any) -> torch.Tensor:
+        self.cosine = F.linear(data, weight)
+        self.cosine.retain_grad()
+        return self.cosine
+
+    def one_hot(self, labels: torch.Tensor, depth: int, **_: Any) -> torch.Tensor:
+        return F.one_hot(labels, depth).double()
+
+    def reshape(self, data: torch.Tensor, shape: tuple) -> torch.Tensor:
+        return data.reshape(shape)
+
+    def max(self, data: torch.Tensor, axis: int) -> torch.Tensor:
+        return data.amax(axis)
+
+    def arccos(self, data: torch.Tensor) -> torch.Tensor:
+        return data.acos()
+
+    def cos(self, data: torch.Tensor) -> torch.Tensor:
+        return data.cos()
+
+    def Group(self, parts: list) -> list:
+        return parts
+
+
+def mxnet_margin(code: Code, mxnet: _Mxnet, classes: int, **settings: Any) -> torch.Tensor:
+    """The logits of InsightFace's ``get_symbol_arcface``."""
+    nets = ('fresnet', 'fmobilefacenet', 'fmobilenet', 'fmnasnet', 'fdensenet', 'vargfacenet')
+    module = code.module(stubs=('mxnet', 'mxnet.optimizer', 'image_iter', 'verification', 'config', *nets))
+    module.mx = mxnet
+    module.config = types.SimpleNamespace(
+        loss_name='margin_softmax', emb_size=0, fc7_lr_mult=1, fc7_wd_mult=1, **settings
+    )
+    return module.get_symbol_arcface(types.SimpleNamespace(_ctxid=0, ctx_num_classes=classes))[0]
+
+
+@recipe('CombinedMargin')
+def combined(code: Code) -> Numbers:
+    """The target logits of angles to a single class, and their slopes."""
+    rows = tensor(np.stack([np.cos(inputs.ANGLES), np.sin(inputs.ANGLES)], 1), True)
+    labels = torch.zeros(len(rows), dtype=torch.int64)
+    mxnet = _Mxnet(dict(data=rows, softmax_label=labels, fc7_0_weight=tensor(np.array([[1.0, 0.0]]))))
+    logits = mxnet_margin(code, mxnet, 1, loss_m1=1.2, loss_m2=0.3, loss_m3=0.1, loss_s=1.0)
+    logits.sum().backward()
+    return dict(logits=logits[:, 0], slopes=mxnet.cosine.grad[:, 0])
+
+
+@recipe('Sub-center ArcFace')
+def subcenters(code: Code) -> Numbers:
+    """The cross entropy of its logits."""
+    feats, weight = tensor(inputs.waves(6, 5, phase=1.0), True), tensor(inputs.waves(12, 5, phase=0.3), True)
+    mxnet = _Mxnet(dict(data=feats, softmax_label=tensor(inputs.LABELS), fc7_0_weight=weight))
+    logits = mxnet_margin(code, mxnet, 4, loss_K=3, loss_m1=1.0, loss_m2=0.5, loss_m3=0.0, loss_s=margin_cases.SCALE)
+    loss = F.cross_entropy(logits, tensor(inputs.LABELS))
+    loss.backward()
+    return dict(loss=loss, embedding_gradients=feats.grad, weight_gradients=weight.grad.reshape(4, 3, 5))
+
+
 # Contrastive, evidential and other losses
+
+
+@recipe('SupConLoss, form in')
+def supcon_inside(code: Code) -> Numbers:
+    """The authors' code for TensorFlow, which computes in float32."""
+    import tensorflow as tf
+
+    if not hasattr(tf.keras.losses.Reduction, 'AUTO'):  # of the keras that it was written for
+        tf.keras.losses.Reduction = types.SimpleNamespace(AUTO='auto')
+    with mock.patch.object(sys, 'path', [str(code.checkout('supcon')), *sys.path]), stubbed(('supcon.utils',)):
+        from supcon import enums, losses
+    losses.utils = types.SimpleNamespace(cross_replica_concat=lambda rows: rows, local_tpu_replica_id=lambda: 0)
+    numbers: Numbers = {}
+    for one in contrastive_cases.INSIDE:
+        rows = tf.constant(inputs.waves(6, one.views, 5))
+        mode = dict(all=enums.LossContrastMode.ALL_VIEWS, one=enums.LossContrastMode.ONE_VIEW)[one.mode]
+        with tf.GradientTape() as tape:
+            tape.watch(rows)
+            loss = tf.reduce_mean(losses.contrastive_loss(
+                tf.math.l2_normalize(rows, axis=-1), tf.one_hot(contrastive_cases.CONTRAST_LABELS, 3), one.temperature,
+                mode, enums.LossSummationLocation.INSIDE, scale_by_temperature=False))  # fmt: skip
+        numbers[f'{one} loss'], numbers[f'{one} gradient'] = loss.numpy(), tape.gradient(loss, rows).numpy()
+    return numbers
+
+
+@recipe('Dirichlet uncertainties')
+def dirichlet(code: Code) -> Numbers:
+    """Of the logarithms of the concentrations; EPKL is (K - 1) / S, the vacuity K / S."""
+    with mock.patch.object(sys, 'path', [str(code.checkout('prior_networks')), *sys.path]):
+        module = importlib.import_module('prior_networks.priornet.dpn')
+    alpha = np.exp(evidential_cases.logits()) + 1
+    found = module.dirichlet_prior_network_uncertainty(np.log(alpha), epsilon=0)
+    classes = evidential_cases.NUM_CLASSES
+    return dict(
+        vacuity=found['EPKL'] * classes / (classes - 1), aleatoric=found['expected_entropy'],
+        epistemic=found['mutual_information'], total=found['entropy_of_expected'],
+    )  # fmt: skip
+
+
+@recipe('Logit adjustment')
+def logit_adjustment(code: Code) -> Numbers:
+    """The loss of the layer's logits in TensorFlow's float32, and the gradient of the layer's inputs."""
+    import tensorflow as tf
+
+    counts = np.array(margin_cases.CLASS_COUNTS, dtype=np.float64)
+    loss_of = code.module().build_loss_fn(True, counts / counts.sum(), 1.0)
+    weight, bias = inputs.waves(4, 5), inputs.waves(4, start=10)
+    logits = tf.constant((inputs.waves(6, 5, phase=1.0) @ weight.T + bias).astype(np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = loss_of(tf.constant(inputs.LABELS), logits)
+    return dict(loss=loss.numpy(), gradient=tape.gradient(loss, logits).numpy().astype(np.float64) @ weight)
+
+
+@recipe('Effective numbers')
+def effective_numbers(code: Code) -> Numbers:
+    """The weights that its training hands to the model."""
+
+    class Enough(Exception):
+        pass
+
+    tensorflow = _Nothing('tensorflow')
+    tensorflow.contrib = mock.MagicMock()
+    tensorflow.contrib.training.HParams.side_effect = Enough
+    stubs = ('tensorflow', 'cifar', 'cifar_model', 'cifar_utils')
+    module = code.module(stubs=stubs)
+    module.tf = tensorflow
+    counts = module.data_utils.get_img_num_per_cls('10', loss_cases.LONG_TAIL)
+    assert tuple(counts) == loss_cases.LONG_TAILED_COUNTS, counts
+    with contextlib.suppress(Enough):
+        module.main('', '', 0, '', False, False, 0, data_version='10', imb_factor=loss_cases.LONG_TAIL,
+                    beta=loss_cases.BETA)  # fmt: skip
+    return dict(weights=tensorflow.contrib.training.HParams.call_args.kwargs['weights'])
+
+
+@recipe('Backward-compatible training')
+def backward_compatible(code: Code) -> Numbers:
+    """Its second cross entropy in a step of training, where the first one has no gradient."""
+    module = code.module(stubs=('models', 'utils', 'utils.meters', 'utils.data', 'utils.data.datasets', 'evaluate'))
+    weight, old_classes = loss_cases.old_classifier()
+    np.save(code.folder / 'map.npy', {new: int(old) for new, old in enumerate(old_classes) if old >= 0})
+    rows, old, labels = tensor(loss_cases.student(9), True), tensor(weight), tensor(inputs.LABELS) % 4
+
+    class Model(nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple:
+            return tensor(loss_cases.teacher()), rows[:, :7] @ old.T, rows
+
+    seen: list[torch.Tensor] = []
+
+    def criterion(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(F.cross_entropy(logits, targets))
+        return seen[-1]
+
+    off = dict.fromkeys(('triplet', 'contra', 'l2', 'lwf', 'multiprocessing_distributed'), False)
+    args = types.SimpleNamespace(old_fc='yes', n2o_map=code.folder / 'map.npy', gpu=None, print_freq=1, **off)
+    module.accuracy = lambda *_, **__: torch.zeros(2, 1)  # a view that torch refuses by now; only logged
+    with mock.patch.object(torch.cuda, 'is_available', return_value=False):
+        module.train([(torch.zeros(6), labels)], Model(), criterion, torch.optim.SGD([rows], 0.0), 0, args, 1)
+    return dict(loss=seen[1], gradient=rows.grad)
 
 
 @recipe('SupConLoss', 'SupConLoss without labels', 'SupConLoss with a mask')
@@ -455,6 +631,7 @@ def tokens(code: Code, case: str) -> Numbers:
     stubs = ('scenic', 'scenic.model_lib.base_models', 'scenic.model_lib.layers', 'scenic.projects.baselines',
              'scenic.projects.vivit', 'ml_collections')  # fmt: skip
     module = code.module(stubs=stubs)
+    layers.MlpBlock = functools.partial(layers.MlpBlock, dtype=jax.numpy.float64)  # a setting; by default float32
     module.attention_layers = layers
     theirs = getattr(module, learner.cls)(num_tokens=3, **learner.settings) if kind == 'TokenLearner' else getattr(
         module, learner.cls)(**learner.settings)  # fmt: skip
@@ -544,6 +721,46 @@ def smooth_error(code: Code) -> Numbers:
     return dict(error=module.smECE(confidence, right.astype(float)))
 
 
+@recipe('Expected calibration error', 'Temperature scaling, official')
+def temperature_scaling(code: Code, case: str) -> Numbers:
+    """The expected calibration error of confidences, or the temperature that LBFGS ends with."""
+    scores, labels = metric_cases.predictions()
+    logits = tensor(np.log(scores))
+    module = code.module()
+    if case == 'Expected calibration error':
+        return dict(ece=100 * module._ECELoss()(logits, tensor(labels))[0])
+    with without_cuda(), mock.patch.object(nn.Module, 'cuda', lambda self: self):
+        model = module.ModelWithTemperature(nn.Identity())
+        model.set_temperature([(logits, tensor(labels))])
+    return dict(temperature=model.temperature[0])
+
+
+@recipe('Classwise calibration error')
+def classwise_error(code: Code) -> Numbers:
+    """Of six classes."""
+    scores, labels = metric_cases.predictions()
+    return dict(classwise=code.module(stubs=('betacal',)).classwise_ECE(scores, labels, bins=16))
+
+
+@recipe('Risk-coverage curve')
+def risk_coverage(code: Code) -> Numbers:
+    """Its curve in the order of our coverages, and what E-AURC subtracts from AURC."""
+    confidence, right = metric_cases.confidences()
+    curve, area, excess = code.module().RC_curve(1.0 - right, confidence)
+    return dict(risks=[risk for _, risk in curve][::-1], least=area - excess)
+
+
+@recipe('Mixture uncertainties')
+def mixture(code: Code) -> Numbers:
+    """Of three members."""
+    members = metric_cases.members()
+    members /= members.sum(2, keepdims=True)
+    found = code.module().ensemble_uncertainties(members.transpose(1, 0, 2), epsilon=0)
+    return dict(
+        aleatoric=found['expected_entropy'], epistemic=found['mutual_information'], total=found['entropy_of_expected']
+    )
+
+
 @recipe('OODMetric')
 def out_of_distribution(code: Code) -> Numbers:
     """AUROC, and AUPR with either side as the positive one, in percent."""
@@ -553,6 +770,28 @@ def out_of_distribution(code: Code) -> Numbers:
     auroc, aupr_unknown, _ = measures(unknown, known)
     aupr_known = measures(-known, -unknown)[1]
     return dict(auroc=100 * auroc, aupr_known=100 * aupr_known, aupr_unknown=100 * aupr_unknown)
+
+
+@recipe('FeatureOODMetric')
+def feature_detectors(code: Code) -> Numbers:
+    """Its table up to Mahalanobis, in percent; what comes later wants the 1000 classes of ImageNet."""
+    module = code.module(stubs=('pandas', 'tqdm'))
+    found: dict[str, dict] = {}
+
+    def table(rows: Any = (), **_: Any) -> Any:
+        found.update({row['method'].lower(): row for row in rows})
+        return types.SimpleNamespace(**{name: np.array([row[name] for row in rows]) for name in ('auroc', 'fpr')})
+
+    module.pd = types.SimpleNamespace(DataFrame=table)
+    module.tqdm, module.gradnorm = iter, lambda rows, *_: np.zeros(len(rows))
+    files = dict(fc=metric_cases.LAYER, bank=metric_cases.BANK, known=metric_cases.QUERIES, ood=metric_cases.FAR_AWAY)
+    module.mmengine = types.SimpleNamespace(
+        load=files.get, list_from_file=lambda _: [f'image {label}' for label in metric_cases.bank_labels()]
+    )
+    with mock.patch.object(sys, 'argv', ['benchmark', *files]), without_cuda(), contextlib.suppress(Exception):
+        module.main()
+    return {f'{name}_{method}': 100 * found[method][name.removesuffix('95')]
+            for method in ('vim', 'mahalanobis') for name in ('auroc', 'fpr95')}  # fmt: skip
 
 
 @recipe('KNNAccuracy')

@@ -13,7 +13,7 @@ from .fidelity_case import Expected, FidelityCase, Found, Official, Place, gradi
 from .fixed_inputs import set_parameters, waves
 from .margin_cases import samples_of
 
-__all__ = ['CASES', 'CONTRAST_LABELS', 'HEAD_TEMPERATURE', 'SETTINGS', 'Contrast', 'positive_weights']
+__all__ = ['CASES', 'CONTRAST_LABELS', 'HEAD_TEMPERATURE', 'INSIDE', 'SETTINGS', 'Contrast', 'positive_weights']
 
 CONTRAST_LABELS = np.array([0, 1, 0, 2, 1, 0])  # class 2 occurs once
 HEAD_TEMPERATURE = 0.2
@@ -50,8 +50,16 @@ SETTINGS = {
 }  # fmt: skip
 """By the name of the case."""
 
+INSIDE = [Contrast(2, 'all', 0.2, 0.2), Contrast(3, 'all', 0.1, 0.1), Contrast(2, 'one', 0.07, 0.07)]
+"""Of equation 3; each anchor has a positive in another view."""
+
 _PAPER = 'SupCon, arXiv 2004.11362'
 _CODE = Official('HobbitLong/SupContrast', '66a8fe53', 'losses.py')
+_GOOGLE = Official('google-research/google-research', 'ccc94ce3', 'supcon/losses.py')
+_INSIDE = (
+    "equation 2 is the default; equation 3 is form='in'. The code multiplies by the temperature: base_temperature=1; "
+    'the default is the equation'
+)
 _DEVIATES = (
     'the code multiplies by temperature / 0.07: base_temperature=0.07; the default is the equation. It counts anchors '
     "without positives as 0: anchor_mean='all'; by default they are left out"
@@ -84,6 +92,24 @@ def _losses(name: str, streamed: Optional[bool] = None) -> Any:
                     dict(type='SupConLoss', temperature=one.temperature, streamed=streamed, **switches)
                 )
                 loss = module(embeddings, labels)
+            loss.backward()
+            numbers[f'{one} loss'], numbers[f'{one} gradient'] = loss.detach(), gradient_of(embeddings)
+        return numbers
+
+    return found
+
+
+def _inside_losses(streamed: bool) -> Any:
+    def found(place: Place) -> Found:
+        numbers: dict[str, Tensor] = {}
+        for one in INSIDE:
+            embeddings = place.tensor(waves(6, one.views, 5), gradient=True)
+            module = MODELS.build(
+                dict(
+                    type='SupConLoss', form='in', temperature=one.temperature, contrast_mode=one.mode, streamed=streamed
+                )
+            )
+            loss = module(embeddings, torch.from_numpy(CONTRAST_LABELS).to(place.device))
             loss.backward()
             numbers[f'{one} loss'], numbers[f'{one} gradient'] = loss.detach(), gradient_of(embeddings)
         return numbers
@@ -159,7 +185,19 @@ CASES = [
         tolerance=1e-6,  # the code adds up the mask in float32
     ),
     FidelityCase(
-        'SupConLoss, form in', ('SupConLoss',), 'loss', _PAPER, 'equation 3 in float64, by loops',
+        'SupConLoss, form in', ('SupConLoss',), 'loss', _PAPER, _GOOGLE,
+        "form='in'; 3 settings of views, contrast_mode, temperature: contrastive_loss(summation_location=INSIDE, "
+        'scale_by_temperature=False)', _inside_losses(False),
+        tolerance=1e-6,  # the code computes in float32
+        deviates=_INSIDE,
+    ),
+    FidelityCase(
+        'SupConLoss, form in, streamed', ('SupConLoss',), 'loss', _PAPER, _GOOGLE,
+        'the same, without a matrix of similarities', _inside_losses(True), tolerance=1e-6, deviates=_INSIDE,
+        numbers_of='SupConLoss, form in',
+    ),
+    FidelityCase(
+        'SupConLoss, form in by equation 3', ('SupConLoss',), 'loss', _PAPER, 'equation 3 in float64, by loops',
         "form='in', temperature=0.2, two views; also streamed", _inside, _inside_by_loops,
         deviates="equation 2 is the default; equation 3 is form='in'",
     ),

@@ -14,7 +14,10 @@ from .fidelity_case import Expected, FidelityCase, Found, Official, Place, gradi
 from .fixed_inputs import LABELS, set_parameters, waves
 from .margin_cases import CLASS_COUNTS, samples_of
 
-__all__ = ['ASYMMETRIC', 'CASES', 'TARGETS', 'TEMPERATURES', 'student', 'teacher']
+__all__ = [
+    'ASYMMETRIC', 'BETA', 'CASES', 'LONG_TAIL', 'LONG_TAILED_COUNTS', 'TARGETS', 'TEMPERATURES', 'old_classifier',
+    'student', 'teacher',
+]  # fmt: skip
 
 TARGETS = (waves(5, 7, phase=2.0) > 0.6).astype(np.float64)
 ASYMMETRIC = [
@@ -22,6 +25,9 @@ ASYMMETRIC = [
     dict(gamma_neg=2, gamma_pos=1, clip=0.0),
 ]  # fmt: skip
 TEMPERATURES = (1.0, 2.0, 4.0)
+BETA, LONG_TAIL = 0.999, 0.01
+LONG_TAILED_COUNTS = tuple(int(5000 * LONG_TAIL ** (number / 9.0)) for number in range(10))
+"""Images of each class of CIFAR-10-LT, where the last class has 1 % of those of the first."""
 
 
 def student(width: int = 7) -> np.ndarray:
@@ -78,35 +84,20 @@ def _cosines_by_hand() -> Expected:
     return dict(loss=1 - cosines.mean(), gradient=gradient)
 
 
-def _old_classifier() -> tuple[np.ndarray, np.ndarray]:
+def old_classifier() -> tuple[np.ndarray, np.ndarray]:
     """Return the weights of an old model's four classes, and the old number of each present class; the last is new."""
     return waves(4, 7, phase=0.7), np.array([2, 0, 3, -1])
 
 
 def _backward_compatible(place: Place) -> Found:
-    weight, old_classes = _old_classifier()
+    weight, old_classes = old_classifier()
     embeddings = place.tensor(student(9), gradient=True)  # wider than the old ones
-    loss = MODELS.build(dict(type='BackwardCompatLoss', influence_weight=0.5))
+    loss = MODELS.build(dict(type='BackwardCompatLoss', influence_mean='known'))
     old = place.tensor(weight)
     labels = place.tensor(np.array(LABELS) % 4)
     found = loss(embeddings, labels, lambda rows: rows @ old.T, place.tensor(old_classes), width=7)['loss_influence']
     found.backward()
     return dict(loss=found.detach(), gradient=gradient_of(embeddings))
-
-
-def _influence_by_hand() -> Expected:
-    weight, old_classes = _old_classifier()
-    rows, labels = student(9)[:, :7], np.array(LABELS) % 4
-    shares = np.exp(rows @ weight.T)
-    shares /= shares.sum(1, keepdims=True)
-    own = old_classes[labels]
-    has_class = (own >= 0).astype(np.float64)
-    picked = shares[np.arange(len(rows)), own]  # of the others, multiplied with 0
-    loss = -0.5 * (has_class * np.log(picked)).mean()
-    errors = (shares - np.eye(4)[own]) * has_class[:, None]
-    gradient = np.zeros((len(rows), 9))
-    gradient[:, :7] = 0.5 * errors @ weight / len(rows)
-    return dict(loss=np.array(loss), gradient=gradient)
 
 
 def _of_head(labels: Any, **keys: Any) -> Any:
@@ -133,11 +124,8 @@ def _linear(classes: int) -> tuple[np.ndarray, np.ndarray]:
     return waves(6, 5, phase=1.0) @ weight.T + bias, weight
 
 
-def _cross_entropy_by_hand(adjusted: bool) -> Expected:
+def _cross_entropy_by_hand() -> Expected:
     logits, weight = _linear(4)
-    if adjusted:
-        counts = np.array(CLASS_COUNTS, dtype=np.float64)
-        logits = logits + np.log(counts / counts.sum())
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     loss = -np.log(shares[np.arange(6), LABELS]).mean()
     return dict(loss=loss, gradient=(shares - np.eye(4)[LABELS]) @ weight / 6)
@@ -154,13 +142,7 @@ def _binary_by_hand() -> Expected:
 
 
 def _effective(place: Place) -> Found:
-    return dict(weights=effective_class_weights(torch.tensor(CLASS_COUNTS, device=place.device), 0.99))
-
-
-def _effective_by_hand() -> Expected:
-    counts = np.array(CLASS_COUNTS, dtype=np.float64)
-    weights = (1 - 0.99) / (1 - 0.99**counts)
-    return dict(weights=weights / weights.sum() * len(counts))
+    return dict(weights=effective_class_weights(torch.tensor(LONG_TAILED_COUNTS, device=place.device), BETA))
 
 
 CASES = [
@@ -168,7 +150,7 @@ CASES = [
         'AsymmetricLoss', ('AsymmetricLoss',), 'loss', 'ASL, arXiv 2009.14119',
         Official('Alibaba-MIIL/ASL', '8c9e0bd8', 'src/loss_functions/losses.py'),
         "3 settings of gammas and clip, reduction='sum', gradient of the focus or not: AsymmetricLoss",
-        _asymmetric, tolerance32=1e-4,
+        _asymmetric,
         deviates="the code's training gives the focus no gradient: focal_gradient=False. It "
         'clamps probabilities at 1e-8, where a positive that is far off has no gradient; here are logarithms of logits',
     ),
@@ -180,7 +162,7 @@ CASES = [
     FidelityCase(
         'Distances of a batch', ('distance_relation_loss',), 'loss', 'RKD, arXiv 1904.05068',
         Official('HobbitLong/RepDistiller', 'b84f547c', 'distiller_zoo/RKD.py'), 'RKDLoss(w_d=1, w_a=0), 6 embeddings',
-        _relations, tolerance=1e-7,  # the code takes distances from a difference of squares
+        _relations,
         deviates='the codes average over i = j, too: (N - 1) / N times this one, which the case multiplies with',
     ),
     FidelityCase(
@@ -190,19 +172,22 @@ CASES = [
     FidelityCase(
         'Backward-compatible training', ('BackwardCompatLoss', 'influence_loss'), 'loss',
         'Backward-compatible representations, arXiv 2003.11942',
-        'the influence loss of section 3.3 in float64, by hand', 'influence_weight=0.5, wider embeddings, a new class',
-        _backward_compatible, _influence_by_hand,
-        deviates='images of classes that the old model does not have count in the mean, with a loss of 0',
+        Official('YantaoShen/openBCT', '69e798c2', 'main.py'),
+        "influence_mean='known', wider embeddings, a new class: the term of its training", _backward_compatible,
+        deviates='images of classes that the old model does not have count in the mean, with a loss of 0; the code '
+        "leaves them out: influence_mean='known'",
     ),
     FidelityCase(
         'LinearHead', ('LinearHead',), 'head', 'no paper', 'cross entropy in float64, by hand', 'one linear layer',
-        _of_head(None, type='LinearHead', num_classes=4), lambda: _cross_entropy_by_hand(False),
+        _of_head(None, type='LinearHead', num_classes=4), lambda: _cross_entropy_by_hand(),
     ),
     FidelityCase(
         'Logit adjustment', ('LinearHead', 'log_priors'), 'head', 'Logit adjustment, arXiv 2007.07314',
-        'equation 10 in float64, by hand', 'logit_adjustment=1.0',
-        _of_head(None, type='LinearHead', num_classes=4, logit_adjustment=1.0), lambda: _cross_entropy_by_hand(True),
-        tolerance=1e-6,  # the logarithms are kept in float32
+        Official('google-research/google-research', 'ccc94ce3', 'logit_adjustment/utils.py'),
+        'logit_adjustment=1.0: build_loss_fn(True, base_probs, tau=1.0)',
+        _of_head(None, type='LinearHead', num_classes=4, logit_adjustment=1.0),
+        tolerance=1e-6,  # the code computes in float32
+        deviates='the code adds 1e-12 to the shares before their logarithm (no switch)',
     ),
     FidelityCase(
         'MultiLabelHead', ('MultiLabelHead',), 'head', 'no paper', 'binary cross entropy in float64, by hand',
@@ -211,6 +196,7 @@ CASES = [
     ),
     FidelityCase(
         'Effective numbers', ('effective_class_weights',), 'function', 'Class-balanced loss, arXiv 1901.05555',
-        'equation 2 in float64', 'beta=0.99', _effective, _effective_by_hand,
+        Official('richardaecn/class-balanced-loss', '1d785720', 'src/cifar_main.py'),
+        f'beta={BETA}, ten classes with 5000 to 50 images: the weights of its training', _effective,
     ),
 ]  # fmt: skip

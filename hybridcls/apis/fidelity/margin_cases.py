@@ -20,7 +20,7 @@ from hybridcls.functional import (
 from hybridcls.functional.margins import sample_classes
 from hybridcls.registry import MODELS
 
-from .fidelity_case import Expected, FidelityCase, Found, Official, Place, gradient_of
+from .fidelity_case import FidelityCase, Found, Official, Place, gradient_of
 from .fixed_inputs import ANGLES, CLASS_WEIGHTS, LABELS, adaface_batches, waves
 
 __all__ = ['CASES', 'CLASS_COUNTS', 'FEW_CLASSES', 'NORMS', 'SAMPLED_LABELS', 'SCALE', 'samples_of']
@@ -111,35 +111,10 @@ def _combined(place: Place) -> Found:
     return dict(logits=logits, slopes=gradient_of(cosine))
 
 
-def _combined_by_angles() -> Expected:
-    turned = 1.2 * ANGLES + 0.3
-    return dict(logits=np.cos(turned) - 0.1, slopes=1.2 * np.sin(turned) / np.sin(ANGLES))
-
-
 def _subcenters(place: Place) -> Found:
-    keys = dict(type='MarginHead', scale=16.0, margin=dict(type='CosFace', margin=0.2), num_subcenters=3)
+    margin = dict(type='ArcFace', margin=0.5, beyond_pi='wrap')
+    keys = dict(type='MarginHead', scale=SCALE, margin=margin, num_subcenters=3)
     return _of_head(waves(4, 3, 5, phase=0.3), LABELS, waves(6, 5, phase=1.0), **keys)(place)
-
-
-def _subcenters_by_hand() -> Expected:
-    """Compute sub-centers (the largest of three cosines per class) by hand, with the cross entropy's gradient."""
-    weight, feats = waves(12, 5, phase=0.3), waves(6, 5, phase=1.0)
-    lengths, norms = np.linalg.norm(weight, axis=1), np.linalg.norm(feats, axis=1)
-    w, x = weight / lengths[:, None], feats / norms[:, None]
-    cosines = (x @ w.T).reshape(6, 4, 3)
-    nearest = cosines.argmax(2)
-    logits = 16 * (cosines.max(2) - 0.2 * np.eye(4)[LABELS])
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    by_cosine = 16 * (shares - np.eye(4)[LABELS]) / 6
-    spread = np.zeros((6, 4, 3))
-    np.put_along_axis(spread, nearest[:, :, None], by_cosine[:, :, None], axis=2)
-    by_center = spread.reshape(6, 12)
-    of_x, of_w = by_center @ w, by_center.T @ x
-    return dict(
-        loss=-np.log(shares[np.arange(6), LABELS]).mean(),
-        embedding_gradients=(of_x - (of_x * x).sum(1, keepdims=True) * x) / norms[:, None],
-        weight_gradients=((of_w - (of_w * w).sum(1, keepdims=True) * w) / lengths[:, None]).reshape(4, 3, 5),
-    )
 
 
 def _sampled(place: Place) -> Found:
@@ -193,9 +168,11 @@ CASES = [
         _sampled,
     ),
     FidelityCase(
-        'CombinedMargin', ('CombinedMargin',), 'margin', _ARCFACE, 'equation 4 in float64',
-        "m1=1.2, m2=0.3, m3=0.1, beyond_pi='wrap'", _combined, _combined_by_angles,
-        deviates="past pi the default is a line: beyond_pi='linear'; the equation is beyond_pi='wrap'",
+        'CombinedMargin', ('CombinedMargin',), 'margin', _ARCFACE,
+        Official('deepinsight/insightface', '7fadd420', 'recognition/arcface_mxnet/train_parall.py'),
+        "m1=1.2, m2=0.3, m3=0.1, beyond_pi='wrap': get_symbol_arcface, with torch for mxnet", _combined,
+        deviates="past pi the default is a line: beyond_pi='linear'; the code is beyond_pi='wrap'",
+        tolerance=1e-6,  # mxnet adds 1e-10 to squared norms, and slopes are steep beside 0 and pi
         tolerance32=1e-4,
     ),
     FidelityCase(
@@ -241,7 +218,8 @@ CASES = [
     ),
     FidelityCase(
         'Sub-center ArcFace', ('MarginHead',), 'head', 'Sub-center ArcFace, doi 10.1007/978-3-030-58621-8_43',
-        'its equation in float64, with gradients by hand', 'num_subcenters=3, CosFace 0.2, scale=16', _subcenters,
-        _subcenters_by_hand,
+        Official('deepinsight/insightface', '7fadd420', 'recognition/subcenter_arcface/train_parall.py'),
+        "num_subcenters=3, ArcFace 0.5, scale=16, beyond_pi='wrap': get_symbol_arcface, with torch for mxnet",
+        _subcenters, deviates="past pi the cosine of the code rises again: beyond_pi='wrap'; the default falls",
     ),
 ]  # fmt: skip

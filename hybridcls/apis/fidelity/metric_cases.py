@@ -11,6 +11,7 @@ from hybridcls.functional.calibration import fit_temperature
 from hybridcls.functional.metrics import (
     classwise_calibration_error,
     equal_mass_calibration_error,
+    risk_coverage,
     smooth_calibration_error,
 )
 from hybridcls.registry import METRICS
@@ -18,12 +19,19 @@ from hybridcls.registry import METRICS
 from .fidelity_case import Expected, FidelityCase, Found, Official, Place
 from .fixed_inputs import pairs, probabilities, waves
 
-__all__ = ['BANK', 'CASES', 'QUERIES', 'UNKNOWN', 'bank_labels', 'confidences', 'ood_scores', 'query_labels']
+__all__ = [
+    'BANK', 'CASES', 'FAR_AWAY', 'LAYER', 'QUERIES', 'UNKNOWN', 'bank_labels', 'confidences', 'members',
+    'ood_scores', 'predictions', 'query_labels',
+]  # fmt: skip
 
 _IMAGES, _CLASSES = 97, 6
 UNKNOWN = 40
 """Images of unknown categories among 120; 95 % of either side are whole images."""
 BANK, QUERIES = waves(150, 8, phase=0.2), waves(100, 8, phase=1.2)
+
+FAR_AWAY = 1.3 * waves(40, 8, phase=2.4) + 0.2
+"""Embeddings of images of unknown categories."""
+LAYER = waves(6, 8, phase=0.6), waves(6, phase=1.4)
 
 
 def bank_labels() -> np.ndarray:
@@ -36,9 +44,14 @@ def query_labels() -> np.ndarray:
     return (QUERIES[:, :6] + 0.4 * waves(100, 6, phase=4.0)).argmax(1)
 
 
+def predictions() -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities (N, C) and labels (N,)."""
+    return probabilities(_IMAGES, _CLASSES)
+
+
 def confidences() -> tuple[np.ndarray, np.ndarray]:
     """Return the confidence of each image, and whether its prediction is right."""
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
     return scores.max(1), scores.argmax(1) == labels
 
 
@@ -60,7 +73,7 @@ def _samples(place: Place, scores: np.ndarray, labels: Iterable[int]) -> list[di
 
 def _of_predictions(names: Sequence[str], **cfg: Any) -> Any:
     def found(place: Place) -> Found:
-        return _evaluated(cfg, _samples(place, *probabilities(_IMAGES, _CLASSES)), names)
+        return _evaluated(cfg, _samples(place, *predictions()), names)
 
     return found
 
@@ -68,7 +81,7 @@ def _of_predictions(names: Sequence[str], **cfg: Any) -> Any:
 def _top_k() -> Expected:
     from sklearn.metrics import top_k_accuracy_score
 
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
     return {f'top{k}': 100 * np.array(top_k_accuracy_score(labels, scores, k=k)) for k in (1, 3)}
 
 
@@ -78,7 +91,7 @@ _REPORTED = ('macro_precision', 'macro_recall', 'macro_f1')
 def _macro(names: Sequence[str]) -> Expected:
     from sklearn.metrics import precision_recall_fscore_support
 
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
     found = precision_recall_fscore_support(labels, scores.argmax(1), average='macro', zero_division=0.0)
     return {name: 100 * np.array(value) for name, value in zip(names, found, strict=False)}
 
@@ -86,7 +99,7 @@ def _macro(names: Sequence[str]) -> Expected:
 def _confusion() -> Expected:
     from sklearn.metrics import confusion_matrix
 
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
     return dict(result=confusion_matrix(labels, scores.argmax(1), labels=range(_CLASSES)))
 
 
@@ -94,7 +107,7 @@ def _calibration() -> Expected:
     from sklearn.metrics import log_loss
     from torchmetrics.functional.classification import binary_calibration_error
 
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
     confidence, right = (torch.from_numpy(values) for values in confidences())
     ece = binary_calibration_error(confidence, right.int(), n_bins=15, norm='l1')
     mce = binary_calibration_error(confidence, right.int(), n_bins=15, norm='max')
@@ -125,7 +138,7 @@ def _smooth_by_definition() -> Expected:
 
 
 def _binned(place: Place) -> Found:
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
     confidence, right = (place.tensor(values).cpu() for values in confidences())
     return dict(
         equal_mass=equal_mass_calibration_error(confidence, right),
@@ -133,8 +146,13 @@ def _binned(place: Place) -> Found:
     )
 
 
+def _classwise(place: Place) -> Found:
+    scores, labels = predictions()
+    return dict(classwise=classwise_calibration_error(place.tensor(scores).cpu(), torch.from_numpy(labels)))
+
+
 def _binned_by_hand() -> Expected:
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
     confidence, right = confidences()
     parts = np.array_split(np.argsort(confidence), 15)
     mass = sum(abs((right[part] - confidence[part]).sum()) for part in parts) / len(confidence)
@@ -152,7 +170,7 @@ _SELECTIVE = ('aurc', 'eaurc', 'risk80', 'auroc')
 def _selective(place: Place) -> Found:
     names = [f'{name}_least_confidence' for name in _SELECTIVE]
     cfg = dict(type='SelectiveMetric', eaurc='asymptotic', failure_auroc=True, coverages=(0.8,))
-    found = _evaluated(cfg, _samples(place, *probabilities(_IMAGES, _CLASSES)), names)
+    found = _evaluated(cfg, _samples(place, *predictions()), names)
     return dict(zip(_SELECTIVE, found.values(), strict=True))
 
 
@@ -168,6 +186,16 @@ def _selective_by_hand() -> Expected:
         risk80=risks[int(np.ceil(0.8 * len(errors))) - 1], auroc=roc_auc_score(1 - right, -confidence),
     )  # fmt: skip
     return {name: 100 * np.asarray(value) for name, value in found.items()}
+
+
+def _curve(place: Place) -> Found:
+    confidence, right = (place.tensor(values) for values in confidences())
+    risks = risk_coverage(1 - confidence, ~right).cpu()
+    n = torch.arange(1, len(risks) + 1, dtype=torch.float64)
+    names = [f'{name}_least_confidence' for name in ('aurc', 'eaurc')]
+    found = _evaluated(dict(type='SelectiveMetric', eaurc='asymptotic'), _samples(place, *predictions()), names)
+    aurc, eaurc = found.values()
+    return dict(risks=risks * torch.where(n < len(n), n / (n + 1), 1.0), least=(aurc - eaurc) / 100)
 
 
 _OOD = ('auroc', 'aupr_known', 'aupr_unknown')
@@ -187,6 +215,19 @@ def _ood(names: Sequence[str]) -> Any:
         return dict(zip(names, _evaluated(cfg, _samples(place, ood_scores(), labels), full).values(), strict=True))
 
     return found
+
+
+_DETECTED = ('auroc_vim', 'fpr95_vim', 'auroc_mahalanobis', 'fpr95_mahalanobis')
+
+
+def _detected(place: Place) -> Found:
+    metric = METRICS.build(dict(type='FeatureOODMetric', detectors=('vim', 'mahalanobis')))
+    metric.set_bank(place.tensor(BANK).cpu(), torch.from_numpy(bank_labels()))
+    metric.set_classifier(*(place.tensor(part) for part in LAYER))
+    rows = np.concatenate([QUERIES, FAR_AWAY])
+    metric.process(None, _embedded(place, rows, np.concatenate([query_labels(), np.full(len(FAR_AWAY), -1)])))
+    found = metric.evaluate(size=len(rows))
+    return {name: torch.tensor(found[f'ood/{name}'], dtype=torch.float64) for name in _DETECTED}
 
 
 def _false_rates() -> Expected:
@@ -298,27 +339,19 @@ def _all_pairs_of_sklearn() -> Expected:
     return {f'tar@{rate:g}': 100 * tar[far <= rate].max() for rate in _RATES}
 
 
-def _members() -> np.ndarray:
+def members() -> np.ndarray:
+    """Return unnormalized scores of an ensemble (M, N, C)."""
     return np.stack([np.exp(waves(7, 4, phase=0.3 * member)) for member in range(3)])
 
 
 def _mixture(place: Place) -> Found:
-    members = _members()
-    found = mixture_uncertainty(place.tensor(members / members.sum(2, keepdims=True)))
+    scores = members()
+    found = mixture_uncertainty(place.tensor(scores / scores.sum(2, keepdims=True)))
     return dict(zip(found._fields, found, strict=True))
 
 
-def _mixture_of_scipy() -> Expected:
-    from scipy.stats import entropy
-
-    members = _members()
-    members /= members.sum(2, keepdims=True)
-    total, aleatoric = entropy(members.mean(0), axis=1), entropy(members, axis=2).mean(0)
-    return dict(aleatoric=aleatoric, epistemic=total - aleatoric, total=total)
-
-
 def _temperature(place: Place) -> Found:
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
     found = fit_temperature(place.tensor(np.log(scores)), torch.from_numpy(labels).to(place.device))
     return dict(temperature=torch.tensor(found, dtype=torch.float64))
 
@@ -327,7 +360,7 @@ def _temperature_of_scipy() -> Expected:
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    scores, labels = probabilities(_IMAGES, _CLASSES)
+    scores, labels = predictions()
 
     def loss(inverse: float) -> float:
         return -log_softmax(inverse * np.log(scores), axis=1)[np.arange(len(labels)), labels].mean()
@@ -359,6 +392,9 @@ CASES = [
           'torchmetrics (ECE, MCE), scikit-learn (NLL), Brier score by hand', 'bins=15',
           _of_predictions(('ece', 'mce', 'brier', 'nll'), type='CalibrationMetric'), _calibration,
           tolerance=_FLOAT32),
+    _case('Expected calibration error', ['CalibrationMetric'], 'ECE, arXiv 1706.04599',
+          Official('gpleiss/temperature_scaling', 'ce1154ec', 'temperature_scaling.py'), 'bins=15: _ECELoss',
+          _of_predictions(('ece',), type='CalibrationMetric'), tolerance=_FLOAT32),
     _case('smECE', ['CalibrationMetric', 'smooth_calibration_error'], 'smECE, arXiv 2309.12236',
           Official('apple/ml-calibration', '18ff21a7', 'src/relplot/metrics.py'), "errors=['smooth']: relplot.smECE",
           _smooth, tolerance=1e-2, tolerance32=1e-2,
@@ -366,7 +402,11 @@ CASES = [
           'exact (no switch)'),
     _case('smECE by its definition', ['CalibrationMetric', 'smooth_calibration_error'], 'smECE, arXiv 2309.12236',
           'definitions 5 and 6 in float64, on a grid of 2,000', "errors=['smooth']", _smooth, _smooth_by_definition,
-          tolerance=1e-5),
+          tolerance=1e-6),
+    _case('Classwise calibration error', ['CalibrationMetric'], 'Dirichlet calibration, arXiv 1910.12656',
+          Official('dirichletcal/experiments_neurips', '54989edf', 'calib/utils/functions.py'),
+          "errors=['classwise'], bins=15: classwise_ECE(bins=16)", _classwise,
+          deviates='bins is the number of bins; the code takes that of their edges'),
     _case('Calibration errors in bins', ['CalibrationMetric'], 'Dirichlet calibration, arXiv 1910.12656',
           'by hand in float64', "errors=['equal_mass', 'classwise']", _binned, _binned_by_hand),
     _case('SelectiveMetric', ['SelectiveMetric'], 'E-AURC, arXiv 1805.08206',
@@ -374,6 +414,11 @@ CASES = [
           _selective_by_hand,
           deviates="the authors' code (geifmany/uncertainty_ICLR) divides the errors of the n least uncertain images "
           "by n + 1 (no switch); the default of E-AURC is exact, eaurc='asymptotic' is equation 6"),
+    _case('Risk-coverage curve', ['SelectiveMetric', 'risk_coverage'], 'E-AURC, arXiv 1805.08206',
+          Official('geifmany/uncertainty_ICLR', '495f82d9', 'utils/uncertainty_tools.py'),
+          "97 coverages; eaurc='asymptotic': RC_curve", _curve,
+          deviates='the code divides the errors of the n least uncertain images by n + 1, unless these are all: '
+          'n / (n + 1) times this one, which the case multiplies with'),
     _case('OODMetric', ['OODMetric'], 'AUROC and AUPR, arXiv 1610.02136',
           Official('hendrycks/outlier-exposure', 'e6ede98a', 'utils/display_results.py'),
           'aupr=True; 80 known and 40 unknown images', _ood(_OOD)),
@@ -382,6 +427,9 @@ CASES = [
           deviates="the unknown are the positive side of outlier exposure's code: positive='unknown'. It takes the "
           'recall nearest to 95 % on either side, and of equal recalls that with the most false ones; here the least '
           'recall from 95 % on, and the fewest (no switch)'),
+    _case('FeatureOODMetric', ['FeatureOODMetric'], 'ViM, arXiv 2203.10807',
+          Official('haoqiwang/vim', 'dabf9e5b', 'benchmark.py'),
+          "detectors=('vim', 'mahalanobis'), through pytorch-ood", _detected, needs='pytorch_ood'),
     _case('KNNAccuracy', ['KNNAccuracy'], 'DINO, arXiv 2104.14294',
           Official('facebookresearch/dino', '7c446df5', 'eval_knn.py'), 'k=60, temperature=0.07, topk=(1, 5)',
           _of_queries(('top1', 'top5'), True, type='KNNAccuracy', k=60, topk=(1, 5)),
@@ -409,8 +457,13 @@ CASES = [
     _case('AveragePrecision', ['AveragePrecision'], _NO_PAPER, _SKLEARN, "average='macro'",
           _tagged(('mAP',), type='AveragePrecision'), lambda: _tag_scores(True), tolerance=_FLOAT32),
     _case('Mixture uncertainties', ['mixture_uncertainty', 'EnsembleClassifier', 'MCDropoutClassifier', 'MixtureTTA'],
-          'Decomposition of uncertainty, arXiv 1710.07283', "scipy's entropy in float64", 'three members', _mixture,
-          _mixture_of_scipy, kind='function'),
+          'Decomposition of uncertainty, arXiv 1710.07283',
+          Official('KaosEngineer/PriorNetworks', 'd6f6ffb6', 'prior_networks/ensembles/uncertainties.py'),
+          'three members: ensemble_uncertainties(epsilon=0)', _mixture, kind='function'),
+    _case('Temperature scaling, official', ['fit_temperature'], 'Temperature scaling, arXiv 1706.04599',
+          Official('gpleiss/temperature_scaling', 'ce1154ec', 'temperature_scaling.py'),
+          'one temperature: ModelWithTemperature.set_temperature', _temperature, kind='function', tolerance=2e-2,
+          tolerance32=2e-2, deviates="the code's steps of 0.01 end beside the minimum; here they reach it (no switch)"),
     _case('Temperature scaling', ['fit_temperature'], 'Temperature scaling, arXiv 1706.04599',
           "scipy's minimum of equation 9", 'one temperature', _temperature, _temperature_of_scipy, kind='function',
           tolerance=1e-6),

@@ -99,17 +99,15 @@ def _added_by_hand() -> Expected:
 
 _TOKENS = 'TokenLearner, arXiv 2106.11297'
 _SCENIC = Official('google-research/scenic', '4a38d475', 'scenic/projects/token_learner/model.py')
-_FLOAT32 = 1e-5
-"""Of the authors' MLP, which is float32 always."""
 
 
-def _token_case(name: str, deviates: str = '', tolerance: float = 1e-9) -> FidelityCase:
+def _token_case(name: str, deviates: str = '') -> FidelityCase:
     learner = LEARNERS[name]
     settings = ', '.join(f'{key}={value!r}' for key, value in learner.settings.items())
     keys = ', '.join(f'{key}={value!r}' for key, value in learner.keys.items())
     return FidelityCase(
         name, (name.partition(' ')[0].rstrip(','),), 'module', _TOKENS, _SCENIC, f'{keys}: {learner.cls}({settings})',
-        _learner(name), tolerance=tolerance, deviates=deviates,
+        _learner(name), deviates=deviates,
     )  # fmt: skip
 
 
@@ -121,12 +119,12 @@ CASES = [
         deviates='started as the code does, it scales a pretrained map by a quarter: identity_init=False; by default '
         'it starts as the identity',
     ),
-    _token_case('TokenLearner', tolerance=_FLOAT32),
+    _token_case('TokenLearner'),
     _token_case('TokenLearner v1', 'the sums are normalized by default: output_norm=False is the code, and the default '
                 "form is 'v1.1'"),
     _token_case('TokenLearner v1, mean'),
-    _token_case('TokenFuser', tolerance=_FLOAT32),
-    _token_case('TokenFuser without norms', tolerance=_FLOAT32),
+    _token_case('TokenFuser'),
+    _token_case('TokenFuser without norms'),
     FidelityCase(
         'DHAFusion', ('DHAFusion', 'DynamicHeadAttention'), 'module', 'Squeeze-and-excitation, arXiv 1709.01507',
         'equation 3 over both streams, in float64', 'reduction=2', _fusion('DHAFusion', reduction=2), _gate_by_hand,

@@ -27,7 +27,6 @@ NOT_COMPARED = {
     'HeadMetric': _SHELL,
     'MetricOf': _SHELL,
     'ValLoss': 'averages losses that others compute',
-    'FeatureOODMetric': "its scores are pytorch-ood's detectors; AUROC and FPR are those of OODMetric",
     'RetrievalRecall': _MMPRETRAIN,
     'RetrievalAveragePrecision': _MMPRETRAIN,
     'VOCMultiLabelMetric': _MMPRETRAIN,

@@ -5,8 +5,8 @@ from typing import Optional
 
 from torch import Tensor, nn
 
-from hybridcls.checks import check_number
-from hybridcls.functional.distillation import cosine_feature_loss, influence_loss
+from hybridcls.checks import check_choice, check_number
+from hybridcls.functional.distillation import INFLUENCE_MEANS, cosine_feature_loss, influence_loss
 from hybridcls.registry import MODELS
 
 
@@ -26,6 +26,8 @@ class BackwardCompatLoss(nn.Module):
         influence_weight (float): :math:`\lambda \ge 0`. Defaults to 1.
         alignment_weight (float): :math:`\alpha \ge 0`. Defaults to 0.
         scale (float): > 0; factor of the cosines where the old classifier is made of prototypes. Defaults to 16.
+        influence_mean (str): ``'all'`` averages the influence loss over all images; ``'known'`` over those whose class
+            the old model has, as the authors' code does. Defaults to ``'all'``.
 
     Shape:
         - embeddings: ``(N, D')``, D' >= D, any norm.
@@ -35,7 +37,7 @@ class BackwardCompatLoss(nn.Module):
         - returns: ``loss_influence`` and ``loss_alignment``, scalars, where their weights are not 0.
 
     Raises:
-        ValueError: If a weight is negative, or both are 0.
+        ValueError: If a weight is negative, or both are 0, or for another mean.
 
     Example:
         >>> import torch
@@ -45,11 +47,18 @@ class BackwardCompatLoss(nn.Module):
         {'loss_influence': tensor(0.0001)}
     """
 
-    def __init__(self, influence_weight: float = 1.0, alignment_weight: float = 0.0, scale: float = 16.0) -> None:
+    def __init__(
+        self,
+        influence_weight: float = 1.0,
+        alignment_weight: float = 0.0,
+        scale: float = 16.0,
+        influence_mean: str = 'all',
+    ) -> None:
         super().__init__()
         check_number('BackwardCompatLoss', 'influence_weight', influence_weight, 0)
         check_number('BackwardCompatLoss', 'alignment_weight', alignment_weight, 0)
         check_number('BackwardCompatLoss', 'scale', scale, 0, low_open=True)
+        check_choice('BackwardCompatLoss', 'influence_mean', influence_mean, INFLUENCE_MEANS)
         if not influence_weight and not alignment_weight:
             raise ValueError(
                 'BackwardCompatLoss: influence_weight and alignment_weight are both 0, so nothing is compared with the '
@@ -58,6 +67,7 @@ class BackwardCompatLoss(nn.Module):
         self.influence_weight = influence_weight
         self.alignment_weight = alignment_weight
         self.scale = scale
+        self.influence_mean = influence_mean
 
     def forward(
         self,
@@ -72,7 +82,7 @@ class BackwardCompatLoss(nn.Module):
         embeddings = embeddings[:, :width]
         losses = {}
         if self.influence_weight and targets is not None and classifier is not None and old_classes is not None:
-            influence = influence_loss(classifier(embeddings), targets, old_classes)
+            influence = influence_loss(classifier(embeddings), targets, old_classes, self.influence_mean)
             losses['loss_influence'] = self.influence_weight * influence
         if self.alignment_weight and old_embeddings is not None:
             losses['loss_alignment'] = self.alignment_weight * cosine_feature_loss(embeddings, old_embeddings)

@@ -25,6 +25,12 @@ def test_the_gradient_of_the_focus_is_noticed():
     assert deviation(with_focus, without) > 1e-2
 
 
+def test_a_mean_over_all_images_is_noticed(monkeypatch):
+    made = loss_cases.MODELS.build
+    monkeypatch.setattr(loss_cases.MODELS, 'build', lambda cfg: made({**cfg, 'influence_mean': 'all'}))
+    assert farthest(loss_cases._backward_compatible(DOUBLE), 'Backward-compatible training') > 1e-2
+
+
 def test_another_temperature_is_noticed(monkeypatch):
     found = loss_cases._of_student(lambda ours, theirs: loss_cases.kd_kl_loss(ours, theirs, 2.1))(DOUBLE)
     assert farthest({f'{t} {name}': value for t in loss_cases.TEMPERATURES for name, value in found.items()},

@@ -34,5 +34,15 @@ def test_another_form_is_noticed(name):
     assert farthest(found, name) > 1e-3
 
 
+def test_the_falling_form_past_pi_and_other_subcenters_are_noticed(monkeypatch):
+    made, combine = margin_cases._head, margin_cases.combined_margin_on_target
+    monkeypatch.setattr(
+        margin_cases, 'combined_margin_on_target', lambda cosine, *margins, **_: combine(cosine, *margins)
+    )
+    assert farthest(margin_cases._combined(DOUBLE), 'CombinedMargin') > 1e-3
+    monkeypatch.setattr(margin_cases, '_head', lambda place, weight, **keys: made(place, weight[:, [1, 0, 2]], **keys))
+    assert farthest(margin_cases._subcenters(DOUBLE), 'Sub-center ArcFace') > 1e-3
+
+
 def test_without_its_switches_adaface_is_not_the_newer_code():
     assert farthest(margin_cases._adaface(4)(DOUBLE), 'AdaFaceHead, CVLFace') > 1e-3

@@ -24,6 +24,17 @@ def test_another_vote_is_noticed():
     assert farthest(found, 'KNNAccuracy') > 1e-3
 
 
+def test_a_smaller_subspace_of_vim_is_noticed():
+    pytest.importorskip('pytorch_ood', reason="needs pytorch-ood: pip install 'hybridcls[ood]'")
+    numbers = stored_numbers('FeatureOODMetric')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metric_cases.METRICS, 'build', lambda cfg, build=metric_cases.METRICS.build: build(
+            dict(cfg, detectors=[dict(type='vim', d=3), 'mahalanobis'])))  # fmt: skip
+        found = metric_cases._detected(DOUBLE)
+    assert abs(found['auroc_vim'] - numbers['auroc_vim']) > 1
+    assert found['auroc_mahalanobis'] == pytest.approx(numbers['auroc_mahalanobis'])
+
+
 def test_the_metrics_have_something_to_tell_apart():
     """No result is at an end of its scale, where a wrong formula may be right."""
     for name in ('OODMetric', 'RetrievalMetric', 'KNNAccuracy'):
