@@ -50,6 +50,7 @@ SLURM = 'needs Slurm'
 SERVES = 'serves until it is interrupted; test_demo.py runs it'
 PROTOCOLS = 'test_protocols.py runs the page'
 TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
+FIDELITY = 'computes all of it once more; test_cli/test_fidelity.py runs it for a part'
 ABLATION = 'many trainings; test_apis/test_ablation runs the command'
 NOT_RUN = {
     'hybridcls ablate digits/few_images --levers sam,lookahead,gc,cbam,dha,supcon --seeds 5 --vary '
@@ -97,6 +98,8 @@ NOT_RUN = {
     'bash tools/slurm_train.sh PARTITION JOB_NAME finetune/full work_dirs/full --data FOLDER --model NAME': SLURM,
     'pip install -e .': EVERY_PAGE,
     "pip install 'hybridcls[demo]'": NETWORK,
+    'hybridcls fidelity --dtype float32 --device auto': FIDELITY,
+    'hybridcls fidelity --json': FIDELITY,
     'hybridcls demo model': SERVES,
     'hybridcls demo work_dirs/full --index index.npz': SERVES,
     'hf auth login': NETWORK,
