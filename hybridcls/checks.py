@@ -22,6 +22,7 @@ __all__ = [
 # Folders without plugins of the user, at any depth.
 _NOT_SEARCHED = {'.git', '.venv', 'venv', 'node_modules', '__pycache__', 'work_dirs', 'build', 'dist', 'data'}
 _MOST_FILES_SEARCHED = 5000
+_MOST_FILES_SEEN = 100_000  # of any kind: of a path without a folder that exists, the disk is what is searched
 # That of UTF-32 (LE) begins as that of UTF-16 does.
 _MARKS = {
     codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF32_LE: 'utf-32', codecs.BOM_UTF32_BE: 'utf-32',
@@ -281,7 +282,7 @@ def near_files(path: str) -> str:
     if folder == target.parent or folder == target:
         files = sorted(p for p in folder.iterdir() if not p.name.startswith('.') and (p.is_file() or not target.suffix))
     else:
-        files = list(itertools.islice(_files_below(folder, target.suffix), _MOST_FILES_SEARCHED))
+        files = list(itertools.islice(_files_below(folder, target.suffix, _MOST_FILES_SEEN), _MOST_FILES_SEARCHED))
     names = {p.name: str(p) for p in reversed(files)}
     near = difflib.get_close_matches(target.name, names, n=3, cutoff=0.6)
     if near and folder != target:
@@ -292,10 +293,15 @@ def near_files(path: str) -> str:
     return ''
 
 
-def _files_below(folder: Path, suffix: str) -> Iterator[Path]:
+def _files_below(folder: Path, suffix: str, most: Optional[int] = None) -> Iterator[Path]:
+    """Yield the files with this suffix; until ``most`` entries of any kind were seen."""
+    seen = 0
     for here, subfolders, files in os.walk(folder):
+        seen += len(subfolders) + len(files)
+        if most is not None and seen > most:
+            return
         subfolders[:] = sorted(s for s in subfolders if s not in _NOT_SEARCHED and not s.startswith('.'))
-        yield from (Path(here, file) for file in sorted(files) if Path(file).suffix == suffix)
+        yield from (Path(here, file) for file in sorted(files) if os.path.splitext(file)[1] == suffix)
 
 
 def explain_unknown_name(key: str, registry: Any, registries: Iterable[Any], places: Iterable[Path]) -> str:

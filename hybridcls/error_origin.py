@@ -3,12 +3,13 @@
 Nothing heavy is imported here, because an error may come before anything is.
 """
 
+import functools
 import os
 import re
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from typing import NamedTuple, Optional
@@ -114,14 +115,22 @@ def _python_folders() -> list[Path]:
     return [Path(paths[name]).resolve() for name in ('stdlib', 'platstdlib')]
 
 
+@functools.cache  # of each frame and each part; to look through all that is installed takes a second
 def _is_plugin(package: str) -> bool:
     """Whether an installed package needs hybridcls, so is one of its plugins."""
-    from importlib.metadata import packages_distributions, requires
+    from importlib.metadata import requires
 
-    for distribution in packages_distributions().get(package, ()):
+    for distribution in _distributions_of_packages().get(package, ()):
         if any(re.match(r'hybridcls\b', one, re.IGNORECASE) for one in requires(distribution) or ()):
             return True
     return False
+
+
+@functools.cache
+def _distributions_of_packages() -> Mapping[str, Sequence[str]]:
+    from importlib.metadata import packages_distributions
+
+    return packages_distributions()
 
 
 def _registered_by_users() -> list[str]:

@@ -8,11 +8,13 @@ new interpreter, and start in milliseconds.
 import gc
 import multiprocessing
 import os
+import random
 import runpy
 import socket
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,9 +133,12 @@ def _without_rank(rank, work, *arguments):
 
 
 def _free_port():
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        return free.getsockname()[1]
+    """A port below those that the system gives to others, who could take it before the first process listens there."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)  # no test has seeded it
+        with socket.socket() as free, suppress(OSError):
+            free.bind(('127.0.0.1', port))
+            return port
 
 
 def _run_tool(rank, folder, command):

@@ -97,6 +97,18 @@ def test_near_files(tmp_path):
     assert near_files(str(tmp_path / 'configs.py')) == ''
 
 
+def test_the_disk_is_not_searched_to_its_end(tmp_path, monkeypatch):
+    for number in range(9):
+        (tmp_path / 'a').mkdir(exist_ok=True)
+        (tmp_path / 'a' / f'{number}.jpg').touch()
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b' / 'weights.pth').touch()
+    wrong = str(tmp_path / 'no' / 'such' / 'weight.pth')
+    assert 'weights.pth' in near_files(wrong)
+    monkeypatch.setattr('hybridcls.checks._MOST_FILES_SEEN', 8)
+    assert near_files(wrong) == ''
+
+
 def test_unregistered_definition_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     package = tmp_path / 'mine'

@@ -8,7 +8,7 @@ A comment above a block shortens it, and fills what the user is to fill::
 
 Words ``NAME=text`` in capitals replace NAME in each command of the block, the other words are appended to each. A block
 of Python runs if there is such a comment, and ``<!-- file: my.py -->`` makes it a file. What is not run stands in
-``NOT_RUN``, with the reason.
+``NOT_RUN``, with the reason. A recipe of a page that states no size trains on images of 64 pixels.
 """
 
 import os
@@ -50,6 +50,7 @@ SLURM = 'needs Slurm'
 SERVES = 'serves until it is interrupted; test_demo.py runs it'
 PROTOCOLS = 'test_protocols.py runs the page'
 TIMED = 'needs a machine that is fast and idle enough; test_choose_token_merging.py runs the tool'
+FIDELITY = 'computes all of it once more; test_cli/test_fidelity.py runs it for a part'
 ABLATION = 'many trainings; test_apis/test_ablation runs the command'
 NOT_RUN = {
     'hybridcls ablate digits/few_images --levers sam,lookahead,gc,cbam,dha,supcon --seeds 5 --vary '
@@ -97,6 +98,8 @@ NOT_RUN = {
     'bash tools/slurm_train.sh PARTITION JOB_NAME finetune/full work_dirs/full --data FOLDER --model NAME': SLURM,
     'pip install -e .': EVERY_PAGE,
     "pip install 'hybridcls[demo]'": NETWORK,
+    'hybridcls fidelity --dtype float32 --device auto': FIDELITY,
+    'hybridcls fidelity --json': FIDELITY,
     'hybridcls demo model': SERVES,
     'hybridcls demo work_dirs/full --index index.npz': SERVES,
     'hf auth login': NETWORK,
@@ -141,6 +144,8 @@ def commands(block):
                     run = re.sub(rf'\b{name}\b', text, run)
                 else:
                     run = f'{run} {shlex.quote(word)}'
+            if run.startswith('hybridcls train finetune/') and '--model' in run and '--img-size' not in run:
+                run = f'{run} --img-size 64'
             yield written, run
 
 
@@ -151,7 +156,7 @@ def run(command, folder):
         work = (_tool, folder, [str(TOOLS / words[1][len('tools/') :]), *words[2:]])
     elif words[:1] == ['python'] and (Path(folder) / words[1]).is_file():  # of an artifact, without hybridcls
         done = subprocess.run(
-            [sys.executable, '-I', *words[1:]], cwd=folder, capture_output=True, text=True, timeout=100
+            [sys.executable, '-I', *words[1:]], cwd=folder, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, f'$ {command}\n{done.stderr[-3000:]}'
         return

@@ -119,13 +119,19 @@ def test_at_the_import(plugin, tmp_path):
     assert 'bad_plugin.py, line 2, in <module>' in said
 
 
-def test_of_an_installed_plugin(plugin, tmp_path, monkeypatch):
+def test_of_an_installed_plugin(plugin, tmp_path, monkeypatch, request):
     error = caught(plugin.Net().own)
     monkeypatch.setattr(error_origin, '_package_folders', lambda: [tmp_path])
     assert places_of(error)[-1].owner == 'some_plugin'
-    monkeypatch.setattr('importlib.metadata.packages_distributions', lambda: {'some_plugin': ['some-plugin']})
+    asked = []
+    installed = {'some_plugin': ['some-plugin']}
+    monkeypatch.setattr('importlib.metadata.packages_distributions', lambda: asked.append(1) or installed)
     monkeypatch.setattr('importlib.metadata.requires', lambda name: ['numpy', 'hybridcls>=0.1; extra == "x"'])
-    assert places_of(error)[-1].owner == 'user'
+    for kept in (error_origin._is_plugin, error_origin._distributions_of_packages):
+        kept.cache_clear()
+        request.addfinalizer(kept.cache_clear)
+    assert [places_of(error)[-1].owner for _ in range(3)] == ['user'] * 3
+    assert len(asked) == 1  # it takes a second
 
 
 def test_parts_of_users_are_named(plugin, monkeypatch):

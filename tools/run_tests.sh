@@ -21,5 +21,6 @@ processes="${TEST_PROCESSES:-$(env -u OMP_NUM_THREADS nproc 2> /dev/null || echo
 if [ -z "${TEST_PROCESSES:-}" ] && [ "$processes" -gt 4 ]; then
     processes=4
 fi
-# The tests of a file stay together: they share fixtures.
-exec "$PYTHON" -m pytest --numprocesses "$processes" --dist loadfile "$@"
+# The tests of a file stay together: they share fixtures. Files keep their order, which ends with quick ones: by their
+# number of tests, those of one long test came last, and all but one process waited.
+exec "$PYTHON" -m pytest --numprocesses "$processes" --dist loadfile --no-loadscope-reorder "$@"

@@ -100,7 +100,7 @@ def test_closed_stdout_is_not_an_error(tmp_path):
     os.close(ends[1])
     os.read(ends[0], 10)
     os.close(ends[0])
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=240)
     assert (process.returncode, errors) == (0, '')
 
 

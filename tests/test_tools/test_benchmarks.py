@@ -254,7 +254,7 @@ def test_gpu_measures_and_keeps_the_page_around(tmp_path):
 
 @pytest.mark.nightly
 def test_gpu_runs_every_section(tmp_path):
-    gpu('--out', tmp_path / 'page.md', '--time-limit', 1200, timeout=900)
+    gpu('--out', tmp_path / 'page.md', '--time-limit', 6000, timeout=6000)  # a busy machine takes its time
     text = (tmp_path / 'page.md').read_text()
     for title in ("Margin head: Triton's kernels", 'Update', 'SupCon: loss and gradient', 'Token merging',
                   'Exact search', 'Reference pair: inference', 'Reference pair: a training step', 'Tests of a GPU',

@@ -167,7 +167,7 @@ def test_no_alarm_over_streams_of_the_runtime(artifact):
 
 def ask(folder, *words):
     done = subprocess.run(
-        [sys.executable, '-I', folder / 'runtime.py', *map(str, words)], capture_output=True, text=True, timeout=100
+        [sys.executable, '-I', folder / 'runtime.py', *map(str, words)], capture_output=True, text=True, timeout=300
     )
     return done.returncode, done.stdout.splitlines(), done.stderr
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from at_night import at_night
 from toy_runs import rates, train
 
 
@@ -35,7 +36,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize('what', CHANGES)
+@pytest.mark.parametrize('what', at_night(CHANGES, 'more epochs', 'a rate', 'no schedule any more'))
 def test_what_changed_is_as_if_it_had_been_so_from_the_beginning(toy_configs, tmp_path, what):
     before, after = CHANGES[what]
     train(toy_configs / 'toy.py', tmp_path / 'w', **before)

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from at_night import at_night
 from processes import TOOLS, run_process, run_processes
 from test_random_state_hook import assert_equal_runs
 from toy_runs import train
@@ -72,7 +73,9 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('what', CASES)
+@pytest.mark.parametrize(
+    'what', at_night(CASES, 'SIGUSR1', 'EMA', 'a validation', 'a validation of both weights', 'SAM, SlowWeights')
+)
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(toy_configs, tmp_path, what):
     options, hooks, when, last = CASES[what]
     quiet, signalled = with_signal(toy_configs, hooks, **when)

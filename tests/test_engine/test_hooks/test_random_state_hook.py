@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from at_night import at_night
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 from toy_runs import train
@@ -110,7 +111,7 @@ BY_ITERATION = dict(_delete_=True, type='CheckpointHook', interval=1, by_epoch=F
 
 
 @pytest.mark.parametrize('workers', WORKERS)
-@pytest.mark.parametrize('iteration', [2, 3, 4])
+@pytest.mark.parametrize('iteration', at_night([2, 3, 4], 4))
 def test_a_run_stopped_within_an_epoch_goes_on_with_its_next_batch(toy_configs, tmp_path, workers, iteration):
     """Epochs have three batches: 3 is between the last update of an epoch and its end."""
     options = {**WORKERS[workers], 'default_hooks.checkpoint': BY_ITERATION, 'train_cfg.max_epochs': 2}
@@ -163,7 +164,7 @@ HARD = {
 
 
 @pytest.mark.parametrize('what', HARD)
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers', at_night([0, 2], 0))
 def test_what_else_may_be_stopped_within_an_epoch(toy_configs, tmp_path, toy_plugin, monkeypatch, what, workers):
     DATA_SAMPLERS.register_module(module=LikeTorchs, force=True)
     monkeypatch.setattr(toy_plugin.ToyPoints, 'get_gt_labels', lambda self: [i % 2 for i in range(24)], raising=False)
@@ -184,7 +185,7 @@ def test_what_else_may_be_stopped_within_an_epoch(toy_configs, tmp_path, toy_plu
     assert_equal_runs(tmp_path / 'straight' / 'iter_6.pth', tmp_path / 'stopped' / 'iter_6.pth')
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers', at_night([0, 2], 0))
 @pytest.mark.parametrize('sampler', ['InfiniteSampler', 'DefaultSampler'])
 def test_by_iterations(toy_configs, tmp_path, workers, sampler):
     """With a sampler that ends, a pass has three batches: the seventh is the first of the third pass."""

@@ -1,19 +1,15 @@
 """The loss by Triton's kernels against float64: interpreted on a CPU, and on a GPU where there is one."""
 
 import multiprocessing
-import os
-import subprocess
-import sys
 from contextlib import ExitStack
 from importlib.util import find_spec
-from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
+from triton_interpreter import run_interpreted
 
-import hybridcls
 from hybridcls.functional.contrastive import kernel_logsumexp, kernels_serve, streamed_logsumexp, supervised_contrast
 from hybridcls.functional.margins import streamed_softmax
 from hybridcls.registry import MODELS
@@ -111,15 +107,7 @@ def interpreted(folder):
 @pytest.fixture(scope='module')
 def by_interpreter(tmp_path_factory):
     folder = tmp_path_factory.mktemp('interpreted')
-    package = Path(hybridcls.__file__).parents[1]
-    environment = dict(os.environ, TRITON_INTERPRET='1', PYTHONPATH=f'{package}:{Path(__file__).parent}')
-    command = f'import test_kernel_logsumexp; test_kernel_logsumexp.interpreted({str(folder)!r})'
-    ended = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', command], env=environment, capture_output=True, text=True, timeout=240
-    )
-    if 'only 0-dimensional arrays' in ended.stderr:
-        pytest.skip('the interpreter of this Triton does not work with this numpy')
-    assert ended.returncode == 0, ended.stderr
+    run_interpreted(__file__, folder)
     return folder
 
 

@@ -1,16 +1,13 @@
 """Triton's kernels against the streamed form: interpreted on a CPU in one process, and on a GPU where there is one."""
 
 import math
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from importlib.util import find_spec
-from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
+from triton_interpreter import run_interpreted
 
 from hybridcls.functional import margin_cross_entropy
 from hybridcls.functional.margins import kernel_softmax, streamed_softmax
@@ -100,15 +97,7 @@ def interpreted(path):
 @pytest.fixture(scope='module')
 def by_interpreter(tmp_path_factory):
     path = tmp_path_factory.mktemp('interpreted') / 'found.pt'
-    package = Path(kernel_softmax.__file__).parents[3]
-    environment = dict(os.environ, TRITON_INTERPRET='1', PYTHONPATH=f'{package}:{Path(__file__).parent}')
-    command = f'import test_kernel_softmax; test_kernel_softmax.interpreted({str(path)!r})'
-    ended = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', command], env=environment, capture_output=True, text=True, timeout=240
-    )
-    if 'only 0-dimensional arrays' in ended.stderr:
-        pytest.skip('the interpreter of this Triton does not work with this numpy')
-    assert ended.returncode == 0, ended.stderr
+    run_interpreted(__file__, path)
     return torch.load(path)
 
 
