@@ -83,7 +83,7 @@ class CalibrationReport:
 def calibrate(
     model: HybridInferencer,
     data: str,
-    scale: str = 'temperature',
+    scale: Optional[str] = None,
     risk: Optional[float] = None,
     confidence: float = 0.95,
     sets: Optional[float] = None,
@@ -99,7 +99,8 @@ def calibrate(
     Args:
         model (HybridInferencer): Loaded with ``calibration=False``.
         data (str): Class folders or a table with labels; see :func:`held_out_images`.
-        scale (str): One of ``SCALINGS``. Defaults to ``'temperature'``.
+        scale (str, optional): One of ``SCALINGS``. Defaults to None: a temperature, or none if that does not make the
+            likelihood of other images better.
         risk (float, optional): The error among answered images, in (0, 1). Defaults to None: no threshold.
         confidence (float): That it is not exceeded, in (0, 1). Defaults to 0.95.
         sets (float, optional): How often a set of classes may lack the right one, in (0, 1). Defaults to None: no sets.
@@ -114,7 +115,7 @@ def calibrate(
             skipped; if images have no labels, those of
             one class, or of none of the model's; or if there are too few.
     """
-    _check_settings(scale, risk, confidence, sets, skip_sure)
+    _check_settings(scale or 'temperature', risk, confidence, sets, skip_sure)
     _check_model(model)
     if skip_sure is None:
         given = labelled_scores(model, data, batch_size, workers, on_unreadable)
@@ -126,7 +127,7 @@ def calibrate(
         given.notes.append(f'Only the main head, {main}, is calibrated; the others keep their scores.')
     report = fit_calibration(given, model.classes, scale, risk, confidence, sets, seed, split=skip_sure is not None)
     if skip_sure is not None:
-        is_test = _testing(len(given.labels), scale, seed)
+        is_test = _testing(len(given.labels), scale or 'temperature', seed)
         found = fit_skipping(model, vectors[0], given, report.calibration, is_test, skip_sure, confidence, skip_stream)
         report.notes += found.notes
         report.missing += found.missing
@@ -266,7 +267,7 @@ def _with_labels(model: HybridInferencer, data: str, items: list, notes: list[st
 def fit_calibration(
     given: LabelledScores,
     classes: Sequence[str],
-    scale: str = 'temperature',
+    scale: Optional[str] = None,
     risk: Optional[float] = None,
     confidence: float = 0.95,
     sets: Optional[float] = None,
@@ -282,13 +283,15 @@ def fit_calibration(
     Args:
         given (LabelledScores): Of held-out images.
         classes (Sequence[str]): The names of the C classes.
-        scale, risk, confidence, sets, seed: As for :func:`calibrate`.
+        scale, risk, confidence, sets, seed: As for :func:`calibrate`. Where images test a threshold, a temperature of
+            ``scale=None`` is judged by those that fit it: those that test must choose nothing.
         measure (bool): Measure what the scaling brings on images that did not fit it. Defaults to True.
         split (bool): Keep images that fit nothing, for thresholds that are found elsewhere. Defaults to False.
 
     Raises:
         ValueError: If there are too few images, or the scaling has no best numbers.
     """
+    is_asked, scale = scale is not None, scale or 'temperature'
     _check_settings(scale, risk, confidence, sets)
     scores, labels = given.scores, given.labels
     known = labels != _UNKNOWN
@@ -301,7 +304,6 @@ def fit_calibration(
     fits = known & ~is_test if split else known
     _check_classes(scale, labels[fits], classes, split)
     scaling = fit_scaling(scale, scores[fits], labels[fits])
-    calibrated = apply_scaling(scaling, scores)
     report = CalibrationReport(
         Calibration(
             '', '', list(classes), scaling, precision=given.precision, img_size=given.img_size, images=len(labels)
@@ -309,7 +311,10 @@ def fit_calibration(
         list(given.notes),
     )
     if scale != 'none' and measure:
-        _measure(report, scores, labels, known, is_test, split)
+        _measure(report, scores, labels, known, is_test, split, is_asked)
+    if not is_asked and measure:
+        _keep_if_better(report, scores[fits], labels[fits], split)
+    calibrated = apply_scaling(report.calibration.scaling, scores)
     changes: dict[str, Any] = {}
     if risk is not None:
         top, predicted = calibrated.max(1)
@@ -363,7 +368,13 @@ def _check_classes(scale: str, labels: Tensor, classes: Sequence[str], split: bo
 
 
 def _measure(
-    report: CalibrationReport, scores: Tensor, labels: Tensor, known: Tensor, is_test: Tensor, split: bool
+    report: CalibrationReport,
+    scores: Tensor,
+    labels: Tensor,
+    known: Tensor,
+    is_test: Tensor,
+    split: bool,
+    is_asked: bool,
 ) -> None:
     """Compare the metrics before and after calibration, on images that the scaling was not fitted on."""
     scaling = report.calibration.scaling
@@ -381,14 +392,52 @@ def _measure(
     measured = {name: [before[name], now[name]] for name in ('nll', 'ece')}
     report.calibration = Calibration(**{**vars(report.calibration), 'measured': measured})
     how = 'not used to fit it' if split else 'each half scaled by the fit to the other'
-    worse = (
-        ' The likelihood is not better: use more images, another --scale, or --scale none.'
-        if now['nll'] >= before['nll']
-        else ''
-    )
+    worse = ''
+    if now['nll'] >= before['nll'] and is_asked:
+        worse = (
+            f' The likelihood is not better. The scaling is kept because --scale {scaling["kind"]} asks for it: use '
+            'more images, another --scale, or --scale none.'
+        )
+    elif now['nll'] >= before['nll'] and split:
+        worse = (
+            ' The likelihood is not better, but these images test thresholds and may not choose the scaling: use more '
+            'images, or --scale none.'
+        )
     report.notes.append(
         f'On held-out images ({len(truth)}, {how}): NLL {before["nll"]:.4f} -> {now["nll"]:.4f} nats, ECE '
         f'{before["ece"]:.2f} -> {now["ece"]:.2f} %.{worse}'
+    )
+
+
+def _keep_if_better(report: CalibrationReport, scores: Tensor, labels: Tensor, split: bool) -> None:
+    """Take a temperature that was not asked for back, unless it makes the likelihood of other images better.
+
+    Args:
+        report (CalibrationReport): With the temperature, and what :func:`_measure` found if nothing is tested.
+        scores (Tensor), labels (Tensor): Of the images that fitted it.
+        split (bool): Whether other images test thresholds: then these alone judge, each fifth by the other four.
+    """
+    found, how = report.calibration.measured.get('nll'), 'on held-out images'
+    if split:
+        folds = torch.arange(len(labels)) % 5
+        try:
+            after = torch.cat([
+                apply_scaling(fit_scaling('temperature', scores[folds != fold], labels[folds != fold]),
+                              scores[folds == fold])
+                for fold in range(5)
+            ])  # fmt: skip
+        except (ValueError, IndexError):  # too few to tell
+            return
+        truth = torch.cat([labels[folds == fold] for fold in range(5)])
+        found = [_quality(scores, labels)['nll'], _quality(after, truth)['nll']]
+        how = 'on the images that fit it, each fifth scaled by the fit to the others'
+    if found is None or found[1] < found[0]:
+        return
+    none = dict(scaling=fit_scaling('none', scores, labels), measured={})
+    report.calibration = Calibration(**{**vars(report.calibration), **none})
+    report.notes.append(
+        f'No scaling: a temperature does not make the likelihood better ({how}: NLL {found[0]:.4f} -> {found[1]:.4f}), '
+        'so the probabilities stay as the model says them. --scale temperature keeps it anyway.'
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hybridcls.checks import check_file, check_installed, listed
 
-from .parquet_texts import raw_columns, text_values, texts_of
+from .parquet_texts import is_mostly_empty, raw_columns, text_array, text_values, texts_of
 
 __all__ = [
     'FORMATS',
@@ -102,11 +102,37 @@ def _write_npz(path: Path, about: dict[str, Any], parts: Iterable[IndexPart], co
                 labels += list(part.labels)
                 norms.append(np.asarray(part.norms, '<f4'))
                 file.write(np.ascontiguousarray(part.vectors, '<f4').tobytes())
-        others = dict(norm=np.concatenate([*norms, np.empty(0, '<f4')]), path=np.array(paths, str),
-                      label=np.array(labels, str), about=np.array(json.dumps(about)))  # fmt: skip
+        others = dict(norm=np.concatenate([*norms, np.empty(0, '<f4')]), **_texts('path', paths),
+                      **_texts('label', labels), about=np.array(json.dumps(about)))  # fmt: skip
         for name, array in others.items():
             with _member(archive, name) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _texts(name: str, texts: list[str]) -> dict[str, np.ndarray]:
+    """Return the arrays that hold a column of text.
+
+    NumPy's array of strings, which anyone can read, gives each the size of the longest, 4 bytes a character. Where that
+    would be large and mostly empty, the bytes of all texts follow one another, and ``_end`` says where each ends.
+    """
+    if not is_mostly_empty(texts):
+        return {name: np.array(texts, str)}
+    encoded = [text.encode('utf8', 'surrogateescape') for text in texts]
+    ends = np.cumsum([len(one) for one in encoded], dtype=np.int64)
+    return {f'{name}_bytes': np.frombuffer(b''.join(encoded), np.uint8), f'{name}_end': ends}
+
+
+def _texts_from(arrays: dict[str, np.ndarray], name: str) -> Optional[np.ndarray]:
+    """Return a column of text of an index, (N,), by the arrays of :func:`_texts`; None if there is none."""
+    if f'{name}_end' not in arrays:
+        return arrays.get(name)
+    content, ends = arrays[f'{name}_bytes'].tobytes(), arrays[f'{name}_end'].tolist()
+    if arrays[f'{name}_bytes'].dtype != np.uint8 or ends != sorted(ends) or ends[-1:] not in ([], [len(content)]):
+        raise ValueError(f'{name}_end does not fit {name}_bytes')
+    return text_array([
+        content[begin:end].decode('utf8', 'surrogateescape')
+        for begin, end in zip([0, *ends], ends, strict=False)  # the first has one more
+    ])  # fmt: skip
 
 
 @contextmanager
@@ -227,12 +253,16 @@ def _read_arrays(caller: str, path: str) -> IndexContent:
             raise IndexFileError(f'{caller}: expected an array vector in {path}, got {found}.')
         vectors = _vectors(caller, path, archive, f'{name}.npy')
         more = {}
-        for other in ('norm', 'path', 'label', 'about'):
+        for other in (
+            'norm',
+            'about',
+            *(f'{name}{end}' for name in ('path', 'label') for end in ('', '_bytes', '_end')),
+        ):
             if other in names:
                 with archive.open(f'{other}.npy') as file:
                     more[other] = np.lib.format.read_array(file, allow_pickle=False)
     about = json.loads(str(more.pop('about'))) if 'about' in more else {}
-    return _content(path, vectors, more.get('path'), more.get('label'), more.get('norm'), about)
+    return _content(path, vectors, _texts_from(more, 'path'), _texts_from(more, 'label'), more.get('norm'), about)
 
 
 def _content(

@@ -108,7 +108,8 @@ def run(args: Namespace) -> int:
         known = f', {numbers["known"]} of them already decided' if numbers['known'] else ''
         look = verb_of(numbers['suspects'], 'looks', 'look')
         tell(f'{numbers["suspects"]} of {counted(numbers["images"], "label")} {look} wrong{known}: {out}')
-        tell(_next(args.decide, numbers, table_out))
+        if audit.table.count(b'\n') > 1:  # more than the heading
+            tell(_next(args.decide, numbers, table_out))
     return 0
 
 

@@ -43,7 +43,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         '--scale',
         choices=_SCALES,
         help='how to scale the scores: temperature (one number), vector (two numbers for each class), isotonic (a '
-        'step function for each class), or none; default: temperature',
+        'step function for each class), or none; default: temperature, or none if that makes the probabilities of '
+        'other images no better',
     )
     parser.add_argument(
         '--risk',
@@ -141,7 +142,7 @@ def _calibrate(args: Namespace) -> dict[str, Any]:
     out = args.out or calibration_path(model.checkpoint_path)
     check_out('calibrate', out, args.force, ('.json',))
     report = calibrate(
-        model, args.data, args.scale or 'temperature', args.risk, args.confidence or 0.95, args.sets, args.seed,
+        model, args.data, args.scale, args.risk, args.confidence or 0.95, args.sets, args.seed,
         args.batch_size, args.workers, args.on_unreadable, args.skip_sure, args.skip_stream,
     )  # fmt: skip
     for note in report.notes:

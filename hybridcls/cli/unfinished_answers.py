@@ -241,7 +241,7 @@ def _write_parquet(rows: Path, path: Path) -> None:
                                       for name, values in columns.items()}).schema)  # fmt: skip
     schema = pyarrow.schema([
         pyarrow.field(field.name, pyarrow.binary()) if field.name in raw else field
-        for field in pyarrow.unify_schemas(schemas)
+        for field in (pyarrow.unify_schemas(schemas) if schemas else ())  # no row, no column
     ])  # fmt: skip
     with parquet.ParquetWriter(path, schema) as writer:
         for columns in _groups(rows):

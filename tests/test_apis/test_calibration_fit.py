@@ -106,8 +106,29 @@ def test_what_it_brings_is_measured_on_other_images():
     assert report.notes[-1].startswith('On held-out images (3000, each half scaled by the fit to the other): NLL ')
     assert 'not better' not in report.notes[-1]
     worse = fit_calibration(drawn(40, sure=1.0), NAMES, 'isotonic')
-    assert worse.notes[-1].endswith('The likelihood is not better: use more images, another --scale, or --scale none.')
+    assert worse.notes[-1].endswith(
+        'The likelihood is not better. The scaling is kept because --scale isotonic asks for it: use more images, '
+        'another --scale, or --scale none.'
+    )
     assert fit_calibration(given, NAMES, 'none').calibration.measured == {}
+
+
+@pytest.mark.parametrize('asked', [{}, dict(sets=0.2), dict(risk=0.4)])
+def test_a_temperature_that_brings_nothing_is_taken_back_unless_it_is_asked_for(asked):
+    for seed in range(20):  # of a model that is right about itself: in about half of the draws nothing is gained
+        given = drawn(200, sure=1.0, seed=seed)
+        found = fit_calibration(given, NAMES, **asked)
+        if found.calibration.scaling['kind'] == 'none':
+            break
+    assert found.notes[-1].startswith('No scaling: a temperature does not make the likelihood better (on ')
+    assert found.calibration.measured == {}
+    same = fit_calibration(given, NAMES, 'none', **asked)
+    assert (found.calibration.sets, found.calibration.risk) == (same.calibration.sets, same.calibration.risk)
+    kept = fit_calibration(given, NAMES, 'temperature', **asked)
+    assert kept.calibration.scaling['kind'] == 'temperature'
+    if not asked:
+        assert 'kept because --scale temperature asks for it' in kept.notes[-1]
+    assert fit_calibration(drawn(2000, seed=1), NAMES, **asked).calibration.scaling['kind'] == 'temperature'
 
 
 def test_the_images_that_are_missing_are_counted():

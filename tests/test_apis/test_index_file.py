@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from hybridcls.apis import index_file
+from hybridcls.apis import index_file, parquet_texts
 from hybridcls.apis.index_file import FORMATS, IndexPart, read_index_file, write_index_file
 
 VECTORS = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32)
@@ -147,3 +147,31 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
         write_index_file(path, dict(width=6), failing(), 50)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ['a.npz']
+
+
+def test_one_long_name_does_not_make_all_of_them_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_texts, '_PADDED', 1000)
+    names = [*PATHS[:48], 'x/' * 900, 'caf\udce9/ü']
+    labels = ['', *LABELS[1:49], 'z' * 2000]
+    write_index_file(tmp_path / 'a.npz', dict(width=6), [IndexPart(names, labels, NORMS, VECTORS)], 50)
+    with np.load(tmp_path / 'a.npz') as file:
+        assert sum(file[name].nbytes for name in file.files) < 15_000
+    rows, _ = read_index_file('search', tmp_path / 'a.npz')
+    assert (rows.paths.tolist(), rows.labels.tolist()) == (names, labels)
+    assert rows.paths[rows.labels == 'cat'].tolist() == [
+        one for one, of in zip(names, labels, strict=True) if of == 'cat'
+    ]
+    np.testing.assert_array_equal(rows.vectors, VECTORS)
+    with np.load(tmp_path / 'a.npz') as file:
+        damaged = {name: file[name] for name in file.files}
+    damaged['path_end'] = damaged['path_end'][::-1]
+    np.savez(tmp_path / 'b.npz', **damaged)
+    with pytest.raises(index_file.IndexFileError, match='incomplete'):
+        read_index_file('search', tmp_path / 'b.npz')
+
+
+def test_texts_are_a_plain_array_where_they_are_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_texts, '_PADDED', 1000)
+    write_index_file(tmp_path / 'a.npz', dict(width=6), parts(50), 50)
+    with np.load(tmp_path / 'a.npz') as file:
+        assert file['path'].tolist() == PATHS

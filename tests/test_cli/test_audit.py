@@ -291,3 +291,19 @@ def test_two_folders_with_the_same_names(audited, tmp_path, recorded):
     assert set(left) == every - dropped
     run('audit', second, '--out', tmp_path / 'again.html', '--top', 0, '--device', 'cpu')
     assert {row['path']: row['before'] for row in rows_of(tmp_path / 'again.csv')} == dict.fromkeys(dropped, 'drop')
+
+
+def test_images_of_one_class_have_nothing_to_decide(audited, tmp_path, capsys):
+    (tmp_path / 'w').mkdir()
+    shutil.copy(audited / 'w' / 'epoch_6.pth', tmp_path / 'w')
+    rng = np.random.default_rng(0)
+    (tmp_path / 'images/red').mkdir(parents=True)
+    for row in range(3):
+        image = Image.fromarray(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8))
+        image.save(tmp_path / f'images/red/{row}.png')
+    images = ('--data', tmp_path / 'images', '--held-out', tmp_path / 'images')
+    assert run('audit', tmp_path / 'w', *images, '--device', 'cpu') == 0
+    shown = capsys.readouterr()
+    assert "All images are of one class, 'red': a label looks wrong only beside images of another." in shown.err
+    rows = list(csv.DictReader((tmp_path / 'w/audit.csv').open()))
+    assert ('Fill the column decision' in shown.out) == bool(rows)

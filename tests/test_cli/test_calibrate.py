@@ -41,7 +41,8 @@ def calibrate(checkpoint, digit_folder, *options):
 
 def test_what_is_found_is_taken_by_predict_and_test(checkpoint, digit_folder, tmp_path, capfd):
     work_dir = os.path.dirname(checkpoint)
-    assert calibrate(work_dir, digit_folder, '--risk', 0.4, '--confidence', 0.8, '--sets', 0.2) == 0
+    asked = ('--scale', 'temperature', '--risk', 0.4, '--confidence', 0.8, '--sets', 0.2)
+    assert calibrate(work_dir, digit_folder, *asked) == 0
     shown = capfd.readouterr()
     file = f'{checkpoint}.calibration.json'
     assert shown.err.startswith(f'Checkpoint {checkpoint}, the last of ')
@@ -107,7 +108,7 @@ def test_answers_on_the_terminal_and_as_json(checkpoint, digit_folder, capfd):
 
 
 def test_the_images_that_are_missing_are_counted(checkpoint, digit_folder, capfd):
-    assert calibrate(checkpoint, digit_folder, '--risk', 0.01, '--json') == 1
+    assert calibrate(checkpoint, digit_folder, '--scale', 'temperature', '--risk', 0.01, '--json') == 1
     said = capfd.readouterr()
     report = json.loads(said.out)
     assert report['calibration']['risk'] is None
@@ -121,7 +122,7 @@ def test_a_file_is_not_replaced_without_being_told(checkpoint, digit_folder, tmp
     assert calibrate(checkpoint, digit_folder) == 2
     assert f"--out '{checkpoint}.calibration.json' exists. Add --force" in capfd.readouterr().err
     assert calibrate(checkpoint, digit_folder, '--force', '--scale', 'none') == 0
-    assert calibrate(checkpoint, digit_folder, '--out', tmp_path / 'mine.json') == 0
+    assert calibrate(checkpoint, digit_folder, '--out', tmp_path / 'mine.json', '--scale', 'temperature') == 0
     os.remove(f'{checkpoint}.calibration.json')
     capfd.readouterr()
     named = ('--calibration', tmp_path / 'mine.json', '--device', 'cpu')

@@ -96,3 +96,9 @@ def test_a_run_that_ends_before_its_rows_are_written_keeps_its_last_note(tmp_pat
     file.note({})
     file.leave(2, dict(ahead=True))  # the answers were computed, and the interruption came before they were written
     assert begin(tmp_path / 'a.csv', resume=True).progress.more == {}
+
+
+def test_a_parquet_file_of_no_rows(tmp_path):
+    parquet = pytest.importorskip('pyarrow.parquet')
+    begin(tmp_path / 'a.parquet').finish()
+    assert parquet.read_table(tmp_path / 'a.parquet').num_rows == 0

@@ -88,6 +88,11 @@ def audit_data(
         if data is not None or not others.items:
             raise
         images = no_images(model, str(error).removeprefix('audit: '))
+    if len(found := set(images.labels.tolist())) == 1:
+        images.notes.append(
+            f'All images are of one class, {model.classes[found.pop()]!r}: a label looks wrong only beside images of '
+            'another.'
+        )
     for note in images.notes:
         tell(note)
     seen = evaluate_images(model, images.items, batch_size, workers, caller='audit') if images.are_there() else None

@@ -38,15 +38,17 @@ def robustness_section(rows: Sequence[Mapping[str, Any]]) -> Section:
             limits = (0, 100) if key in ('accuracy', 'unanswered') else (0, None)
             svg = curves_chart(curves, 'severity (0: image as it is)', unit, title, ylim=limits)
             charts.append(dict(svg=svg, caption=title))
-    means = {
-        kind: sum(row['accuracy'] for row in of_kind[1:]) / (len(of_kind) - 1) for kind, of_kind in by_kind.items()
-    }
+    means, lows, highs = (
+        {kind: sum(row[key] for row in of_kind[1:]) / (len(of_kind) - 1) for kind, of_kind in by_kind.items()}
+        for key in ('accuracy', 'accuracy_low', 'accuracy_high')  # the mean of the ends is no narrower than due
+    )
     worst = min(means, key=lambda kind: means[kind])
     lowest = 'The accuracy is lowest' if means[worst] < clean['accuracy'] else 'No corruption lowers it; it is lowest'
+    asked = f'{clean["accuracy"]:.1f} % [{clean["accuracy_low"]:.1f}, {clean["accuracy_high"]:.1f}]'
     says = [
         'Each image is corrupted at the size that the model sees, as by hybridcls test --corruptions. The accuracy is '
-        f'{clean["accuracy"]:.1f} % on the images as they are. {lowest} with {worst}: {means[worst]:.1f} %, averaged '
-        'over its severities.'
+        f'{asked} on the images as they are. {lowest} with {worst}: {means[worst]:.1f} % [{lows[worst]:.1f}, '
+        f'{highs[worst]:.1f}], averaged over its severities (as are the ends of the interval).'
     ]
     answered = [row for row in corrupted if row.get('error') is not None]
     if 'unanswered' in clean:

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -91,7 +92,9 @@ def _facts_of(path: Path, cfg: Config, why: str) -> TrainingFacts:
         undo(values, {})
     experiment = str(meta.get('experiment_name', '')).rpartition('_')[0].rpartition('_')[0]
     recipe, differences = _against_shipped(str(record.get('config') or f'{experiment}.py'), values)
-    phase = PhaseRecord.read(path.parent) if (path.parent / 'phase.json').is_file() else None
+    phase = None
+    with suppress(ValueError):  # cut or damaged: the time it took is not worth a report
+        phase = PhaseRecord.read(path.parent)
     seconds = record.get('seconds') or (phase.seconds if phase is not None else None)
     facts = [
         ('checkpoint', why),

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import types
 from copy import deepcopy
 from pathlib import Path
@@ -14,12 +15,19 @@ from mmengine.fileio import load
 from mmengine.utils import get_installed_path
 
 __all__ = [
-    'ConfigSource', 'is_lazy_config', 'lazy_bases', 'merge', 'read_lazy_config', 'read_source',
+    'UnsetVariableError', 'ConfigSource', 'is_lazy_config', 'lazy_bases', 'merge', 'read_lazy_config', 'read_source',
     'register_package', 'run_source', 'shipped_config', 'with_scope',
 ]  # fmt: skip
 
 # Top-level keys of a chain: they hold options of other configs, for which a `_delete_` is meant.
 _OPTIONS = ('phases', 'cfg_options')
+
+
+_WITHOUT_DEFAULT = re.compile(r"""\{\{['"]?\s*\$(\w+)\s*:\s*['"]?\}\}""")
+
+
+class UnsetVariableError(ValueError):
+    """A config names an environment variable that is not set, and no default."""
 
 
 class ConfigSource(NamedTuple):
@@ -41,11 +49,21 @@ class ConfigSource(NamedTuple):
 
 
 def read_source(file: str) -> ConfigSource:
-    """Read a config file of the text style without executing it."""
+    """Read a config file of the text style without executing it.
+
+    Raises:
+        UnsetVariableError: If it needs an environment variable that is not set.
+    """
     file = os.path.abspath(os.path.expanduser(file))
     with TemporaryDirectory() as folder:
         copy = str(Path(folder, f'config{Path(file).suffix}'))
         Config._substitute_predefined_vars(file, copy)
+        for name in _WITHOUT_DEFAULT.findall(Path(copy).read_text(encoding='utf8')):
+            if not os.environ.get(name):
+                raise UnsetVariableError(
+                    f'expected the environment variable {name} to be set, got nothing. Type {name}=VALUE before the '
+                    f'command, or write a default into the config: {{{{${name}:default}}}}'
+                )
         env_variables = Config._substitute_env_variables(copy, copy)
         placeholders = Config._pre_substitute_base_vars(copy, copy)
         text = Path(copy).read_text(encoding='utf8')

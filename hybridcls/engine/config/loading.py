@@ -1,5 +1,6 @@
 """Load a config file: track the file of each value, report mistakes, and fill open values."""
 
+import re
 from copy import deepcopy
 from pathlib import Path as FilePath
 from typing import Any, Optional, Union
@@ -9,6 +10,7 @@ from mmengine.utils import import_modules_from_strings
 
 from hybridcls.checks import check_known_keys, near_files
 from hybridcls.compat.mmengine import merge, shipped_config
+from hybridcls.compat.mmengine.config_files import UnsetVariableError
 from hybridcls.compat.mmengine.config_text import TextOnce
 
 from .change import Change, Provenance, apply, note_layer, provenance_of
@@ -19,12 +21,13 @@ from .pretrained_size import pretrained_size
 from .renamed import rename
 from .shared_keys import shared_keys
 from .timm_streams import lone_stream
-from .tree import ABSENT, Path, dotted, value_at, walk
+from .tree import ABSENT, Path, dotted, leaves_in, value_at, walk
 from .unread_keys import unread_key, unread_option, unread_variables
 
 __all__ = ['is_chain', 'load_config']
 
 _SCOPE = 'hybridcls'
+_VARIABLE = re.compile(r'\{\{\s*\$(\w+)[^}]*\}\}')
 _SUFFIXES = {'.py', '.yml', '.yaml', '.json'}
 
 
@@ -55,6 +58,7 @@ def load_config(path: Union[str, FilePath], cfg_options: Optional[dict[str, Any]
     """
     file = _find(str(path))
     layers = _read(file)
+    _check_variables(layers, file)
     options = dict(cfg_options or {})
     is_one = layers.values.get('phases') is None and 'phases' not in options
     wrong = unread_option(layers.values, layers, options) if is_one else ''
@@ -142,10 +146,13 @@ def _read(file: str) -> Layers:
         return read_layers(file)
     except ConfigError:
         raise
+    except UnsetVariableError as error:
+        raise ConfigError(f'load_config: {file} or one of its bases: {error}.') from error
     except SyntaxError as error:
         place = f' (line {error.lineno})' if error.lineno else ''
+        advice = " A variable is written in quotes: {{'$NAME:default'}}." if '{{$' in (error.text or '') else ''
         raise ConfigError(
-            f'load_config: {file} or one of its bases is not valid Python: {error.msg}{place}.'
+            f'load_config: {file} or one of its bases is not valid Python: {error.msg}{place}.{advice}'
         ) from error
     except FileNotFoundError as error:
         raise ConfigError(f'load_config: {file} names a file that does not exist: {error}') from error
@@ -154,6 +161,19 @@ def _read(file: str) -> Layers:
     except Exception as error:  # a config is code: whatever its lines raise ends here, with the file's name
         text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
         raise ConfigError(f'load_config: {file} cannot be read: {type(error).__name__}: {text}.') from error
+
+
+def _check_variables(layers: Layers, file: str) -> None:
+    """Raise a ConfigError if a value has an environment variable in a spelling that nothing replaces."""
+    for path, value in leaves_in(layers.values):
+        found = _VARIABLE.search(value) if isinstance(value, str) else None
+        if found is not None:
+            layer = layers.origins.get(path)
+            raise ConfigError(
+                f'load_config: {file if layer is None else layer.name}: expected {{{{${found[1]}:default}}}}, with a '
+                f'colon and a default without spaces, in {dotted(path)}, got {found[0]}, which would stay text. (With '
+                'nothing behind the colon the variable has to be set.)'
+            )
 
 
 def _note(cfg: Config, layers: Layers) -> None:

@@ -23,7 +23,7 @@ from hybridcls.registry import OPTIM_WRAPPERS
 from hybridcls.renames import keeps_old_spellings
 from hybridcls.replay.mutable_state import MutableState
 
-from .stages.stage_list import build_stages
+from .stages.stage_list import build_stages, warn_of_drawn_rows
 from .stages.stage_states import load_stages, pack_stages, restart_stages
 from .stages.update_stage import UpdateStage
 from .update.accumulated_gradients import Gradients, accumulated_gradients, gather_gradients, own_gradients
@@ -215,6 +215,7 @@ class ComposedOptimWrapper(OptimWrapper):
         params = parameters_of(self.optimizer)
         check_trainable(type(self).__name__, params)
         check_row_gradient(type(self).__name__, self.optimizer, self._two_pass_stage is not None)
+        warn_of_drawn_rows(self.stages, params)
         names, owners = named_owners(params, model)
         self._shards = Shards(model)
         self._mutable_state = None

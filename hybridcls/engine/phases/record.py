@@ -61,9 +61,12 @@ class PhaseRecord:
             return None
         try:
             record = cls(**json.loads(path.read_text(encoding='utf8')))
+            wrong = [key for key in ('facts', 'checkpoints', 'metrics') if not isinstance(getattr(record, key), dict)]
+            if wrong:
+                raise TypeError(f'{wrong[0]} is no table')
             record.metrics = with_new_metric_names(record.metrics)
             return record
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:  # cut, or of other content
             raise ValueError(
                 f'{path} is not a record of a phase ({error}). To train the phase again, remove the folder {folder}.'
             ) from error

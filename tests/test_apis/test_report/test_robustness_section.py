@@ -4,8 +4,8 @@ from hybridcls.apis.report.robustness_section import robustness_section
 
 
 def row(kind, severity, accuracy, **more):
-    return dict(kind=kind, severity=severity, accuracy=accuracy, accuracy_low=0.0, accuracy_high=100.0, ece=1.0,
-                confidence=50.0, **more)  # fmt: skip
+    ends = dict(accuracy_low=accuracy - severity, accuracy_high=accuracy + 2)
+    return dict(kind=kind, severity=severity, accuracy=accuracy, **ends, ece=1.0, confidence=50.0, **more)
 
 
 def test_the_worst_corruption_is_named():
@@ -17,7 +17,8 @@ def test_the_worst_corruption_is_named():
         row('noise', 2, 70.0),
     ]
     section = robustness_section(rows)
-    assert 'is 90.0 % on the images as they are. The accuracy is lowest with noise: 60.0 %' in section.says[0]
+    assert 'is 90.0 % [90.0, 92.0] on the images as they are.' in section.says[0]
+    assert 'The accuracy is lowest with noise: 60.0 % [58.5, 62.0], averaged' in section.says[0]
     assert 'hybridcls calibrate --risk' in section.says[1]
     assert len(section.charts) == 2
 

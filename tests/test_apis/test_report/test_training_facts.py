@@ -83,6 +83,9 @@ def test_phases_before_are_described_and_what_is_not_recorded_is_said(tmp_path):
     assert second.repeat[0].startswith('python -c ')  # the work dir has no config
     (alone,) = training_facts(hybridcls.load(tmp_path / 'chain' / '1_supcon' / 'epoch_1.pth', 'cpu'))
     assert alone.phase == '1, supcon'
+    (tmp_path / 'chain' / '1_supcon' / 'phase.json').write_text('{"name": "sup')  # cut: no reason for no report
+    (alone,) = training_facts(hybridcls.load(tmp_path / 'chain' / '1_supcon' / 'epoch_1.pth', 'cpu'))
+    assert dict(alone.facts)['time it took'] == 'not recorded'
 
 
 def test_a_training_that_was_stopped_is_told(tmp_path):

@@ -202,3 +202,28 @@ def test_a_copy_keeps_who_wrote_what(toy_configs, copied):
     assert provenance_of(again) == provenance_of(cfg)
     assert layer_of(again, ('model', 'type')).name.endswith('toy.py')
     assert any(change.old is ABSENT for change in provenance_of(again).changes)
+
+
+@pytest.mark.parametrize(
+    ('value', 'sentence'),
+    [
+        (
+            "'{{$MY_PLACE}}/x'",
+            r'v\.py: expected \{\{\$MY_PLACE:default\}\}, .* in work_dir, got \{\{\$MY_PLACE\}\}, which',
+        ),
+        ("'{{ $MY_PLACE:/a b }}'", r'a default without spaces, in work_dir, got \{\{ \$MY_PLACE:/a b \}\}'),
+        (
+            "'{{$MY_OTHER:}}'",
+            r'expected the environment variable MY_OTHER to be set, got nothing\. Type MY_OTHER=VALUE',
+        ),
+        ('{{$MY_PLACE:3}}', r"invalid syntax \(line 2\)\. A variable is written in quotes: \{\{'\$NAME:default'\}\}\."),
+    ],
+)
+def test_a_variable_of_the_environment_that_nothing_replaces(toy_configs, monkeypatch, value, sentence):
+    monkeypatch.setenv('MY_PLACE', '/here')
+    monkeypatch.delenv('MY_OTHER', raising=False)
+    (toy_configs / 'v.py').write_text(f"_base_ = 'toy.py'\nwork_dir = {value}\n")
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(toy_configs / 'v.py')
+    (toy_configs / 'v.py').write_text("_base_ = 'toy.py'\nwork_dir = '{{$MY_PLACE:}}{{$MY_OTHER:/there}}'\n")
+    assert load_config(toy_configs / 'v.py').work_dir == '/here/there'

@@ -25,7 +25,11 @@ def test_a_folder_without_a_phase_has_no_record(tmp_path):
     assert PhaseRecord.read(tmp_path) is None
 
 
-@pytest.mark.parametrize('text', ['{"name": "supcon"', '{"name": "supcon"}', '{"nom": 1}', '[1]'])
+@pytest.mark.parametrize(
+    'text',
+    ['{"name": "supcon"', '{"name": "supcon"}', '{"nom": 1}', '[1]', '', 'null',
+     '{"name": "a", "fingerprint": "", "facts": {}, "metrics": null}'],
+)  # fmt: skip
 def test_another_file_of_that_name_is_an_error(tmp_path, text):
     (tmp_path / 'phase.json').write_text(text)
     with pytest.raises(ValueError, match=r'phase\.json is not a record of a phase .* remove the folder'):

@@ -1,15 +1,20 @@
 """Build and check the list of stages from a config's ``stages``."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
+from mmengine.logging import print_log
+from torch import nn
+
 from hybridcls.checks import check_known_keys
+from hybridcls.distributed.drawn_rows import has_row_gradient
 from hybridcls.registry import OPTIM_STAGES
 from hybridcls.signatures import arguments_of
 
 from .update_stage import UpdateStage
 
-__all__ = ['build_stages']
+__all__ = ['build_stages', 'warn_of_drawn_rows']
 
 _MISSING = object()
 
@@ -123,3 +128,19 @@ def _check_kinds(caller: str, stages: dict[str, UpdateStage]) -> None:
                 f'room for one of them. Switch one off: stages=dict({name}=None).'
             )
         probing = name if stage.has_second_pass else probing
+
+
+def warn_of_drawn_rows(stages: Mapping[str, UpdateStage], params: Sequence[nn.Parameter]) -> None:
+    """Warn of stages of other packages in ``before_step``, where drawn rows have no gradient in ``update.params``."""
+    if not any(has_row_gradient(param) for param in params):
+        return
+    for name, stage in stages.items():
+        kind = type(stage)
+        if kind.before_step is not UpdateStage.before_step and not kind.__module__.startswith('hybridcls.'):
+            print_log(
+                f'{kind.__name__} (stages.{name}): update_drawn_only=True of the head keeps the gradient of the drawn '
+                'class weights from update.params in before_step, so update.with_gradient() leaves them out. They are '
+                'in update.optimizer.param_groups, as rows. Set update_drawn_only=False if the stage must change all.',
+                'current',
+                logging.WARNING,
+            )

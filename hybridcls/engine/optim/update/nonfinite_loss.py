@@ -70,7 +70,8 @@ class NonFiniteLossGuard:
         if found.is_cuda:
             self._seen = torch.empty_like(found, device='cpu', pin_memory=True).copy_(found, non_blocking=True)
             self._event = torch.cuda.Event()
-            self._event.record()
+            # The copy is on the stream of the loss's device, which need not be the current device.
+            self._event.record(torch.cuda.current_stream(found.device))
         else:
             self._seen = found
 

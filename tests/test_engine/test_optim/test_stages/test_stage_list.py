@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from hybridcls.engine.optim import SAM, Lookahead, UpdateStage
+from hybridcls.distributed.drawn_rows import gather_drawn, with_row_gradient
+from hybridcls.engine.optim import SAM, ComposedOptimWrapper, Lookahead, UpdateStage
+from hybridcls.engine.optim.stages import stage_list
 from hybridcls.engine.optim.stages.stage_list import build_stages
 
 
@@ -80,3 +82,24 @@ class Unrelated:
 def test_stages_that_cannot_be(stages, error, text):
     with pytest.raises(error, match=text):
         build_stages('me', stages)
+
+
+@pytest.mark.parametrize('is_drawn', [True, False])
+def test_a_stage_of_another_package_that_drawn_rows_pass_by_is_named(is_drawn, monkeypatch):
+    class Doubled(UpdateStage):
+        def before_step(self, update):
+            seen.extend(update.with_gradient())
+            rows.extend(len(param) for group in update.optimizer.param_groups for param in group['params'])
+
+    said = []
+    monkeypatch.setattr(stage_list, 'print_log', lambda text, *_: said.append(text))
+    seen, rows, model = [], [], torch.nn.Linear(2, 4, bias=False)
+    if is_drawn:
+        with_row_gradient(model.weight)
+    wrapper = ComposedOptimWrapper(torch.optim.SGD(model.parameters(), 0.1), dict(mine=Doubled(), la=Lookahead(k=5)))
+    wrapper.initialize_count_status(model, 0, 1)
+    with wrapper.optim_context(model):
+        loss = gather_drawn(model.weight, torch.tensor([1, 3])).sum() if is_drawn else model.weight.sum()
+    wrapper.update_params(loss)
+    assert (seen, rows) == (([], [2]) if is_drawn else ([0], [4]))
+    assert [line.split(': update_drawn_only')[0] for line in said] == ['Doubled (stages.mine)'] * is_drawn

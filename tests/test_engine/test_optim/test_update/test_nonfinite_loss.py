@@ -66,3 +66,28 @@ def test_an_update_is_dropped_once_however_many_of_its_losses_are_not_finite():
 def test_numbers_that_cannot_be():
     with pytest.raises(ValueError, match=r'expected max_skipped_updates in .*, got 0'):
         NonFiniteLossGuard('me', 'skip', 0)
+
+
+def test_the_event_is_on_the_device_of_the_loss(monkeypatch):
+    """Not on that of the current device, whose stream knows nothing of the copy that is waited for."""
+
+    class OnSecondGPU(torch.Tensor):
+        is_cuda = True
+        device = torch.device('cuda:1')
+
+    class Event:
+        def record(self, stream):
+            recorded.append(stream)
+
+        def synchronize(self):
+            recorded.append('waited')
+
+    recorded, plain = [], torch.empty_like
+    monkeypatch.setattr(torch.cuda, 'Event', Event)
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: f'the stream of {device}')
+    monkeypatch.setattr(torch, 'empty_like', lambda one, **_: plain(one.as_subclass(torch.Tensor)))
+    guard = NonFiniteLossGuard('me', 'raise', 1)
+    guard.record(torch.tensor(math.nan).as_subclass(OnSecondGPU))
+    assert recorded == ['the stream of cuda:1']
+    assert guard.is_nonfinite()
+    assert recorded[1:] == ['waited']
