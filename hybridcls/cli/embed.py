@@ -146,19 +146,19 @@ def _embed(args: Namespace) -> dict[str, Any]:
 
 def _new_items(items: list['Item'], index: Optional['EmbeddingIndex'], out: str) -> list['Item']:
     """Leave out images that are there twice, or in the index; give paths from where the index has its own."""
-    from hybridcls.apis.embedding_index import absolute
+    from hybridcls.apis.embedding_index import absolute, resolved
 
     here = os.getcwd()
-    known = set(index.absolute_paths()) if index is not None else set()
+    known = set(resolved(index.absolute_paths())) if index is not None else set()
     first = len(known)
     new: list[Item] = []
     twice = 0
-    for item in items:
-        place = absolute(str(item.path), here)
-        if place in known:
+    places = [absolute(str(item.path), here) for item in items]
+    for item, place, file in zip(items, places, resolved(places), strict=True):
+        if file in known:
             twice += 1
             continue
-        known.add(place)
+        known.add(file)
         if index is not None and index.about.get('folder', here) != here:
             item = item._replace(path=place)
         new.append(item)

@@ -11,7 +11,8 @@ from mmengine.config import Config
 from trained_checkpoints import CLASSES, CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
-from hybridcls.apis.embedding_index import EmbeddingIndex
+from hybridcls.apis.embedding_index import EmbeddingIndex, resolved
+from hybridcls.apis.index_search import IndexSearch
 from hybridcls.apis.inferencer import HybridInferencer
 from hybridcls.cli import embed as embed_module
 from hybridcls.cli.main import SUBCOMMANDS, parse_args
@@ -183,6 +184,22 @@ def test_append_adds_what_is_not_there(checkpoint, folder, tmp_path, suffix, cap
     monkeypatch.setattr(embed_module, 'open_model', no_model)
     assert embed(checkpoint, '.', '--out', out, '--append') == 0
     assert '0 images embedded' in capfd.readouterr().err
+
+
+def test_a_file_by_another_way(checkpoint, folder, tmp_path, capfd):
+    """A link to a folder above it: the image is not embedded again, and is no match of itself."""
+    out, link = tmp_path / 'a.npz', tmp_path / 'link'
+    link.symlink_to(folder)
+    assert embed(checkpoint, folder / 'one', '--out', out) == 0
+    assert embed(checkpoint, link / 'one', '--out', out, '--append') == 0
+    assert '4 of 4 images are given twice or in' in capfd.readouterr().err
+    index = EmbeddingIndex(out)
+    query = str(link / 'one' / '12.png')
+    (found,) = IndexSearch(index, k=4)(index.vectors[:1], [query])
+    assert sorted(match.path for match in found) == sorted(index.paths[1:])
+    assert resolved(['https://example.org/a//b.jpg', query]) == [
+        'https://example.org/a//b.jpg', os.path.realpath(folder / 'one' / '12.png'),
+    ]  # fmt: skip
 
 
 def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
