@@ -127,9 +127,12 @@ def _between(
     # A wild bootstrap: batches differ more at one rate than at another, so that distances keep their places.
     # In a moving average of `width` losses, one's own share makes distances too small.
     drawn = smoothed[: lowest + 1] + signs * distances / math.sqrt(1 - 1 / width)
-    found = [_steepest(_smoothed(one, width), lowest) for one in drawn]
+    found = np.array([_steepest(_smoothed(one, width), lowest) for one in drawn])
     low, high = np.quantile(found, (0.1, 0.9), method='inverted_cdf')
-    return rates[int(low)], rates[int(high)]
+    # What is drawn again is averaged twice, which moves the steepest place: distances to that of the curve alone count.
+    suggested, moved = _steepest(smoothed, lowest), _steepest(_smoothed(smoothed[: lowest + 1], width), lowest)
+    low, high = (int(np.clip(suggested + place - moved, 0, lowest)) for place in (low, high))
+    return rates[min(low, suggested)], rates[max(high, suggested)]
 
 
 def _smoothed(values: np.ndarray, width: int) -> np.ndarray:

@@ -110,6 +110,23 @@ def test_the_interval_of_the_steepest_rate_grows_with_the_noise():
     assert (high - low) / 2 < spans[2] < (high - low) * 2
 
 
+def test_the_interval_holds_the_suggestion():
+    """Of a loss that falls just before it diverges, as of small networks from random weights, too."""
+    places = []
+    for seed in range(20):
+        steps = np.arange(80)
+        losses = np.where(steps < 55, 1.1, 1.1 - 0.012 * (steps - 55)) + np.where(steps > 72, (steps - 72) ** 2.0, 0)
+        losses += 0.02 * np.random.default_rng(seed).normal(size=80)
+        numbers = iter(losses)
+        wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
+        curve = rate_curve(lambda _, numbers=numbers: float(next(numbers)), wrapper, range(80), 1.0, steps=80)
+        if curve.suggested is not None:
+            places.append((curve.between[0] <= curve.suggested <= curve.between[1], curve.between))
+    assert len(places) > 10
+    assert all(is_held for is_held, _ in places)
+    assert any(low < high for _, (low, high) in places)
+
+
 def test_a_search_counts_updates(toy_configs, monkeypatch):
     """In a training shorter than the search, too, whose last update has fewer batches."""
     rates = []
