@@ -11,7 +11,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from hybridcls.checks import check_choice, check_number, counted, listed
+from hybridcls.checks import check_choice, check_number, counted, listed, verb_of
 from hybridcls.engine.checkpoints.calibration_file import digest_of_weights
 from hybridcls.evaluation import CalibrationMetric
 from hybridcls.functional.calibration import (
@@ -255,6 +255,13 @@ def _with_labels(model: HybridInferencer, data: str, items: list, notes: list[st
         raise ValueError(
             f'calibrate: expected images of at least two classes of the model, got {listed(found, 5)} only. A '
             'calibration on one class does not hold for others.'
+        )
+    absent = [name for name in model.classes if name not in {model.class_of(label) for label in found}]
+    if absent:
+        notes.append(
+            f'{counted(len(absent), "class", "classes", of=len(model.classes))} of the model '
+            f'{verb_of(len(absent), "has", "have")} no image here ({listed(absent, 5)}): nothing is measured or '
+            'guaranteed of images of these.'
         )
     if unknown:
         notes.append(

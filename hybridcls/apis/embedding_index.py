@@ -15,7 +15,7 @@ from .index_file import IndexPart, read_index_file, write_index_file
 if TYPE_CHECKING:
     from .inferencer import HybridInferencer
 
-__all__ = ['EmbeddingIndex', 'about_model', 'absolute', 'check_same_model', 'compatible_width', 'described']
+__all__ = ['EmbeddingIndex', 'about_model', 'absolute', 'check_same_model', 'compatible_width', 'described', 'resolved']
 
 _FORMAT = 'hybridcls embeddings'
 _VERSION = 1
@@ -157,6 +157,18 @@ class EmbeddingIndex:
 def absolute(path: str, folder: str) -> str:
     """Resolve a path of an index to an absolute one; URLs stay."""
     return path if '://' in path else os.path.abspath(os.path.join(folder, path))
+
+
+def resolved(paths: Iterable[str]) -> list[str]:
+    """Follow links among the folders of absolute paths, so that two ways to a file are one; URLs stay."""
+    real: dict[str, str] = {}  # most images have their folder in common
+    found = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if '://' not in path and folder not in real:
+            real[folder] = os.path.realpath(folder)
+        found.append(path if '://' in path else os.path.join(real[folder], name))
+    return found
 
 
 def described(about: dict[str, Any], width: int) -> dict[str, Any]:

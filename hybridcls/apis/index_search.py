@@ -12,7 +12,7 @@ from hybridcls.functional.metrics.nearest_neighbours import nearest_neighbours
 from hybridcls.functional.metrics.neighbour_order import NOT_THERE, keys_of, read_keys
 
 from .class_pooling import POOLS, class_sums, class_vectors, first_of_each_class, pool_weights
-from .embedding_index import EmbeddingIndex, check_same_model
+from .embedding_index import EmbeddingIndex, check_same_model, resolved
 from .faiss_candidates import FaissCandidates
 from .index_file import mapped_copy
 from .search_scores import SearchScores
@@ -93,7 +93,7 @@ class IndexSearch:
         self.index, self.distractors, self.k, self.pool, self.device = index, distractors, k, pool, torch.device(device)
         self.threshold = _threshold_of(index, pool) if threshold is None else threshold
         self._size = len(index) + (len(distractors) if distractors is not None else 0)
-        self._row_of = {path: row for row, path in enumerate(index.absolute_paths())}
+        self._row_of = {path: row for row, path in enumerate(resolved(index.absolute_paths()))}
         self._names, classes, counts = np.unique(index.labels, return_inverse=True, return_counts=True)
         self._number_of = {str(name): number for number, name in enumerate(self._names) if name}
         labelled = torch.from_numpy(index.labels != '')
@@ -153,7 +153,7 @@ class IndexSearch:
             )
         if not len(queries):
             return []
-        own = torch.tensor([self._row_of.get(path, -1) for path in paths or [''] * len(queries)])
+        own = torch.tensor([self._row_of.get(path, -1) for path in resolved(paths or [''] * len(queries))])
         classes = torch.tensor([self._number_of.get(label, -1) for label in labels or [''] * len(queries)])
         known = torch.tensor([bool(label) for label in labels or [''] * len(queries)])
         matches = self._counts[classes] - ((own >= 0) & (self._class_of[own] == classes)).long()

@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument('--strict', action='store_true', help='exit with 1 also if there are only warnings')
     parser.add_argument(
-        '--lr', dest='find_rate', action='store_true', help='suggest a learning rate, by a test of up to 100 steps'
+        '--lr', dest='find_rate', action='store_true', help='suggest a learning rate, by a test of up to 100 updates'
     )
     parser.add_argument(
         '--no-trial',

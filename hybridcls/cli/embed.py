@@ -25,6 +25,8 @@ from .out_file import add_out_option, check_out
 from .unfinished_answers import Progress, UnfinishedAnswers, digest_of, identity_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hybridcls.apis.embedding_index import EmbeddingIndex
     from hybridcls.apis.image_inputs import Item
     from hybridcls.apis.index_file import IndexPart
@@ -49,7 +51,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_out_option(parser, 'index to write (.npz or .parquet), with the columns path, label, norm and vector')
     parser.add_argument(
-        '--append', action='store_true', help='add the images whose paths are not in the index FILE yet'
+        '--append',
+        action='store_true',
+        help='add the images whose paths are not in the index FILE yet; with --force, begin again instead of '
+        'continuing an interrupted --append',
     )
     parser.add_argument('--resume', action='store_true', help='continue an interrupted run of the same command')
     add_image_options(parser)
@@ -64,8 +69,6 @@ def run(args: Namespace) -> int:
     check_out('embed', args.out, args.force or args.append, _FORMATS)
     if args.append:
         check_file('embed', 'index', args.out, 'Leave --append out to write a new index.')
-        if args.force:
-            raise ValueError('embed: --append adds to an index and --force replaces it. Leave one of them out.')
     if args.out.endswith('.parquet'):
         check_installed('embed', 'pyarrow', f'--out {args.out}', 'parquet')
     check_images('embed', args.images)
@@ -95,6 +98,7 @@ def _embed(args: Namespace) -> dict[str, Any]:
         return dict(command='embed', out=args.out, embedded=0, images=len(index or ()), unreadable=[])
     amp = args.amp or (index.about.get('amp') if index is not None else None)
     model = open_model(args, args.checkpoint, amp, calibration=False)
+    from hybridcls.apis.answer import checked_embedding
     from hybridcls.apis.embedding_index import about_model, check_same_model
     from hybridcls.apis.image_inputs import ImageInputs
 
@@ -105,10 +109,12 @@ def _embed(args: Namespace) -> dict[str, Any]:
         check_same_model('embed', index.about, args.out, about, args.checkpoint)
     batch_size = args.batch_size or model.batch_size
     settings = dict(checkpoint=about['digest'], batch_size=batch_size, amp=model.amp,
+                    preprocessing=about['preprocessing'], inference=about['inference'],
                     index=identity_of(args.out) if args.append else None)  # fmt: skip
+    listed = digest_of(text for item in items for text in (str(item.path), item.label or ''))
     file = UnfinishedAnswers(
-        args.out, Progress(digest_of(str(item.path) for item in items), settings), args.resume, args.force, 'embed',
-        partial(_write_index, about, index),
+        args.out, Progress(listed, settings), args.resume, args.force, 'embed', partial(_write_index, about, index),
+        [str(item.source) for item in items],
     )  # fmt: skip
     if file.progress.done:
         tell(
@@ -122,11 +128,15 @@ def _embed(args: Namespace) -> dict[str, Any]:
     )  # fmt: skip
     answers.restore(file.progress.more)
     label_of = {item.path: item.label or '' for item in items}
-    take_answers(
-        'embed', answers, len(items),
-        lambda batch: file.write([_row(one, label_of, model.head_name) for one in batch], answers.done, answers.state),
-        file,
-    )  # fmt: skip
+
+    def write(batch: list) -> None:
+        vectors = [checked_embedding('embed', one, model.head_name) for one in batch]
+        if index is not None and vectors:
+            check_same_model('embed', index.described, args.out, about | dict(width=len(vectors[0])), args.checkpoint)
+        rows = [_row(one, vector, label_of) for one, vector in zip(batch, vectors, strict=True)]
+        file.write(rows, answers.done, answers.state)
+
+    take_answers('embed', answers, len(items), write, file)
     file.finish()
     report['embedded'] = len(items) - len(answers.unreadable)
     report['images'] += report['embedded']
@@ -136,19 +146,19 @@ def _embed(args: Namespace) -> dict[str, Any]:
 
 def _new_items(items: list['Item'], index: Optional['EmbeddingIndex'], out: str) -> list['Item']:
     """Leave out images that are there twice, or in the index; give paths from where the index has its own."""
-    from hybridcls.apis.embedding_index import absolute
+    from hybridcls.apis.embedding_index import absolute, resolved
 
     here = os.getcwd()
-    known = set(index.absolute_paths()) if index is not None else set()
+    known = set(resolved(index.absolute_paths())) if index is not None else set()
     first = len(known)
     new: list[Item] = []
     twice = 0
-    for item in items:
-        place = absolute(str(item.path), here)
-        if place in known:
+    places = [absolute(str(item.path), here) for item in items]
+    for item, place, file in zip(items, places, resolved(places), strict=True):
+        if file in known:
             twice += 1
             continue
-        known.add(place)
+        known.add(file)
         if index is not None and index.about.get('folder', here) != here:
             item = item._replace(path=place)
         new.append(item)
@@ -161,13 +171,10 @@ def _new_items(items: list['Item'], index: Optional['EmbeddingIndex'], out: str)
     return new
 
 
-def _row(answer: Any, label_of: dict[Any, str], head_name: str) -> dict[str, Any]:
+def _row(answer: Any, vector: 'np.ndarray', label_of: dict[Any, str]) -> dict[str, Any]:
     """Return a row as it waits for the file to be complete."""
     import numpy as np
 
-    from hybridcls.apis.answer import checked_embedding
-
-    vector = checked_embedding('embed', answer, head_name)
     content = base64.b64encode(np.ascontiguousarray(vector, '<f4').tobytes()).decode()
     return dict(path=answer.path, label=label_of[answer.path], vector=content)
 
@@ -186,7 +193,7 @@ def _write_index(about: dict[str, Any], index: Optional['EmbeddingIndex'], rows:
             yield from index.parts()
         yield from _parts(rows)
 
-    described_by = index.about if index is not None else described(about, width)
+    described_by = described(about if index is None else index.about, width)
     write_index_file(out, described_by, parts(), count + len(index or ()))
 
 

@@ -123,9 +123,11 @@ def _answer(args: Namespace, model: 'HybridInferencer', inputs: 'ImageInputs', s
             checkpoint=identity_of(model.checkpoint_path), batch_size=batch_size, top_k=args.top_k,
             embeddings=args.embeddings, amp=model.amp, inference=model.wanted_settings.as_key(),
             calibration=identity_of(model.calibration.path) if model.calibration else None, skip_sure=model.skips,
+            preprocessing=[model.preprocessing_version, ' '.join(repr(model.pipeline).split())],
         )  # fmt: skip
+        listed = digest_of(text for item in items for text in (str(item.path), item.label or ''))
         file = UnfinishedAnswers(
-            args.out, Progress(digest_of(str(item.path) for item in items), settings), args.resume, args.force
+            args.out, Progress(listed, settings), args.resume, args.force, images=[str(item.source) for item in items]
         )
         if file.progress.done:
             tell(

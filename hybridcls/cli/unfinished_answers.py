@@ -27,6 +27,7 @@ class Progress:
         digest (str): Of the list of images, :func:`digest_of`.
         settings (dict): What the answers depend on: the checkpoint, the batch size and the like.
         done (int): Number of images of the list that are done.
+        files (str): Digest of the sizes and times of the files of these, ``''`` where they are not looked at.
         size (int): Bytes of the unfinished file that belong to these.
         columns (list[str]): Of the table.
         more (dict): What else whoever goes on needs to know.
@@ -35,17 +36,37 @@ class Progress:
     digest: str
     settings: dict[str, Any]
     done: int = 0
+    files: str = ''
     size: int = 0
     columns: list[str] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
 
 
 def digest_of(paths: Iterable[str]) -> str:
-    """Return a digest of a list of paths, their order included."""
+    """Return a digest of a list of texts, such as paths, their order included."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.encode('utf8', 'surrogateescape') + b'\0')
     return digest.hexdigest()
+
+
+class _FilesDone:
+    """Digest of the sizes and times of the first files of a list, which grows with the run."""
+
+    def __init__(self, paths: Sequence[Optional[str]]) -> None:
+        self._paths, self._count, self._digest = paths, 0, hashlib.sha256()
+
+    def of(self, count: int) -> str:
+        """Return that of the first ``count`` files, not fewer than were asked for before."""
+        for path in self._paths[self._count : count]:
+            found: list[Any] = []
+            if path is not None and '://' not in path:
+                with suppress(OSError, ValueError):
+                    status = os.stat(path)
+                    found = [status.st_size, status.st_mtime_ns]
+            self._digest.update(f'{found}\0'.encode())
+        self._count = max(count, self._count)
+        return self._digest.hexdigest() if self._paths else ''
 
 
 def identity_of(path: str) -> list[Any]:
@@ -71,10 +92,12 @@ class UnfinishedAnswers:
         caller (str): Name that errors start with. Defaults to ``'predict'``.
         convert (Callable, optional): Turns the JSON lines of one path into the file of another. Defaults to None: CSV
             and JSON lines are written as they come, and Parquet is made of them.
+        images (Sequence[str | None]): Paths of the files that the answers are of, in order: what is noted is refused if
+            they have been written since. Defaults to ``()``: they are not looked at.
 
     Raises:
         FileExistsError: If there is a note and neither ``resume`` nor ``force`` is set.
-        ValueError: If the note is of another list of images, or of other settings.
+        ValueError: If the note is of another list of images, of other settings, or of files that have changed.
     """
 
     def __init__(
@@ -85,8 +108,10 @@ class UnfinishedAnswers:
         force: bool,
         caller: str = 'predict',
         convert: Optional[Callable[[Path, Path], None]] = None,
+        images: Sequence[Optional[str]] = (),
     ) -> None:
         self.path, self._caller = Path(path), caller
+        self._files_done = _FilesDone(images)
         self._convert = _write_parquet if convert is None and self.path.suffix == '.parquet' else convert
         self._rows = self.path.with_name(f'.{self.path.name}.unfinished')
         self._note = self.path.with_name(f'.{self.path.name}.progress')
@@ -142,6 +167,7 @@ class UnfinishedAnswers:
         self._file.flush()
         os.fsync(self._file.fileno())
         (self.progress.done, self.progress.size), self.progress.more = self._complete, more
+        self.progress.files = self._files_done.of(self.progress.done)
         atomic_write(json.dumps(asdict(self.progress)).encode(), self._note)
         self._noted_at = time.monotonic()
 
@@ -151,12 +177,14 @@ class UnfinishedAnswers:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            if self._convert is not None:
+            if self._convert is None:
+                os.replace(self._rows, self.path)
+            else:
                 converted = self._rows.with_suffix(self.path.suffix)
                 self._convert(self._rows, converted)
-                os.replace(converted, self._rows)
-            os.replace(self._rows, self.path)
+                os.replace(converted, self.path)
             self._note.unlink(missing_ok=True)
+            self._rows.unlink(missing_ok=True)  # after the note: rows alone are ignored
         except OSError as error:
             self._explain(error)
 
@@ -205,6 +233,11 @@ class UnfinishedAnswers:
                 f'{self._caller}: the interrupted run had {key} {before.settings.get(key)!r}, this one has '
                 f'{self.progress.settings[key]!r}. Use the old value, or add --force instead of --resume to start '
                 'again.'
+            )
+        if before.files and before.files != self._files_done.of(before.done):
+            raise ValueError(
+                f'{self._caller}: expected the images of the interrupted run, but some of the {before.done} that are '
+                'done have been written since. Add --force instead of --resume to start again.'
             )
 
     def _explain(self, error: OSError) -> None:

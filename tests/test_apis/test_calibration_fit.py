@@ -216,6 +216,10 @@ def test_labels_are_those_of_the_model(trained, digit_folder, tmp_path):
     assert report.notes[0].startswith('4 images of classes that the model does not have (cow): they count as wrong')
     assert report.notes[1].startswith(f'1 image cannot be read, the first: {tmp_path}/no.png')
     assert report.calibration.images == 48
+    lines = [line for line in lines if not line.endswith((',two', ',zero'))]
+    (tmp_path / 'list.csv').write_text('path,label\n' + '\n'.join(lines))
+    notes = calibrate(model, str(tmp_path / 'list.csv'), scale='none').notes
+    assert notes[0].startswith('2 of 4 classes of the model have no image here (two, zero): nothing is measured or')
 
 
 def test_what_has_no_calibration_says_so(trained, digit_folder, tmp_path):

@@ -1,15 +1,18 @@
 """hybridcls embed: an index with what Python computes, the same after an interruption, and added to."""
 
+import copy
 import json
 import os
 import shutil
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from trained_checkpoints import CLASSES, CNN, LINEAR, config_of, write_checkpoint
 
 import hybridcls
-from hybridcls.apis.embedding_index import EmbeddingIndex
+from hybridcls.apis.embedding_index import EmbeddingIndex, resolved
+from hybridcls.apis.index_search import IndexSearch
 from hybridcls.apis.inferencer import HybridInferencer
 from hybridcls.cli import embed as embed_module
 from hybridcls.cli.main import SUBCOMMANDS, parse_args
@@ -86,6 +89,71 @@ def test_an_interrupted_run_goes_on_to_the_same_vectors(checkpoint, folder, tmp_
     assert sorted(os.listdir(tmp_path)) == ['a.npz', 'photos', 'whole.npz']
 
 
+def interrupt(monkeypatch, batches):
+    """Interrupt the model after some batches, once."""
+    forward, calls = HybridInferencer.forward, []
+
+    def interrupted(self, inputs):
+        calls.append(len(inputs))
+        if len(calls) == batches + 1:
+            raise KeyboardInterrupt
+        return forward(self, inputs)
+
+    monkeypatch.setattr(HybridInferencer, 'forward', interrupted)
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_pixels(checkpoint, folder, tmp_path, monkeypatch):
+    interrupt(monkeypatch, batches=2)
+    out = tmp_path / 'a.npz'
+    with pytest.raises(KeyboardInterrupt):
+        embed(checkpoint, folder, '--out', out)
+    other = Config(copy.deepcopy(config_of(CNN, LINEAR)))
+    other.test_dataloader.dataset.pipeline[1].update(crop_pct=0.5)
+    (tmp_path / 'other.py').write_text(other.pretty_text)
+    with pytest.raises(ValueError, match=r'the interrupted run had preprocessing .*, this one has .*crop_pct=0.5'):
+        embed(checkpoint, folder, '--out', out, '--resume', '--config', tmp_path / 'other.py')
+    last, first = (folder / 'two' / '15.png', folder / 'one' / '12.png')
+    last.write_bytes(first.read_bytes())  # is not done yet: someone has repaired it
+    before = first.stat()
+    content = first.read_bytes()
+    first.write_bytes((folder / 'one' / '13.png').read_bytes())
+    with pytest.raises(ValueError, match=r'expected the images of the interrupted run, but some of the 8 .*--force'):
+        embed(checkpoint, folder, '--out', out, '--resume')
+    first.write_bytes(content)
+    os.utime(first, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert embed(checkpoint, folder, '--out', out, '--resume') == 0
+    np.testing.assert_array_equal(EmbeddingIndex(out).vectors, hybridcls.load(checkpoint, 'cpu').embed(folder))
+
+
+def test_an_interrupted_append_can_be_begun_again(checkpoint, folder, tmp_path, monkeypatch):
+    out = tmp_path / 'a.npz'
+    assert embed(checkpoint, folder / 'two', '--out', out) == 0
+    interrupt(monkeypatch, batches=1)
+    with pytest.raises(KeyboardInterrupt):
+        embed(checkpoint, folder, '--out', out, '--append')
+    EmbeddingIndex(out).remove([0])
+    with pytest.raises(ValueError, match=r'the list of images has changed .*add --force instead of --resume'):
+        embed(checkpoint, folder, '--out', out, '--append', '--resume')
+    assert embed(checkpoint, folder, '--out', out, '--append', '--force') == 0
+    assert sorted(EmbeddingIndex(out).paths) == sorted(map(str, folder.rglob('*.png')))
+    assert sorted(os.listdir(tmp_path)) == ['a.npz', 'photos']
+
+
+def test_append_to_vectors_of_unknown_origin(checkpoint, folder, tmp_path):
+    width = hybridcls.load(checkpoint, 'cpu').embed(folder / 'one' / '12.png').shape[1]
+    out = tmp_path / 'a.npz'
+    vectors = np.random.default_rng(0).normal(size=(3, width)).astype(np.float32)
+    np.savez(out, vector=vectors)
+    assert embed(checkpoint, folder / 'one', '--out', out, '--append') == 0
+    index = EmbeddingIndex(out)
+    np.testing.assert_array_equal(index.vectors[:3], vectors)
+    assert index.paths[3:].tolist() == sorted(map(str, (folder / 'one').iterdir()))
+    np.savez(out, vector=vectors[:, 1:])
+    with pytest.raises(ValueError, match=rf'the width of the embeddings differs?: .*width {width - 1}.*width {width}'):
+        embed(checkpoint, folder / 'one', '--out', out, '--append')
+    assert sorted(os.listdir(tmp_path)) == ['a.npz', 'photos']
+
+
 @pytest.mark.parametrize('suffix', ['.npz', '.parquet'])
 def test_append_adds_what_is_not_there(checkpoint, folder, tmp_path, suffix, capfd, monkeypatch):
     if suffix == '.parquet':
@@ -118,6 +186,22 @@ def test_append_adds_what_is_not_there(checkpoint, folder, tmp_path, suffix, cap
     assert '0 images embedded' in capfd.readouterr().err
 
 
+def test_a_file_by_another_way(checkpoint, folder, tmp_path, capfd):
+    """A link to a folder above it: the image is not embedded again, and is no match of itself."""
+    out, link = tmp_path / 'a.npz', tmp_path / 'link'
+    link.symlink_to(folder)
+    assert embed(checkpoint, folder / 'one', '--out', out) == 0
+    assert embed(checkpoint, link / 'one', '--out', out, '--append') == 0
+    assert '4 of 4 images are given twice or in' in capfd.readouterr().err
+    index = EmbeddingIndex(out)
+    query = str(link / 'one' / '12.png')
+    (found,) = IndexSearch(index, k=4)(index.vectors[:1], [query])
+    assert sorted(match.path for match in found) == sorted(index.paths[1:])
+    assert resolved(['https://example.org/a//b.jpg', query]) == [
+        'https://example.org/a//b.jpg', os.path.realpath(folder / 'one' / '12.png'),
+    ]  # fmt: skip
+
+
 def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
     out = tmp_path / 'a.npz'
     with pytest.raises(ValueError, match='expected --out FILE'):
@@ -131,8 +215,6 @@ def test_bad_input_gets_a_sentence(checkpoint, folder, tmp_path, capfd):
     assert embed(checkpoint, folder / 'one', '--out', out) == 0
     with pytest.raises(FileExistsError, match=r'a.npz. exists. Add --force'):
         embed(checkpoint, folder, '--out', out)
-    with pytest.raises(ValueError, match='Leave one of them out'):
-        embed(checkpoint, folder, '--out', out, '--append', '--force')
     other, _ = write_checkpoint(tmp_path / 'other.pth', config_of(CNN, LINEAR), seed=1)
     with pytest.raises(ValueError, match=r'^embed: expected embeddings of one model, but the weights differ'):
         embed(other, folder, '--out', out, '--append')

@@ -102,3 +102,57 @@ def test_a_parquet_file_of_no_rows(tmp_path):
     parquet = pytest.importorskip('pyarrow.parquet')
     begin(tmp_path / 'a.parquet').finish()
     assert parquet.read_table(tmp_path / 'a.parquet').num_rows == 0
+
+
+def test_a_run_killed_while_the_file_gets_its_name_loses_nothing(tmp_path, monkeypatch):
+    """Rows stay rows until the file is there: cut off as rows, a converted file would be damaged."""
+    rows = [dict(path='x'), dict(path='y')]
+
+    def convert(of, to):
+        to.write_text('|'.join(json.loads(line)['path'] for line in of.read_text().splitlines()))
+
+    def begin_again(**more):
+        return UnfinishedAnswers(str(tmp_path / 'a.npz'), Progress('abc', {}), convert=convert, force=False, **more)
+
+    file = begin_again(resume=False)
+    file.write(rows, 2, dict)
+    file.note({})
+    replace, calls = unfinished_answers.os.replace, []
+
+    def killed(source, target):
+        replace(source, target)
+        calls.append(target)
+        raise SystemExit
+
+    monkeypatch.setattr(unfinished_answers.os, 'replace', killed)
+    with pytest.raises(SystemExit):
+        file.finish()
+    monkeypatch.undo()
+    assert calls
+    begin_again(resume=True).finish()
+    assert (tmp_path / 'a.npz').read_text() == 'x|y'
+    assert [one.name for one in tmp_path.iterdir()] == ['a.npz']
+
+
+def test_files_that_were_written_since_are_refused(tmp_path):
+    photos = [tmp_path / f'{number}.jpg' for number in range(3)]
+    for photo in photos:
+        photo.write_text('photo')
+    images = [*map(str, photos), 'https://example.org/x.jpg', None]
+
+    def go(**more):
+        return UnfinishedAnswers(str(tmp_path / 'a.csv'), Progress('abc', {}), force=False, images=images, **more)
+
+    file = go(resume=False)
+    for number, photo in enumerate(photos[:2]):
+        file.write([dict(path=str(photo))], number + 1, dict)
+        file.note({})
+    file.leave(2, {})
+    photos[2].write_text('written later')
+    file = go(resume=True)
+    file.write([dict(path='z')], 3, dict)
+    file.leave(3, {})
+    go(resume=True).leave(3, {})
+    photos[0].unlink()
+    with pytest.raises(ValueError, match=r'some of the 3 that are done have been written since. Add --force'):
+        go(resume=True)

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from hybridcls.compat.mmengine import bare_model
+from hybridcls.compat.mmengine.accumulation import accumulation_counts, set_accumulation_counts
 from hybridcls.datasets import ImageFolder
 from hybridcls.datasets.annotation_file import TABLES
 from hybridcls.engine.checkpoints.weight_transfer import WeightMismatchError
@@ -294,7 +295,7 @@ def _try(subject: Subject, wishes: Wishes, found: Examination) -> Iterator[Findi
 def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, findings: list[Finding]) -> None:
     """Check everything in a Runner that is ready to train."""
     loader, model = runner.train_dataloader, bare_model(runner.model)
-    start = deepcopy(model.state_dict()) if wishes.find_rate else {}
+    start = deepcopy((model.state_dict(), runner.optim_wrapper.state_dict())) if wishes.find_rate else ({}, {})
     batch_size = getattr(loader, 'batch_size', None) or getattr(loader.batch_sampler, 'batch_size', 1)
     findings += _guarded(check_model, subject, runner, batch_size)
     findings += _guarded(check_rules, subject, runner)
@@ -313,7 +314,8 @@ def _work(subject: Subject, runner: Any, wishes: Wishes, found: Examination, fin
     findings += _guarded(check_memory, subject, runner, batches[0], batch_size)
     findings += _guarded(check_speed, subject, loader)
     if wishes.find_rate:
-        model.load_state_dict(start)  # the steps above were trained
+        model.load_state_dict(start[0])  # the steps above were trained
+        runner.optim_wrapper.load_state_dict(start[1])
         findings += _guarded(_find_rate, subject, runner, batch_size)
 
 
@@ -341,11 +343,14 @@ def _find_rate(subject: Subject, runner: Any, batch_size: int) -> Iterator[Findi
     if not isinstance(rate, (int, float)) or not hasattr(runner.optim_wrapper, 'optimizer'):
         yield Finding(NOTE, 'optim_wrapper', '--lr needs one optimizer with a key lr, and there is none.')
         return
-    runner.optim_wrapper.optimizer.state.clear()
-    step = TrainStep(runner)
-    each = subject.facts.get('step_seconds_an_image', 0.0) * batch_size
+    wrapper = runner.optim_wrapper
+    per_update = accumulation_counts(wrapper).per_update
+    each = subject.facts.get('step_seconds_an_image', 0.0) * batch_size * per_update
     steps = 100 if not each else int(max(20, min(100, _RATE_SECONDS / each)))
-    curve = rate_curve(step, runner.optim_wrapper, endless(runner.train_dataloader), rate, steps)
+    wrapper.zero_grad()  # of what was accumulated before
+    set_accumulation_counts(wrapper, 0, steps * per_update)  # the training itself may be shorter
+    batches = endless(runner.train_dataloader)
+    curve = rate_curve(TrainStep(runner), wrapper, batches, rate, steps, accumulated=per_update)
     subject.facts['learning_rate'] = dict(
         config=rate,
         suggested=curve.suggested,

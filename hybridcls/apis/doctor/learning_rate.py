@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Optional
 
 import numpy as np
@@ -25,7 +26,7 @@ class RateCurve:
 
     Args:
         rates (list[float]): Of the first parameter group that has the config's rate; rising by a constant factor.
-        losses (list[float]): Of the step with each rate, before that step's update.
+        losses (list[float]): With each rate, before its update; of accumulated batches the mean.
         smoothed (list[float]): The same, without the noise of single batches.
         suggested (float, optional): Where the loss falls fastest; None: it does not fall.
         between (tuple[float, float], optional): The 10 % and 90 % quantiles of that rate, if the noise of the losses is
@@ -49,8 +50,9 @@ def rate_curve(
     steps: int = _STEPS,
     lowest: float = _LOWEST,
     highest: float = _HIGHEST,
+    accumulated: int = 1,
 ) -> RateCurve:
-    """Train with a learning rate that rises each step until the loss diverges.
+    """Train with a learning rate that rises with each update until the loss diverges.
 
     The range test of `Smith <https://arxiv.org/abs/1506.01186>`_, section 3.3.
 
@@ -60,22 +62,28 @@ def rate_curve(
     Args:
         step (Callable): Trains with a batch, and returns the loss.
         optim_wrapper (OptimWrapper): Whose rates are set.
-        batches (Iterable): As many as steps, or fewer.
+        batches (Iterable): As many as the updates take, or fewer.
         rate (float): The rate of the config, to which those of the groups are relative.
-        steps (int): Defaults to 100.
+        steps (int): Updates. Defaults to 100.
         lowest (float): The first rate. Defaults to 1e-6.
         highest (float): The last rate. Defaults to 1.
+        accumulated (int): Batches of an update (``accumulative_counts``), of which the first begins one. They have one
+            rate, and one loss, their mean. Defaults to 1.
     """
     groups = optim_wrapper.optimizer.param_groups
     ratios = [group.get('initial_lr', group['lr']) / rate for group in groups]
     rates: list[float] = []
     losses: list[float] = []
-    for number, batch in zip(range(steps), batches, strict=False):
+    source = iter(batches)
+    for number in range(steps):
+        of_update = list(islice(source, accumulated))
+        if len(of_update) < accumulated:
+            break
         now = lowest * (highest / lowest) ** (number / max(1, steps - 1))
         for group, ratio in zip(groups, ratios, strict=True):
             group['lr'] = now * ratio
         try:
-            loss = step(batch)
+            loss = sum(step(batch) for batch in of_update) / accumulated
         except (ValueError, FloatingPointError):  # a loss that is not finite stops an update of hybridcls
             loss = math.nan
         if not math.isfinite(loss):
@@ -119,9 +127,12 @@ def _between(
     # A wild bootstrap: batches differ more at one rate than at another, so that distances keep their places.
     # In a moving average of `width` losses, one's own share makes distances too small.
     drawn = smoothed[: lowest + 1] + signs * distances / math.sqrt(1 - 1 / width)
-    found = [_steepest(_smoothed(one, width), lowest) for one in drawn]
+    found = np.array([_steepest(_smoothed(one, width), lowest) for one in drawn])
     low, high = np.quantile(found, (0.1, 0.9), method='inverted_cdf')
-    return rates[int(low)], rates[int(high)]
+    # What is drawn again is averaged twice, which moves the steepest place: distances to that of the curve alone count.
+    suggested, moved = _steepest(smoothed, lowest), _steepest(_smoothed(smoothed[: lowest + 1], width), lowest)
+    low, high = (int(np.clip(suggested + place - moved, 0, lowest)) for place in (low, high))
+    return rates[min(low, suggested)], rates[max(high, suggested)]
 
 
 def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
@@ -135,7 +146,7 @@ def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
 def rate_findings(curve: RateCurve, rate: float, where: str = 'optim_wrapper.optimizer.lr') -> Iterator[Finding]:
     """Compare the rate of the config with the curve."""
     if curve.suggested is None:
-        text = f'the loss did not fall in {len(curve.rates)} steps with rates from {_LOWEST:g} on.'
+        text = f'the loss did not fall in {len(curve.rates)} updates with rates from {_LOWEST:g} on.'
         yield Finding(NOTE, where, text, 'use more images or pretrained weights, or try rates in short trainings')
     else:
         low, high = curve.between or (curve.suggested, curve.suggested)
@@ -145,7 +156,7 @@ def rate_findings(curve: RateCurve, rate: float, where: str = 'optim_wrapper.opt
         is_between = low <= rate < (math.inf if curve.diverges is None else curve.diverges)
         told = ', which is between them' if is_between and curve.diverges else ''
         yield Finding(NOTE, where,
-                      f'in {len(curve.rates)} steps the loss falls fastest at lr={curve.suggested:.2g}{range_}{end}; '
+                      f'in {len(curve.rates)} updates the loss falls fastest at lr={curve.suggested:.2g}{range_}{end}; '
                       f'the config has lr={rate:g}{told}.',
                       '' if is_between else f'lr={curve.suggested:.2g}')  # fmt: skip
     if curve.diverges is not None and rate >= curve.diverges:

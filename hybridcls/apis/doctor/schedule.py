@@ -7,7 +7,7 @@ from hybridcls.checks import verb_of
 from hybridcls.engine.config.change import provenance_of
 from hybridcls.engine.config.schedules import scheduler_groups
 from hybridcls.engine.config.timm_streams import timm_streams_in
-from hybridcls.engine.config.tree import Path, dotted, value_at, walk
+from hybridcls.engine.config.tree import Path, dotted, is_a, value_at, walk
 
 from .finding import NOTE, PROBLEM, WARNING, Finding
 from .rate_curve import check_curve, iterations_of_epoch
@@ -20,6 +20,7 @@ _LARGEST = dict(sgd=(0.1, 1.0), lion=(3e-4, 1e-3), adam=(2e-3, 4e-3))
 _SMALLEST, _LEAST = 1e-8, 1e-4
 _LONG_WARMUP = 0.5  # of the training
 _DECAY, _CLIP = 0.5, 1e-3
+_SLOW = 0.05  # of Lookahead's step
 _EMA_MOMENTUM = 0.0002  # mmengine's default
 
 
@@ -132,6 +133,13 @@ def _optimizer(subject: Subject) -> Iterator[Finding]:
             f'betas={tuple(betas)}: the first one is usually the smaller one.',
             f'{where}={tuple(betas[::-1])}',
         )
+    momentum = subject.get('optim_wrapper.optimizer.momentum', 0)
+    if isinstance(momentum, (int, float)) and momentum >= 1:
+        where = 'optim_wrapper.optimizer.momentum'
+        yield Finding(
+            PROBLEM, where, f'momentum={momentum:g}: each update is larger than the one before, without end.',
+            f'{where}=0.9',
+        )  # fmt: skip
     clip = subject.get('optim_wrapper.clip_grad.max_norm')
     if isinstance(clip, (int, float)) and clip <= _CLIP:
         where = 'optim_wrapper.clip_grad.max_norm'
@@ -143,6 +151,19 @@ def _optimizer(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 WARNING, where, f'rho={rho:g} ascends far from the weights (0.05 to 0.2 is common).', f'{where}=0.05'
             )
+        alpha = node.get('alpha') if isinstance(node, dict) and _looks_ahead(node) else None
+        if isinstance(alpha, (int, float)) and alpha < _SLOW:
+            where = dotted((*path, 'alpha'))
+            yield Finding(
+                WARNING, where, f'alpha={alpha:g}: Lookahead takes back nearly all that the weights have moved (0.5 to '
+                '0.8 is common).', f'{where}=0.5',
+            )  # fmt: skip
+
+
+def _looks_ahead(node: dict) -> bool:
+    from hybridcls.engine.optim import Lookahead, LookaheadOptimWrapper
+
+    return is_a('OPTIM_STAGES', node, Lookahead) or is_a('OPTIM_WRAPPERS', node, LookaheadOptimWrapper)
 
 
 def _scheduler(path: Path, scheduler: dict, total: int, unit: str) -> Iterator[Finding]:

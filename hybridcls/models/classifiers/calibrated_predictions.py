@@ -23,8 +23,8 @@ def attach_calibration(
 ) -> Callable[[], None]:
     """Calibrate all predictions of a model from now on.
 
-    What it was made for is compared, precision and size of images with the first batch: another one is an error if the
-    calibration has a threshold, whose guarantee would not hold, or a stream is skipped by it; else a warning.
+    What it was made for is compared, precision and size of images with every batch: another one is an error if the
+    calibration has a threshold, whose guarantee would not hold, or a stream is skipped by it; else a warning, once.
 
     Args:
         model (nn.Module): A classifier, called as mmengine calls it: ``model(inputs, data_samples, mode='predict')``.
@@ -48,14 +48,12 @@ def attach_calibration(
         ]
         _tell(f'from tokens {ratios[0]}, and here they are {ratios[1]}', guarantees)
     main = getattr(getattr(model, 'head', None), 'main', None)
-    compared: list[bool] = []
+    warned: set[str] = set()
 
     def calibrated(module: nn.Module, args: tuple, kwargs: Mapping[str, Any], output: Any) -> Any:
         if kwargs.get('mode') != 'predict':
             return output
-        if not compared:
-            compared.append(True)
-            _compare(calibration, args[0] if args else kwargs['inputs'], guarantees)
+        _compare(calibration, args[0] if args else kwargs['inputs'], guarantees, warned)
         return calibrate_predictions(output, calibration, main)
 
     return model.register_forward_hook(calibrated, with_kwargs=True).remove
@@ -124,13 +122,15 @@ def precision_of(device: torch.device) -> str:
     return str(torch.get_autocast_dtype(kind)).removeprefix('torch.')
 
 
-def _compare(calibration: Calibration, inputs: Tensor, guarantees: bool) -> None:
+def _compare(calibration: Calibration, inputs: Tensor, guarantees: bool, warned: set[str]) -> None:
     """Compare the conditions of a batch with those that a calibration was fitted under."""
     precision = precision_of(inputs.device)
-    if precision != calibration.precision:
+    if precision != calibration.precision and 'precision' not in warned:
+        warned.add('precision')
         _tell(f'in {calibration.precision}, and these are in {precision}', guarantees)
     size = calibration.img_size
-    if size is not None and tuple(size) != tuple(inputs.shape[-2:]):
+    if size is not None and tuple(size) != tuple(inputs.shape[-2:]) and 'size' not in warned:
+        warned.add('size')
         here = 'x'.join(map(str, inputs.shape[-2:]))
         _tell(f'from images of {"x".join(map(str, size))} pixels, and these have {here}', guarantees)
 

@@ -293,6 +293,16 @@ def a_batch_holds_all_images_and_more(setup):
     setup.options['batch_size'] = 64
 
 
+@mistake('optimizer.momentum=0.9')
+def the_momentum_is_nine_tenths_without_the_point(setup):
+    setup.lines = ["optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.01, momentum=9))"]
+
+
+@mistake('lookahead.alpha=0.5', level='warning')
+def lookahead_takes_everything_back(setup):
+    setup.lines = ["optim_wrapper = dict(stages=dict(lookahead=dict(type='Lookahead', alpha=0.005)))"]
+
+
 @mistake('optimizer.betas=(0.9, 0.999)', level='warning')
 def the_betas_are_in_the_wrong_order(setup):
     setup.options['optim_wrapper.optimizer.betas'] = (0.999, 0.9)

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from torch import nn
 from toy_runs import train
 
 from hybridcls.apis.doctor import Wishes, examine
 from hybridcls.apis.doctor.learning_rate import RateCurve, rate_curve, rate_findings
+from hybridcls.apis.doctor.train_step import TrainStep
+from hybridcls.compat.mmengine.accumulation import accumulation_counts
 from hybridcls.engine import load_config
 from hybridcls.replay.random_state import get_random_state
 
@@ -33,6 +36,25 @@ def test_the_limit_of_a_bowl(bowl):
     assert 1e-4 < curve.suggested < 0.2  # the weight is at 0 before the rate is the best one
     assert 0.2 < curve.diverges < 2
     assert np.allclose(np.diff(np.log(curve.rates)), np.log(1e7) / 199)
+
+
+def test_accumulated_batches_have_one_rate():
+    """Three batches an update, of which each is the whole batch: the curve of the updates without accumulation."""
+    curves = []
+    for accumulated in (1, 3):
+        weight = nn.Parameter(torch.tensor([4.0], dtype=torch.float64))
+        wrapper = OptimWrapper(torch.optim.SGD([weight], lr=1.0), accumulated)
+
+        def step(_, weight=weight, wrapper=wrapper):
+            loss = 5 * (weight**2).sum() + 1
+            wrapper.update_params(loss)
+            return loss.item()
+
+        numbers = iter(range(50 * accumulated - 1))  # the last update has too few
+        curves.append(rate_curve(step, wrapper, numbers, 1.0, steps=50, highest=0.15, accumulated=accumulated))
+    one, other = curves
+    assert other.rates == one.rates
+    np.testing.assert_allclose(other.losses, one.losses, rtol=1e-6)
 
 
 def test_groups_keep_their_ratios(bowl):
@@ -88,15 +110,72 @@ def test_the_interval_of_the_steepest_rate_grows_with_the_noise():
     assert (high - low) / 2 < spans[2] < (high - low) * 2
 
 
-def test_a_search_leaves_no_trace(toy_configs, tmp_path, monkeypatch):
+def test_the_interval_holds_the_suggestion():
+    """Of a loss that falls just before it diverges, as of small networks from random weights, too."""
+    places = []
+    for seed in range(20):
+        steps = np.arange(80)
+        losses = np.where(steps < 55, 1.1, 1.1 - 0.012 * (steps - 55)) + np.where(steps > 72, (steps - 72) ** 2.0, 0)
+        losses += 0.02 * np.random.default_rng(seed).normal(size=80)
+        numbers = iter(losses)
+        wrapper = OptimWrapper(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
+        curve = rate_curve(lambda _, numbers=numbers: float(next(numbers)), wrapper, range(80), 1.0, steps=80)
+        if curve.suggested is not None:
+            places.append((curve.between[0] <= curve.suggested <= curve.between[1], curve.between))
+    assert len(places) > 10
+    assert all(is_held for is_held, _ in places)
+    assert any(low < high for _, (low, high) in places)
+
+
+def test_a_search_counts_updates(toy_configs, monkeypatch):
+    """In a training shorter than the search, too, whose last update has fewer batches."""
+    rates = []
+    train_step = TrainStep.__call__
+
+    def looked_at(self, data):
+        wrapper = self.runner.optim_wrapper
+        counts = accumulation_counts(wrapper)
+        rates.append((counts.done, wrapper.optimizer.param_groups[0]['lr'], counts.total))
+        return train_step(self, data)
+
+    monkeypatch.setattr(TrainStep, '__call__', looked_at)
+    cfg = load_config(toy_configs / 'toy.py', dict(optim_wrapper=dict(accumulative_counts=4)))
+    found = examine(lambda: cfg, wishes=Wishes(find_rate=True))
+    curve = found.facts['learning_rate']
+    assert [one for one in found.findings if one.level == 'problem'] == []
+    assert len(curve['rates']) >= 20 or curve['diverges']
+    of_search = [one for one in rates if one[2] == 400]
+    assert [done for done, *_ in of_search] == list(range(len(of_search)))
+    assert [rate for _, rate, _ in of_search[::4]][: len(curve['rates'])] == pytest.approx(curve['rates'])
+    assert all(len({rate for _, rate, _ in of_search[at : at + 4]}) == 1 for at in range(0, len(of_search), 4))
+
+
+LEVERS = {
+    'none': {},
+    'all': dict(
+        optim_wrapper=dict(
+            _delete_=True, type='ComposedOptimWrapper', optimizer=dict(type='AdamW', lr=1e-3), amp='bfloat16',
+            accumulative_counts=2, stages=dict(sam=dict(type='SAM'), lookahead=dict(type='Lookahead')),
+        ),
+        custom_hooks=[dict(type='EMAHook', update_buffers=True)],
+        env_cfg=dict(cudnn_benchmark=True),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('levers', LEVERS)
+def test_a_search_leaves_no_trace(toy_configs, tmp_path, monkeypatch, levers):
     monkeypatch.chdir(tmp_path)
-    config = toy_configs / 'toy.py'
+    config = tmp_path / 'levers.py'
+    Config(dict(_base_=[str(toy_configs / 'toy.py')], **LEVERS[levers])).dump(config)
     before = train(config, tmp_path / 'before').model.state_dict()
     cfg = load_config(config)
     text, state, files = cfg.pretty_text, repr(get_random_state()), sorted(tmp_path.rglob('*'))
+    torch.backends.cudnn.benchmark = False
     found = examine(lambda: cfg, wishes=Wishes(find_rate=True))
     assert found.facts['learning_rate']['losses']
     assert cfg.pretty_text == text
+    assert not torch.backends.cudnn.benchmark
     assert repr(get_random_state()) == state
     assert sorted(tmp_path.rglob('*')) == files
     after = train(config, tmp_path / 'after').model.state_dict()

@@ -118,6 +118,15 @@ def test_a_guarantee_of_other_scores_is_refused(made_for, said, monkeypatch):
         ask()
 
 
+def test_the_size_of_every_batch_is_compared():
+    """Batches of images that are not cropped to one size: the first one says nothing of the next."""
+    model = model_with(HEADS['linear'])
+    attach_calibration(model, calibration(risk=THRESHOLD, img_size=[32, 32]), 2)
+    model(torch.rand(1, 3, 32, 32), mode='predict')
+    with pytest.raises(ValueError, match='images of 32x32 pixels, and these have 32x64'):
+        model(torch.rand(1, 3, 32, 64), mode='predict')
+
+
 def test_the_precision_of_autocast_is_seen():
     model = model_with(HEADS['linear'])
     attach_calibration(model, calibration(risk=THRESHOLD, precision='bfloat16', img_size=[32, 32]), 2)
