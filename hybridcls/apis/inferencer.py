@@ -363,7 +363,8 @@ class HybridInferencer(BaseInferencer):
         The mean over the members of an ensemble; None also for a head of mmpretrain's that gives the ``topk`` best.
         """
         found = [label_thresholds(head, len(self.classes)) for head in self._heads()]
-        return None if None in found else np.mean(found, 0).tolist()
+        known = [one for one in found if one is not None]
+        return np.mean(known, 0).tolist() if len(known) == len(found) else None
 
     def _heads(self) -> list[Any]:
         return [getattr(part, 'head', None) for part in getattr(self.model, 'members', [self.model])]

@@ -83,8 +83,8 @@ def test_a_folder_that_is_read_twice_loses_the_image_in_both(folders):
         (['ant/0.png,ant,,drop'],
          r"expected a path of one image in .*audit\.csv, got 'ant/0\.png', which is in 2 training datasets: "
          r'.*/a/ant/0\.png, .*/b/ant/0\.png\. Write the absolute path of the image that you mean\.'),
-        (['ant/onyl.png,ant,,drop', 'ROOT/a/ant/0.png,ant,,drop'],
-         r"got 'ant/onyl\.png', which none of its datasets has \(.*/a, .*/b\)\. Did you mean '.*/b/ant/only\.png'\? "
+        (['ant/onli.png,ant,,drop', 'ROOT/a/ant/0.png,ant,,drop'],
+         r"got 'ant/onli\.png', which none of its datasets has \(.*/a, .*/b\)\. Did you mean '.*/b/ant/only\.png'\? "
          r'Correct the path, or delete the line\.'),
         (['bee/only.png,bee,,drop', 'ROOT/a/ant/0.png,ant,,drop'], r"Did you mean '.*/b/ant/only\.png'\?"),
         (['x/0.png,ant,,drop', 'x/1.png,ant,,drop'], r'\(and 1 more\).*No line of the table names one: it is of other'),

@@ -99,8 +99,8 @@ def write_sidecar(folder: Union[str, Path], sidecar: Mapping[str, Any]) -> None:
 def _labels_of(heads: Sequence[Any], num_classes: int) -> dict[str, Any]:
     """Return whether an image may have several labels, and the thresholds; for an ensemble, their mean."""
     several = [head for head in heads if is_multi_label(head)]
-    found = [label_thresholds(head, num_classes) for head in several]
-    if None in found:
+    found = [known for head in several if (known := label_thresholds(head, num_classes)) is not None]
+    if len(found) < len(several):
         main = several[0].heads[several[0].main] if hasattr(several[0], 'heads') else several[0]
         raise ValueError(
             f'export: expected thresholds of several labels an image in {type(main).__name__}, got '

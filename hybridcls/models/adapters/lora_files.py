@@ -51,7 +51,7 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
     unfinished = folder / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)  # of a write that was interrupted
     unfinished.mkdir(parents=True)
-    names = []
+    names: list[Path] = []
     for stream_name, stream in streams.items():
         adapters = _taken_from(rest, stream_name, stream)
         below = Path(stream_name or 'backbone')
@@ -73,7 +73,7 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
         (folder / name).parent.mkdir(exist_ok=True)
         os.replace(unfinished / name, folder / name)
     shutil.rmtree(unfinished)
-    return [folder / name for name in (*names, _REST)]
+    return [folder / name for name in (*names, Path(_REST))]
 
 
 def _taken_from(state: dict[str, Tensor], stream_name: str, stream: Any) -> dict[str, Tensor]:
