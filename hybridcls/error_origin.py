@@ -3,12 +3,13 @@
 Nothing heavy is imported here, because an error may come before anything is.
 """
 
+import functools
 import os
 import re
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from traceback import walk_tb
 from typing import NamedTuple, Optional
@@ -116,12 +117,20 @@ def _python_folders() -> list[Path]:
 
 def _is_plugin(package: str) -> bool:
     """Whether an installed package needs hybridcls, so is one of its plugins."""
-    from importlib.metadata import packages_distributions, requires
+    from importlib.metadata import requires
 
-    for distribution in packages_distributions().get(package, ()):
+    for distribution in _distributions(tuple(sys.path)).get(package, ()):
         if any(re.match(r'hybridcls\b', one, re.IGNORECASE) for one in requires(distribution) or ()):
             return True
     return False
+
+
+@functools.lru_cache(maxsize=1)
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Return what is installed on a path, by package; it reads the list of files of everything, which takes a while."""
+    from importlib.metadata import packages_distributions
+
+    return packages_distributions()
 
 
 def _registered_by_users() -> list[str]:

@@ -39,6 +39,13 @@ class Images:
 """
 
 
+@pytest.fixture(autouse=True)
+def _without_cache():
+    error_origin._distributions.cache_clear()
+    yield
+    error_origin._distributions.cache_clear()
+
+
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     (tmp_path / 'some_plugin.py').write_text(PLUGIN)
@@ -123,9 +130,22 @@ def test_of_an_installed_plugin(plugin, tmp_path, monkeypatch):
     error = caught(plugin.Net().own)
     monkeypatch.setattr(error_origin, '_package_folders', lambda: [tmp_path])
     assert places_of(error)[-1].owner == 'some_plugin'
+    error_origin._distributions.cache_clear()
     monkeypatch.setattr('importlib.metadata.packages_distributions', lambda: {'some_plugin': ['some-plugin']})
     monkeypatch.setattr('importlib.metadata.requires', lambda name: ['numpy', 'hybridcls>=0.1; extra == "x"'])
     assert places_of(error)[-1].owner == 'user'
+
+
+def test_what_is_installed_is_read_once(monkeypatch):
+    """Not for each of the hundreds of registered parts: a command that failed did not end for minutes."""
+    reads = []
+    monkeypatch.setattr('importlib.metadata.packages_distributions', lambda: reads.append(1) or {})
+    parts = {name: getattr(torch.nn, name) for name in ('Linear', 'Conv2d', 'LayerNorm', 'Dropout')}
+    parts['approx'] = pytest.approx(1).__class__
+    registry = SimpleNamespace(module_dict=parts, parent=None)
+    monkeypatch.setitem(sys.modules, 'hybridcls.registry', SimpleNamespace(__all__=['MODELS'], MODELS=registry))
+    assert error_origin._registered_by_users() == []
+    assert len(reads) == 1
 
 
 def test_parts_of_users_are_named(plugin, monkeypatch):
