@@ -9,7 +9,7 @@ import re
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from traceback import walk_tb
 from typing import NamedTuple, Optional
@@ -115,19 +115,19 @@ def _python_folders() -> list[Path]:
     return [Path(paths[name]).resolve() for name in ('stdlib', 'platstdlib')]
 
 
-@functools.cache  # of each frame and each part; to look through all that is installed takes a second
 def _is_plugin(package: str) -> bool:
     """Whether an installed package needs hybridcls, so is one of its plugins."""
     from importlib.metadata import requires
 
-    for distribution in _distributions_of_packages().get(package, ()):
+    for distribution in _distributions(tuple(sys.path)).get(package, ()):
         if any(re.match(r'hybridcls\b', one, re.IGNORECASE) for one in requires(distribution) or ()):
             return True
     return False
 
 
-@functools.cache
-def _distributions_of_packages() -> Mapping[str, Sequence[str]]:
+@functools.lru_cache(maxsize=1)
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Return what is installed on a path, by package; it reads the list of files of everything, which takes a while."""
     from importlib.metadata import packages_distributions
 
     return packages_distributions()

@@ -40,6 +40,14 @@ class Images:
 
 
 @pytest.fixture
+def nothing_known():
+    """What is installed is read again: it takes a second, so the other tests share it."""
+    error_origin._distributions.cache_clear()
+    yield
+    error_origin._distributions.cache_clear()
+
+
+@pytest.fixture
 def plugin(tmp_path, monkeypatch):
     (tmp_path / 'some_plugin.py').write_text(PLUGIN)
     monkeypatch.chdir(tmp_path)
@@ -119,19 +127,26 @@ def test_at_the_import(plugin, tmp_path):
     assert 'bad_plugin.py, line 2, in <module>' in said
 
 
-def test_of_an_installed_plugin(plugin, tmp_path, monkeypatch, request):
+def test_of_an_installed_plugin(plugin, tmp_path, monkeypatch, nothing_known):
     error = caught(plugin.Net().own)
     monkeypatch.setattr(error_origin, '_package_folders', lambda: [tmp_path])
     assert places_of(error)[-1].owner == 'some_plugin'
-    asked = []
-    installed = {'some_plugin': ['some-plugin']}
-    monkeypatch.setattr('importlib.metadata.packages_distributions', lambda: asked.append(1) or installed)
+    error_origin._distributions.cache_clear()
+    monkeypatch.setattr('importlib.metadata.packages_distributions', lambda: {'some_plugin': ['some-plugin']})
     monkeypatch.setattr('importlib.metadata.requires', lambda name: ['numpy', 'hybridcls>=0.1; extra == "x"'])
-    for kept in (error_origin._is_plugin, error_origin._distributions_of_packages):
-        kept.cache_clear()
-        request.addfinalizer(kept.cache_clear)
-    assert [places_of(error)[-1].owner for _ in range(3)] == ['user'] * 3
-    assert len(asked) == 1  # it takes a second
+    assert places_of(error)[-1].owner == 'user'
+
+
+def test_what_is_installed_is_read_once(monkeypatch, nothing_known):
+    """Not for each of the hundreds of registered parts: a command that failed did not end for minutes."""
+    reads = []
+    monkeypatch.setattr('importlib.metadata.packages_distributions', lambda: reads.append(1) or {})
+    parts = {name: getattr(torch.nn, name) for name in ('Linear', 'Conv2d', 'LayerNorm', 'Dropout')}
+    parts['approx'] = pytest.approx(1).__class__
+    registry = SimpleNamespace(module_dict=parts, parent=None)
+    monkeypatch.setitem(sys.modules, 'hybridcls.registry', SimpleNamespace(__all__=['MODELS'], MODELS=registry))
+    assert error_origin._registered_by_users() == []
+    assert len(reads) == 1
 
 
 def test_parts_of_users_are_named(plugin, monkeypatch):

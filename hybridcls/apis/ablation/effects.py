@@ -11,7 +11,7 @@ import numpy as np
 from hybridcls.functional.metrics.paired_effects import PairedEffect, holm_adjusted, paired_effect, smallest_effect
 
 from .arms import Arm
-from .trainings import Training
+from .trainings import FAILURES_OF_AN_ARM, Training
 
 __all__ = ['HARMFUL', 'MIXED', 'NOISE', 'WORTH', 'ArmEffect', 'Metric', 'effects_of']
 
@@ -73,7 +73,8 @@ def effects_of(
     A lever is worth it if one metric is better and none worse, harmful if one is worse and none better, mixed if some
     are better and some worse, each at ``level`` after Holm's correction over all arms and metrics; else it is within
     the noise. An arm that failed with more seeds than that which it is compared with is harmful: no mean speaks for one
-    that may fail. So is a lever without which all others fail with fewer seeds than with it.
+    that may fail. So is a lever without which all others fail with fewer seeds than with it. More than two failures
+    count as two: after these the seeds of an arm are left out, and how many are running then is chance.
 
     Args:
         arms (Sequence[Arm]): All arms.
@@ -143,11 +144,12 @@ def _judge(effect: ArmEffect, metrics: Sequence[Metric], level: float) -> None:
         f'{"All levers together" if together else effect.arm.gains}{", with all others," if effect.arm.is_loss else ""}'
     )
     verb, it = ('are', 'they') if together else ('is', 'it')
-    if len(effect.failed) > len(effect.against_failed) and not effect.arm.is_loss:
+    failed, against_failed = (min(len(seeds), FAILURES_OF_AN_ARM) for seeds in (effect.failed, effect.against_failed))
+    if failed > against_failed and not effect.arm.is_loss:
         effect.verdict = HARMFUL
         effect.sentence = f'{what} {verb} harmful here: {it} failed ({_shortened(effect.failed)}).'
         return
-    if len(effect.against_failed) > len(effect.failed) and effect.arm.is_loss:  # what is left out made it fail
+    if against_failed > failed and effect.arm.is_loss:  # what is left out made it fail
         effect.verdict = HARMFUL
         effect.sentence = (
             f'{what} {verb} harmful here: {effect.arm.against} failed ({_shortened(effect.against_failed)}), and '

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -20,12 +21,12 @@ from hybridcls.engine.checkpoints.files import atomic_write
 
 from .arms import options_of_arm
 
-__all__ = ['Training', 'TrainingError', 'run_trainings']
+__all__ = ['FAILURES_OF_AN_ARM', 'Training', 'TrainingError', 'run_trainings']
 
 RESULT = 'ablation_result.json'
 FINGERPRINT = 'ablation_fingerprint'  # there from the beginning of a training
 _PRELOADED = ['hybridcls.engine', 'hybridcls.models', 'hybridcls.datasets', 'hybridcls.evaluation']
-_FAILURES_OF_AN_ARM = 2
+FAILURES_OF_AN_ARM = 2  # then its other seeds are left out; those that are running may still fail
 _POLL = 0.05  # seconds
 
 
@@ -103,6 +104,8 @@ def run_trainings(
     for one in waiting:
         known = _known(one, folder)
         if known is not None:
+            # A command that was killed may have left a result that it had not compared with chance.
+            known.failed = known.failed or chance(known.metrics) or ''
             done[one.arm, one.seed] = known
     if done:
         were = 'was' if len(done) == 1 else 'were'
@@ -115,7 +118,7 @@ def run_trainings(
         while waiting or running:
             while waiting and len(running) < jobs and not error:
                 one = waiting.pop(0)
-                if _failures(done, one.arm) >= _FAILURES_OF_AN_ARM:
+                if _failures(done, one.arm) >= FAILURES_OF_AN_ARM:
                     one.skipped = True
                     done[one.arm, one.seed] = one
                     continue
@@ -171,6 +174,13 @@ def _note(one: Training, folder: Path) -> None:
 
 
 def _why(one: Training, folder: Path, code: Optional[int]) -> str:
+    if code is not None and code < 0:  # the last line of its log is then no reason
+        name = signal.Signals(-code).name if -code in {*signal.Signals} else f'signal {-code}'
+        advice = ' That may be a lack of memory: try fewer --jobs.' if name == 'SIGKILL' else ''
+        return (
+            f'ablate: the training of the arm {one.arm} with seed {one.seed} was killed ({name}).{advice} The same '
+            'command goes on from here.'
+        )
     log = folder / one.folder_name / 'training.log'
     lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()] if log.exists() else []
     last = lines[-1] if lines else f'exit code {code}'

@@ -138,6 +138,15 @@ def test_a_lever_is_not_blamed_for_what_the_base_does_too():
     assert found.sentence.endswith('base itself failed (seed 1: Wrapper: iteration 6: loss = nan).')
 
 
+@pytest.mark.parametrize(('of_base', 'of_lever'), [((0, 1), (0, 1, 2)), ((0, 1, 2, 3), (1, 2, 3))])
+def test_a_third_failure_that_was_running_beside_the_second_blames_nothing(of_base, of_lever):
+    """With many jobs more than two seeds of an arm begin before its second failure."""
+    arms, trainings = made(dict(useless=(0, 0)))
+    for one in trainings:
+        one.failed = 'loss = nan' if one.seed in dict(base=of_base, useless=of_lever)[one.arm] else ''
+    assert judged(arms, trainings)['useless'].verdict == 'within the noise'
+
+
 def test_a_lever_without_which_the_others_do_not_fail_is_harmful():
     bad, idle = (
         Arm(f'all_but_{name}', (other,), 'all', name, is_loss=True) for name, other in (('b', 'i'), ('i', 'b'))

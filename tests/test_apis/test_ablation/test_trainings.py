@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.nightly
+from hybridcls.apis.ablation import Training, run_trainings
+from hybridcls.apis.ablation.trainings import _note, _why, _with_fingerprint
 
 CONFIG = """
 _base_ = 'hybridcls::digits/few_images.py'
@@ -30,6 +31,7 @@ def ablate(folder, *more):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=900)
 
 
+@pytest.mark.nightly
 def test_planted_levers_and_a_second_start(tmp_path):
     (tmp_path / 'mine.py').write_text(CONFIG)
     options = [word for lever in LEVERS for word in ('--levers', lever)]
@@ -53,6 +55,7 @@ def test_planted_levers_and_a_second_start(tmp_path):
     assert [one['gains'] for one in json.loads(again.stdout)['arms']] == [one['gains'] for one in result['arms']]
 
 
+@pytest.mark.nightly
 def test_a_killed_command_trains_no_more_and_is_gone_on_with_where_nothing_has_changed(tmp_path):
     (tmp_path / 'mine.py').write_text(CONFIG)
     options = ['--levers', 'gc', '--seeds', '1', '--jobs', '1', '--json', '--epochs', '30', '--device', 'cpu']
@@ -88,6 +91,7 @@ def test_a_killed_command_trains_no_more_and_is_gone_on_with_where_nothing_has_c
         assert (again['base'] == whole['base']) != bool(change)
 
 
+@pytest.mark.nightly
 def test_a_broken_config_ends_in_a_sentence(tmp_path):
     (tmp_path / 'mine.py').write_text(CONFIG)
     done = ablate(tmp_path, '--levers', 'cbm', '--seeds', '1')
@@ -95,6 +99,7 @@ def test_a_broken_config_ends_in_a_sentence(tmp_path):
     assert "Did you mean 'cbam'" in done.stderr
 
 
+@pytest.mark.nightly
 def test_a_chain(tmp_path):
     (tmp_path / 'mine.py').write_text("_base_ = 'hybridcls::digits/two_phase.py'\n")
     done = ablate(tmp_path, '--levers', 'gc,evidential', '--seeds', '2', '--json', '--cfg-options',
@@ -108,3 +113,38 @@ def test_a_chain(tmp_path):
     again = ablate(tmp_path, '--levers', 'gc,evidential', '--seeds', '2', '--json', '--cfg-options',
                    'phases.0.cfg_options.max_epochs=1')  # fmt: skip
     assert '8 of 8 trainings were done before' in again.stderr
+
+
+def test_a_result_that_was_not_compared_with_chance_is_when_the_command_goes_on(tmp_path):
+    """A command killed right after a training leaves the result as the training wrote it."""
+    for seed, top1 in enumerate((10.0, 90.0)):
+        one = _with_fingerprint(Training('base', seed, 'mine.py', {}, metrics={'accuracy/top1': top1}), 'text')
+        (tmp_path / 'base' / f'seed{seed}').mkdir(parents=True)
+        _note(one, tmp_path)
+    trainings = [Training('base', seed, 'mine.py', {}) for seed in range(2)]
+    told = []
+    found = run_trainings(
+        trainings, tmp_path, dict(base='text'), 1, 1,
+        lambda metrics: 'chance' if metrics['accuracy/top1'] <= 10 else None, told.append,
+    )  # fmt: skip
+    assert [one.failed for one in found] == ['chance', '']
+    assert told == ['2 of 2 trainings were done before.']
+
+
+@pytest.mark.parametrize(
+    ('code', 'words'),
+    [
+        (
+            -9,
+            'was killed (SIGKILL). That may be a lack of memory: try fewer --jobs. The same command goes on from here.',
+        ),
+        (-11, 'was killed (SIGSEGV). The same command goes on from here.'),
+        (1, 'failed: ValueError: no. The whole log: '),
+    ],
+)
+def test_a_training_that_ends_early_says_why(tmp_path, code, words):
+    one = Training('gc', 3, 'mine.py', {})
+    folder = tmp_path / one.folder_name
+    folder.mkdir(parents=True)
+    (folder / 'training.log').write_text('Epoch(train) [3][10/20]  loss: 0.1\nValueError: no.\n')
+    assert f'the training of the arm gc with seed 3 {words}' in _why(one, tmp_path, code)
