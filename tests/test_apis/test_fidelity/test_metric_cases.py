@@ -31,8 +31,8 @@ def test_a_smaller_subspace_of_vim_is_noticed():
         patch.setattr(metric_cases.METRICS, 'build', lambda cfg, build=metric_cases.METRICS.build: build(
             dict(cfg, detectors=[dict(type='vim', d=3), 'mahalanobis'])))  # fmt: skip
         found = metric_cases._detected(DOUBLE)
-    assert abs(found['auroc_vim'] - numbers['auroc_vim']) > 1
-    assert found['auroc_mahalanobis'] == pytest.approx(numbers['auroc_mahalanobis'])
+    assert abs(found['auroc_vim'].item() - numbers['auroc_vim'].item()) > 1
+    assert found['auroc_mahalanobis'].item() == pytest.approx(numbers['auroc_mahalanobis'].item())
 
 
 def test_the_metrics_have_something_to_tell_apart():
