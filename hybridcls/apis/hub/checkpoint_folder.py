@@ -25,6 +25,8 @@ __all__ = ['files_in', 'write_checkpoint_folder']
 _KEPT = ('cfg', 'dataset_meta', 'preprocessing_version', 'epoch', 'iter', 'seed', 'time', 'experiment_name',
          'mmengine_version', 'hybridcls_version')  # fmt: skip
 
+_ADVICE = 'Push a checkpoint of hybridcls train: whoever pulls it needs the config.'
+
 
 def write_checkpoint_folder(
     found: FoundCheckpoint, folder: Path, metrics: Optional[Mapping[str, Any]] = None
@@ -45,7 +47,7 @@ def write_checkpoint_folder(
     from safetensors.torch import save_file
 
     content = read_checkpoint(found.path)
-    cfg = config_of_checkpoint(content, found.path)
+    cfg = config_of_checkpoint(content, found.path, _ADVICE)
     weights = weights_of(content, found.path)
     others = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
     if others:
