@@ -6,6 +6,8 @@ from typing import Any, Optional, Union
 
 from torch import Tensor, nn
 
+from hybridcls.safetensors_folder import write_safetensors
+
 from .lora import lora_layers
 
 __all__ = ['adapters_meta', 'holds_adapters', 'load_adapters', 'save_adapters']
@@ -35,8 +37,6 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
     Raises:
         ValueError: If nothing is adapted.
     """
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     streams: dict[str, Any] = _adapted_streams(model)
     if not streams:
@@ -57,12 +57,12 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
                 del rest[name]
         target = folder / (stream_name or 'backbone')
         target.mkdir(parents=True, exist_ok=True)
-        save_file(adapters, target / _ADAPTERS)
+        write_safetensors(adapters, target / _ADAPTERS)
         config = next(iter(stream.peft_config.values())).to_dict()
         config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         (target / _CONFIG).write_text(json.dumps(config, indent=1, default=str))
         files += [target / _ADAPTERS, target / _CONFIG]
-    save_file(rest, folder / _REST)
+    write_safetensors(rest, folder / _REST)
     files.append(folder / _REST)
     if meta:
         kept = {key: meta[key] for key in _KEPT if key in meta}
