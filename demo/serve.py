@@ -7,11 +7,24 @@ curl -F image=@cat.jpg http://127.0.0.1:8000/predict
 import argparse
 import importlib.util
 import os
+import signal
+import warnings
 
 import litserve
 import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import ClientDisconnect
+
+
+def runtime_of(folder):
+    """Return the module runtime.py of an artifact."""
+    spec = importlib.util.spec_from_file_location('runtime', os.path.join(folder, 'runtime.py'))
+    runtime = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(runtime)
+    return runtime
 
 
 class Classifier(litserve.LitAPI):
@@ -19,10 +32,10 @@ class Classifier(litserve.LitAPI):
 
     def setup(self, device):
         """Load the artifact, once a process."""
-        spec = importlib.util.spec_from_file_location('runtime', os.path.join(self.folder, 'runtime.py'))
-        runtime = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(runtime)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches this process too, which the server's own ends
+        runtime = runtime_of(self.folder)
         runtime.Image.MAX_IMAGE_PIXELS = 2**25  # Pillow refuses twice as many: a small file may unfold to gigabytes
+        warnings.simplefilter('ignore', runtime.Image.DecompressionBombWarning)  # of those between the two numbers
         self.model = runtime.Model(self.folder)
 
     def decode_request(self, request: Request):
@@ -50,22 +63,33 @@ def build_server(folder, batch_size=16, wait=0.01, workers=1, max_mb=10):
     """Return a server of ``workers`` processes; a batch waits at most ``wait`` seconds for more requests."""
     api = Classifier(max_batch_size=batch_size, batch_timeout=wait if batch_size > 1 else 0)
     api.folder = os.path.abspath(folder)
-    server = litserve.LitServer(
+
+    async def take_forms_alone(request, answer):
+        if request.method != 'POST':
+            return await answer(request)
+        kind = request.headers.get('content-type', '')
+        if not (kind.startswith('multipart/form-data') and 'boundary=' in kind):
+            return JSONResponse({'detail': 'expected a form (multipart/form-data) with the field "image"'}, 415)
+        try:  # litserve answers with 500 to a form that it cannot read, and logs a traceback
+            await request.body()
+            await (await request.form()).close()
+        except HTTPException as error:
+            got = f'more than {max_mb:g} MB' if error.status_code == 413 else f'a broken form ({error.detail})'
+            return JSONResponse(
+                {'detail': f'expected an image in the form field "image", got {got}'}, error.status_code
+            )
+        except ClientDisconnect:
+            return JSONResponse({'detail': 'the request ended too early'}, 400)  # nobody is left to read it
+        return await answer(request)
+
+    return litserve.LitServer(
         api,
         accelerator='cpu',
         workers_per_device=workers,
         max_payload_size=int(max_mb * 2**20),
         disable_openapi_url=True,
+        middlewares=[(BaseHTTPMiddleware, {'dispatch': take_forms_alone})],  # within the one that counts the bytes
     )
-
-    @server.app.middleware('http')
-    async def take_forms_alone(request, answer):
-        kind = request.headers.get('content-type', '')
-        if request.method == 'POST' and not (kind.startswith('multipart/form-data') and 'boundary=' in kind):
-            return JSONResponse({'detail': 'expected a form (multipart/form-data) with the field "image"'}, 415)
-        return await answer(request)
-
-    return server
 
 
 if __name__ == '__main__':
@@ -78,6 +102,25 @@ if __name__ == '__main__':
     parser.add_argument('--workers', type=int, default=1, help='processes that predict; default: 1')
     parser.add_argument('--max-mb', type=float, default=10, help='largest upload; default: 10')
     args = parser.parse_args()
+    for name in ('batch_size', 'workers', 'max_mb'):
+        if not getattr(args, name) > 0:
+            parser.error(f'expected --{name.replace("_", "-")} above 0, got {getattr(args, name)}.')
+    if not (args.wait >= 0 and 0 < args.port < 2**16):
+        parser.error(f'expected --wait of at least 0 and --port from 1 to 65535, got {args.wait} and {args.port}.')
+    try:  # before the processes start, each of which would end with a traceback
+        runtime_of(args.folder).read_sidecar(args.folder)
+    except (OSError, ValueError) as error:
+        parser.error(f'expected the folder of an artifact, got {args.folder}: {error}')
+
+    process = os.getpid()
+
+    def stop(*_):
+        """End as Ctrl+C does, or else the processes that this one has forked outlive it."""
+        if os.getpid() != process:
+            os._exit(0)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
     build_server(args.folder, args.batch_size, args.wait, args.workers, args.max_mb).run(
         host=args.host, port=args.port, generate_client_file=False
     )

@@ -3,16 +3,20 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .checks import listed
 
 __all__ = [
     'FORMAT', 'SIDECAR', 'VERSION', 'WEIGHTS', 'check_files', 'digest_of_file', 'folder_weights', 'read_sidecar',
-    'sidecar_beside',
+    'sidecar_beside', 'write_safetensors',
 ]  # fmt: skip
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 'hybridcls checkpoint'
 VERSION = 1
@@ -110,3 +114,23 @@ def _is_same(path: Path, expected: Any) -> bool:
     if not isinstance(expected, Mapping) or path.stat().st_size != expected.get('bytes'):
         return False
     return digest_of_file(path) == expected.get('sha256')
+
+
+def write_safetensors(
+    tensors: 'Mapping[str, Tensor]', path: Union[str, Path], metadata: Optional[dict[str, str]] = None
+) -> None:
+    """Write tensors to a file.
+
+    Raises:
+        OSError: If it cannot be written: safetensors has an error of its own for that, with the number in its text.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r'\(os error (\d+)\)', str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from error

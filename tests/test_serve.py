@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,13 @@ from hybridcls.apis.artifact.shipped.runtime import Model
 SERVE = Path(__file__).resolve().parents[1] / 'demo' / 'serve.py'
 
 
+def group(number):
+    """Return the commands of the processes of a group, those that have ended left out."""
+    rows = subprocess.run(['ps', '-eo', 'pgid=,stat=,args='], capture_output=True, text=True, check=True).stdout
+    rows = [row.split(None, 2) for row in rows.splitlines()]
+    return [row[2] for row in rows if row[0] == str(number) and not row[1].startswith('Z')]
+
+
 @pytest.fixture(scope='module')
 def artifact(tmp_path_factory):
     root = tmp_path_factory.mktemp('serve')
@@ -35,13 +43,14 @@ def artifact(tmp_path_factory):
     return root / 'artifact'
 
 
-@pytest.fixture(scope='module')
-def url(artifact):
+@contextmanager
+def running(artifact, log):
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     command = [sys.executable, str(SERVE), str(artifact), '--port', str(port), '--wait', '0.05', '--max-mb', '0.5']
-    server = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    with open(log, 'w') as file:
+        server = subprocess.Popen(command, start_new_session=True, stdout=file, stderr=file)
     url = f'http://127.0.0.1:{port}'
     try:
         for _ in range(240):
@@ -52,10 +61,17 @@ def url(artifact):
                 pass
             assert server.poll() is None, 'the server ended'
             time.sleep(0.5)
-        yield f'{url}/predict'
+        yield server, f'{url}/predict'
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait(30)
+
+
+@pytest.fixture(scope='module')
+def url(artifact, tmp_path_factory):
+    with running(artifact, tmp_path_factory.mktemp('log') / 'log') as (_, url):
+        yield url
 
 
 def png(seed):
@@ -94,14 +110,50 @@ def test_all_answers_of_a_load_are_those_of_the_runtime(artifact, url):
 @pytest.mark.parametrize(
     ('request_', 'status', 'sentence'),
     [
-        (dict(files=dict(image=b'0' * 600_000)), 413, 'too large'),
+        (dict(files=dict(image=b'0' * 600_000)), 413, 'got more than 0.5 MB'),
         (dict(files=dict(other=b'0')), 400, 'there is none'),
         (dict(data=dict(image='text')), 415, 'multipart/form-data'),
         (dict(data='{', headers={'content-type': 'application/json'}), 415, 'multipart/form-data'),
         (dict(data='x', headers={'content-type': 'multipart/form-data'}), 415, 'multipart/form-data'),
+        (dict(data='x', headers={'content-type': 'multipart/form-data; boundary=b'}), 400, 'got a broken form'),
     ],
 )
 def test_what_is_no_image_is_refused(url, request_, status, sentence):
     answer = requests.post(url, timeout=60, **request_)
     assert answer.status_code == status
     assert sentence in answer.json()['detail']
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_processes_without_a_traceback(artifact, tmp_path, number):
+    """Ctrl+C reaches the whole group; SIGTERM of a supervisor reaches the first process alone."""
+    log = tmp_path / 'log'
+    with running(artifact, log) as (server, url):
+        assert requests.post(url, files=dict(image=png(0)), timeout=60).status_code == 200
+        (os.killpg if number == signal.SIGINT else os.kill)(server.pid, number)
+        server.wait(30)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(url, timeout=5)
+        for _ in range(100):
+            if not (left := group(server.pid)):
+                break
+            time.sleep(0.1)
+        assert left == []
+    assert 'Traceback' not in log.read_text()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['nowhere'], 'expected the folder of an artifact, got nowhere: '),
+        (['artifact', '--batch-size', '0'], 'expected --batch-size above 0, got 0.'),
+        (['artifact', '--port', '99999'], '--port from 1 to 65535, got 0.01 and 99999.'),
+    ],
+)
+def test_what_cannot_be_served_is_a_sentence_before_any_process_starts(artifact, arguments, sentence):
+    ended = subprocess.run(
+        [sys.executable, str(SERVE), *arguments], cwd=artifact.parent, capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, sentence in ended.stderr, 'Traceback' in ended.stderr) == (2, True, False)

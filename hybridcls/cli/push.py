@@ -56,6 +56,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument('--private', action='store_true', default=None, help='make the repository private if it is new')
     parser.add_argument('--force', action='store_true', help='overwrite a folder that holds a pushed model')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='allow the checkpoint to run the code that it contains; it may run any command with your rights',
+    )
 
 
 def run(args: Namespace) -> int:
@@ -69,7 +74,10 @@ def run(args: Namespace) -> int:
     with stdout_for_json(args.json):
         with quick_imports():
             from hybridcls.apis.hub.pushing import push
+            from hybridcls.checkpoint_reading import trust_checkpoints
 
+        if args.trust_checkpoint:
+            trust_checkpoints()
         pushed = push(
             args.source, args.place, args.results, args.license, args.private, args.force, args.report, args.figures
         )

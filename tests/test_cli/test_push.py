@@ -55,3 +55,18 @@ def test_mistakes_are_sentences(tmp_path):
     with pytest.raises(FileNotFoundError, match='expected a checkpoint or a work dir with one'):
         run('push', tmp_path / 'empty', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
+
+
+def test_what_is_advised_is_an_option_of_push(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr('hybridcls.checkpoint_reading._trusted', False)
+    content = torch.load(checkpoint, weights_only=False)
+    torch.save(content['state_dict'], tmp_path / 'bare.pth')
+    with pytest.raises(ValueError, match=r'expected the config .* got none\. Push a checkpoint of hybridcls train'):
+        run('push', tmp_path / 'bare.pth', tmp_path / 'out')
+    torch.save(dict(content, state_dict=torch.nn.Linear(2, 2)), tmp_path / 'module.pth')
+    with pytest.raises(ValueError, match='add --trust-checkpoint'):
+        run('push', tmp_path / 'module.pth', tmp_path / 'out')
+    torch.save(content, tmp_path / 'whole.pth')
+    monkeypatch.setattr('hybridcls.checkpoint_reading.trust_checkpoints', lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run('push', tmp_path / 'whole.pth', tmp_path / 'out', '--trust-checkpoint')

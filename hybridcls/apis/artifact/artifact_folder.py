@@ -1,5 +1,6 @@
 """Write the folder of an artifact under a temporary name, and move it into place when it is complete."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 from hybridcls.checks import listed
+from hybridcls.engine.checkpoints.files import FULL_DISK
 
 from .shipped.runtime import FORMAT, read_sidecar
 from .sidecar import SIDECAR
 
 __all__ = ['check_no_program', 'check_out_folder', 'lost_with', 'unfinished_folder']
+
+_UNFINISHED = '.unfinished_'
 
 
 def check_no_program(caller: str, folder: str, trust: bool = False) -> None:
@@ -46,7 +50,7 @@ def check_out_folder(
         PermissionError: If its place cannot be written.
     """
     place = Path(out)
-    if place.is_dir() and not any(place.iterdir()):
+    if place.is_dir() and all(one.name.startswith(_UNFINISHED) for one in place.iterdir()):
         pass
     elif place.exists() or place.is_symlink():
         if _format_of(place) not in formats:
@@ -61,7 +65,7 @@ def check_out_folder(
     above = place.absolute().parent
     while not above.exists():
         above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    if not above.is_dir() or not (os.access(above, os.W_OK) or (place.is_dir() and os.access(place, os.W_OK))):
         raise PermissionError(f'{caller}: {what} {out!r} cannot be written: {str(above)!r} is not a writable folder.')
 
 
@@ -78,23 +82,58 @@ def lost_with(out: str) -> list[str]:
 def unfinished_folder(out: str) -> Iterator[Path]:
     """Yield a temporary folder, which replaces ``out`` when the block is done.
 
-    What was there before is untouched until then, and if the block fails.
+    What was there before is untouched until then, and if the block fails. A folder that cannot be renamed (a mounted
+    one, as the volumes of containers are; the current one; one in a folder that cannot be written) is filled instead,
+    its ``model.json`` last.
+
+    Raises:
+        OSError: If the disk is full, beside whatever the block raises.
     """
     place = Path(out).resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f'.unfinished_{place.name}_', dir=place.parent))
+    stays = place.is_dir() and (place.is_mount() or place == Path.cwd() or not os.access(place.parent, os.W_OK))
+    folder = Path(
+        tempfile.mkdtemp(prefix=f'{_UNFINISHED}{place.name}_', dir=place if stays else place.parent)
+    )  # on the same disk, so that no file has to be copied
+    old = folder.with_name(folder.name.replace('unfinished', 'replaced'))
     try:
         yield folder
         folder.chmod(0o777 & ~_umask())
-        if place.exists():
-            old = folder.with_name(folder.name.replace('unfinished', 'replaced'))
-            place.rename(old)
+        if not place.exists():
             folder.rename(place)
-            shutil.rmtree(old)
+        elif stays or not _renamed(place, old):
+            _fill(place, folder, old)
         else:
             folder.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise OSError(
+            error.errno, f'{out} could not be written ({error.strerror}). Free space there, or name another disk.'
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _renamed(place: Path, old: Path) -> bool:
+    """Rename a folder; return False if it is mounted from the same disk, which only this shows."""
+    try:
+        place.rename(old)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        return False
+    return True
+
+
+def _fill(place: Path, folder: Path, old: Path) -> None:
+    """Move what is in a folder to ``old``, and then the new files to it, the one that makes them an artifact last."""
+    for one in [one for one in place.iterdir() if not one.name.startswith(_UNFINISHED)]:
+        old.mkdir(exist_ok=True)
+        shutil.move(one, old / one.name)
+    for one in sorted(folder.iterdir(), key=lambda one: one.name == SIDECAR):
+        shutil.move(one, place / one.name)
 
 
 def _format_of(folder: Path) -> Optional[str]:

@@ -118,11 +118,23 @@ def make_app(page: Page, max_mb: float, hosts: Optional[list[str]] = None) -> An
                 images = gradio.HTML('')
             with gradio.Column(scale=3, min_width=280):
                 answer = gradio.HTML(message_html(_INVITATION), min_height=120)
+        take = file.async_move_resource_to_block_cache
+
+        async def take_uploads_alone(path: Any) -> Any:
+            """Refuse an address, which gradio would fetch from elsewhere."""
+            if '://' in str(path):
+                raise ValueError(f'expected an uploaded file, got {path}')
+            return await take(path)
+
+        file.async_move_resource_to_block_cache = take_uploads_alone
         file.change(
             page.answer,
             file,
             [answer, images], api_visibility='private', show_progress='minimal', concurrency_limit=1,
         )  # fmt: skip
+    # gradio refuses files that were not uploaded once a page is launched, and a mounted one never is: without this line
+    # whoever reaches the page can look at any image of this machine, by its path.
+    blocks.has_launched = True
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.middleware('http')

@@ -13,7 +13,15 @@ from hybridcls.checks import listed
 from hybridcls.engine.checkpoints.calibration_file import calibration_path, digest_of_state, find_calibration
 from hybridcls.engine.checkpoints.find_checkpoint import FoundCheckpoint, kind_of_weights
 from hybridcls.engine.config.checkpoint_config import config_of_checkpoint
-from hybridcls.safetensors_folder import FORMAT, SIDECAR, VERSION, WEIGHTS, digest_of_file, sidecar_beside
+from hybridcls.safetensors_folder import (
+    FORMAT,
+    SIDECAR,
+    VERSION,
+    WEIGHTS,
+    digest_of_file,
+    sidecar_beside,
+    write_safetensors,
+)
 from hybridcls.structures import ClassNames, recorded_version
 from hybridcls.version import __version__
 
@@ -24,6 +32,8 @@ __all__ = ['files_in', 'write_checkpoint_folder']
 # What is kept of `meta`: what a prediction, a test or a training that starts from the weights reads, and its record.
 _KEPT = ('cfg', 'dataset_meta', 'preprocessing_version', 'epoch', 'iter', 'seed', 'time', 'experiment_name',
          'mmengine_version', 'hybridcls_version')  # fmt: skip
+
+_ADVICE = 'Push a checkpoint of hybridcls train: whoever pulls it needs the config.'
 
 
 def write_checkpoint_folder(
@@ -42,10 +52,8 @@ def write_checkpoint_folder(
     Raises:
         ValueError: If the checkpoint holds no config, or something that safetensors cannot hold.
     """
-    from safetensors.torch import save_file
-
     content = read_checkpoint(found.path)
-    cfg = config_of_checkpoint(content, found.path)
+    cfg = config_of_checkpoint(content, found.path, _ADVICE)
     weights = weights_of(content, found.path)
     others = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
     if others:
@@ -53,7 +61,7 @@ def write_checkpoint_folder(
     calibration = find_calibration(found.path)
     # Copies, since safetensors takes neither tensors that share memory nor those that are laid out otherwise.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    save_file(tensors, folder / WEIGHTS, metadata={'format': 'pt'})
+    write_safetensors(tensors, folder / WEIGHTS, metadata={'format': 'pt'})
     if calibration is not None:
         shutil.copyfile(calibration.path, calibration_path(folder / WEIGHTS))
     if digest_of_state(read_weights(folder / WEIGHTS)) != digest_of_state(weights):

@@ -66,7 +66,7 @@ def training_facts(model: HybridInferencer) -> list[TrainingFacts]:
     path = Path(model.checkpoint_path)
     own = _facts_of(path, Config(model.config.to_dict()), model.why)
     own.facts[-1:-1] = [
-        ('classes', str(len(model.classes))),
+        ('classes', str(len(model.classes)) if model.classes else 'none: the head gives embeddings'),
         ('preprocessing', f'version {model.preprocessing_version}'),
     ]
     place = _PHASE.fullmatch(path.resolve().parent.name)

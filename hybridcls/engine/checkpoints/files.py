@@ -15,12 +15,12 @@ from hybridcls.compat.torch import RunsCodeError, read_torch_file
 from hybridcls.old_modules import answer_old_names
 
 __all__ = [
-    'AtomicLocalBackend', 'check_checkpoint', 'check_writable', 'is_valid_checkpoint', 'latest_valid_checkpoint',
-    'atomic_write', 'noted_checkpoint',
+    'FULL_DISK', 'AtomicLocalBackend', 'check_checkpoint', 'check_writable', 'is_valid_checkpoint',
+    'latest_valid_checkpoint', 'atomic_write', 'noted_checkpoint',
 ]  # fmt: skip
 
 _UNFINISHED = '.unfinished'
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # error numbers
 
 
 def atomic_write(data: bytes, path: Union[str, Path]) -> None:
@@ -48,7 +48,7 @@ def atomic_write(data: bytes, path: Union[str, Path]) -> None:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         kept = ' Its earlier content is unchanged.' if path.exists() else ''
-        advice = ' Free space there, or name another disk.' if error.errno in _FULL else ''
+        advice = ' Free space there, or name another disk.' if error.errno in FULL_DISK else ''
         raise OSError(error.errno, f'{path} could not be written ({error.strerror}).{kept}{advice}') from error
     _sync_folder(path.parent)
 

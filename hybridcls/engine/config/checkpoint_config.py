@@ -35,19 +35,23 @@ class UnsafeConfigError(ValueError):
     """The config of a checkpoint names something that may run arbitrary code; the message says what."""
 
 
-def config_of_checkpoint(checkpoint: Mapping[str, Any], path: str) -> Config:
+def config_of_checkpoint(
+    checkpoint: Mapping[str, Any],
+    path: str,
+    advice: str = 'Name the config that it was trained with: --config FILE (in Python: config=...).',
+) -> Config:
     """Read the config that a checkpoint was trained with, in the present spelling.
 
     Args:
         checkpoint (Mapping): From :func:`~hybridcls.checkpoint_reading.read_checkpoint`.
         path (str): Its file, for messages.
+        advice (str): What to do if there is none in it. Defaults to naming one.
 
     Raises:
         ValueError: If there is none in it, as in a file of bare weights, or it describes no model.
     """
     meta = checkpoint.get('meta')
     text = meta.get('cfg') if isinstance(meta, Mapping) else None
-    advice = 'Name the config that it was trained with: --config FILE (in Python: config=...).'
     if not isinstance(text, str):
         raise ValueError(f'{path}: expected the config of the training in the checkpoint, got none. {advice}')
     try:

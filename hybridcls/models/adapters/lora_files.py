@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 from torch import Tensor, nn
 
 from hybridcls.checks import listed
+from hybridcls.safetensors_folder import write_safetensors
 
 from .lora import lora_layers
 
@@ -41,7 +42,6 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
     Raises:
         ValueError: If nothing is adapted.
     """
-    from safetensors.torch import save_file
 
     folder = Path(folder)
     streams: dict[str, Any] = _adapted_streams(model)
@@ -56,7 +56,7 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
         adapters = _taken_from(rest, stream_name, stream)
         below = Path(stream_name or 'backbone')
         (unfinished / below).mkdir()
-        save_file(adapters, unfinished / below / _ADAPTERS)
+        write_safetensors(adapters, unfinished / below / _ADAPTERS)
         config = next(iter(stream.peft_config.values())).to_dict()
         config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         (unfinished / below / _CONFIG).write_text(json.dumps(config, indent=1, default=str))
@@ -65,7 +65,7 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
         kept = {key: meta[key] for key in _KEPT if key in meta}
         (unfinished / _META).write_text(json.dumps(kept, indent=1, default=str))
         names.append(Path(_META))
-    save_file(rest, unfinished / _REST)
+    write_safetensors(rest, unfinished / _REST)
     (folder / _REST).unlink(missing_ok=True)  # until the last file is there, the folder is none of adapters
     if not meta:
         (folder / _META).unlink(missing_ok=True)  # of another model, whose class names it would give to this one

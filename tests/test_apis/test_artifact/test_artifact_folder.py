@@ -1,17 +1,30 @@
 """A folder is there complete or not at all, and nothing but an artifact is replaced."""
 
+import errno
 import json
 import os
 
 import pytest
 from command_runs import run_command
+from safetensors import SafetensorError
 
 from hybridcls.apis.artifact.artifact_folder import check_out_folder, lost_with, unfinished_folder
 from hybridcls.apis.artifact.shipped.runtime import FORMAT
+from hybridcls.safetensors_folder import write_safetensors
+
+
+def _raise(error):
+    raise error
+
+
+def _safetensors_error():
+    """What it raises when a disk is full."""
+    return SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')
 
 
 @pytest.mark.parametrize('command', ['verify', 'enroll'])
-def test_a_graph_that_may_run_code_is_not_opened(command, tmp_path, capsys):
+def test_a_graph_that_may_run_code_is_not_opened(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('hybridcls.checkpoint_reading._trusted', False)  # and back, after verify has set it
     sidecar = dict(
         format='hybridcls artifact', version=1, model=dict(format='torch_export', file='graph.dat'), preprocessing={},
         classes=[], provenance={}, files={},
@@ -47,6 +60,63 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         (folder / 'model.json').write_text('new')
     assert (out / 'model.json').read_text() == 'new'
     assert os.listdir(tmp_path) == ['a']
+
+
+def _mounted(monkeypatch, out):
+    monkeypatch.setattr(type(out), 'is_mount', lambda self: self == out)
+
+
+def _bound(monkeypatch, out):
+    """A folder that is mounted from its own disk, which no attribute shows."""
+    rename = type(out).rename
+
+    def refuse(self, target):
+        if self == out:
+            raise OSError(errno.EBUSY, 'Device or resource busy')
+        return rename(self, target)
+
+    monkeypatch.setattr(type(out), 'rename', refuse)
+
+
+def _current(monkeypatch, out):
+    monkeypatch.chdir(out)
+
+
+@pytest.mark.parametrize('made', [_mounted, _bound, _current])
+def test_a_folder_that_cannot_be_renamed_is_filled(made, tmp_path, monkeypatch):
+    out = tmp_path / 'volume'
+    out.mkdir()
+    number = out.stat().st_ino
+    made(monkeypatch, out)
+    for text in ('old', 'new'):
+        with unfinished_folder(str(out)) as folder:
+            (folder / 'model.json').write_text(json.dumps(dict(format=FORMAT, text=text)))
+            (folder / text).touch()
+        assert sorted(os.listdir(out)) == ['model.json', text]
+        assert text in (out / 'model.json').read_text()
+    with pytest.raises(OSError, match='full'), unfinished_folder(str(out)) as folder:
+        _fill(folder)
+    assert sorted(os.listdir(out)) == ['model.json', 'new']
+    assert os.listdir(tmp_path) == ['volume']
+    assert out.stat().st_ino == number
+
+
+def test_what_a_killed_export_left_in_a_volume_does_not_stop_the_next(tmp_path):
+    out = tmp_path / 'volume'
+    (out / '.unfinished_volume_x').mkdir(parents=True)
+    check_out_folder('export', str(out), False)
+
+
+@pytest.mark.parametrize('error', [OSError(errno.ENOSPC, 'No space left on device'), _safetensors_error()])
+def test_a_full_disk_is_a_sentence(error, tmp_path, monkeypatch):
+    out = str(tmp_path / 'a')
+    monkeypatch.setattr('safetensors.torch.save_file', lambda *_, **__: _raise(error))
+    with (
+        pytest.raises(OSError, match=r'/a could not be written \(No space left on device\)\. Free space there'),
+        unfinished_folder(out) as folder,
+    ):
+        write_safetensors({}, folder / 'a.safetensors')
+    assert os.listdir(tmp_path) == []
 
 
 def test_only_an_artifact_is_replaced_and_only_with_force(tmp_path):

@@ -1,6 +1,7 @@
 """The page without a browser: an image file becomes HTML, whatever is in it; an error becomes a sentence."""
 
 import io
+import os
 import re
 
 import pytest
@@ -120,3 +121,29 @@ def test_the_application(artifact):
         assert client.get('/', headers=dict(Host='elsewhere.example')).status_code == 400
         large = client.post('/gradio_api/upload', files=dict(files=('a.png', b'x' * 4000)))
         assert large.status_code == 413
+
+
+def test_only_uploaded_files_are_read(artifact, tmp_path, monkeypatch):
+    """Whoever reaches the page sends the path of the file: one that was not uploaded is a file of this machine."""
+    pytest.importorskip('gradio', reason='the extra demo is not installed')
+    from starlette.testclient import TestClient
+
+    (tmp_path / 'uploads').mkdir()
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'uploads'))
+    private = image_file(tmp_path / 'private.png', 0)
+    fetched = []
+    monkeypatch.setattr('gradio.processing_utils.async_ssrf_protected_download', lambda url, **_: fetched.append(url))
+    app = make_app(Page(Artifact(artifact)), 1, ['testserver'])
+    with TestClient(app) as client:
+
+        def ask(path, **more):
+            data = [dict(path=path, meta=dict(_type='gradio.FileData'), **more)]
+            return client.post('/gradio_api/run/answer', json=dict(data=data, fn_index=0, session_hash='a')).text
+
+        with open(private, 'rb') as file:
+            uploaded = client.post('/gradio_api/upload', files=dict(files=('a.png', file))).json()[0]
+        assert 'as read' in ask(uploaded)
+        for path in (private, os.path.relpath(private), 'https://example.com/a.png'):
+            assert ask(path) == '{"error":null}'
+            assert 'as read' not in ask(path, is_stream=True)
+    assert fetched == []

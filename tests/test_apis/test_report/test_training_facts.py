@@ -103,3 +103,9 @@ def test_a_training_that_was_stopped_is_told(tmp_path):
     cfg.update(train_cfg=dict(max_epochs=2), custom_hooks=[dict(type='EarlyStoppingHook', monitor='accuracy/top1')])
     path = write_checkpoint(tmp_path / 'epoch_1.pth', cfg, epoch=1, iter=5)[0]
     assert training_facts(hybridcls.load(path, 'cpu'))[0].unfinished == ''
+
+
+def test_a_model_without_classes_says_so(tmp_path):
+    path, _ = write_checkpoint(tmp_path / 'epoch_1.pth', config_of(CNN, dict(type='SupConHead')))
+    (own,) = training_facts(hybridcls.load(path, 'cpu'))
+    assert dict(own.facts)['classes'] == 'none: the head gives embeddings'

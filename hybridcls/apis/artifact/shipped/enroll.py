@@ -359,6 +359,9 @@ def _write(path: str, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(unfinished, 0o644)
         os.replace(unfinished, path)
+    except OSError as error:
+        os.unlink(unfinished)
+        raise OSError(f'{path} could not be written ({error.strerror}); it is as it was before.') from error
     except BaseException:
         os.unlink(unfinished)
         raise
@@ -647,6 +650,8 @@ def perform(args: argparse.Namespace, model_class: Any) -> Json:
             'enroll: expected one of NAME=IMAGES, --remove NAME and --list. Type hybridcls enroll DIR mug=photos/mug'
         )
     images = read_assignments(args.classes)
+    if not args.list and os.path.isdir(args.folder) and not os.access(args.folder, os.W_OK):
+        raise ValueError(f'enroll: {args.folder} is not a writable folder. Copy it to one, and enroll there.')
     model = model_class(args.folder)
     reports: list[Json] = []
     lines: list[str] = []

@@ -181,6 +181,20 @@ def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = Tru
             f'{path} has version {sidecar.get("version")!r}, this runtime reads version {VERSION}. Use the runtime.py '
             'that was exported with it.'
         )
+    try:
+        _check_parts(path, sidecar)
+        if check_files:  # last, so that a contradiction is reported as such, not as an edit
+            check_digests(folder, sidecar)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path} is damaged: a part of it is missing or of another type ({error!r}). Copy or export the artifact '
+            'again.'
+        ) from error
+    return sidecar
+
+
+def _check_parts(path: str, sidecar: Json) -> None:
+    """Raise a ValueError if a part is missing, or two parts contradict each other."""
     missing = [key for key in ('model', 'preprocessing', 'classes', 'provenance', 'files') if key not in sidecar]
     if missing:
         raise ValueError(f'{path} is damaged: it has no {", ".join(missing)}.')
@@ -198,9 +212,6 @@ def read_sidecar(folder: Union[str, 'os.PathLike[str]'], check_files: bool = Tru
             f'{path}: the calibration is for the weights of another checkpoint ({calibration["checkpoint"]}), so its '
             'thresholds guarantee nothing. Calibrate this model and export again.'
         )
-    if check_files:  # last, so that a contradiction is reported as such, not as an edit
-        check_digests(folder, sidecar)
-    return sidecar
 
 
 def check_digests(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> None:
@@ -219,7 +230,7 @@ def changed_files(folder: Union[str, 'os.PathLike[str]'], sidecar: Json) -> list
             wrong.append(f'{name} lies outside the artifact')
         elif not os.path.isfile(path):
             wrong.append(f'{name} is missing')
-        elif os.path.getsize(path) != known['bytes'] or file_digest(path) != known['sha256']:
+        elif (os.path.getsize(path), file_digest(path)) != (known.get('bytes'), known.get('sha256')):
             wrong.append(f'{name} has changed')
     parts = (sidecar.get(key) or {} for key in ('model', 'golden', 'drift', 'enrolled'))
     used = [part['file'] for part in parts if 'file' in part]

@@ -143,15 +143,20 @@ def _verify(
     try:
         goldens, stages = read_golden(folder, sidecar)
         graph = graph_check.open_artifact(folder, sidecar, tolerance)
-    except ValueError:
+        preprocessing = _own_preprocessing(goldens, sidecar)
+        found = list(graph_check.check_outputs(graph, stages, sidecar))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         if findings:  # which say why
             return
-        raise
-    preprocessing = _own_preprocessing(goldens, sidecar)
+        if isinstance(error, ValueError):
+            raise
+        raise ValueError(
+            f'{folder}/model.json is damaged: a part of it is missing or of another type ({error!r}). Copy it again '
+            'from the exported artifact.'
+        ) from error
     findings += preprocessing
     if not preprocessing:
         report.passed.append(f'preprocessing: model.json gives the stored input of {len(goldens)} golden images')
-    found = list(graph_check.check_outputs(graph, stages, sidecar))
     findings += found
     if not found:
         report.passed.append(f'graph: {sidecar["model"]["file"]} gives the stored outputs')

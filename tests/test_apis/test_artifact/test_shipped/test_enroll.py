@@ -1,5 +1,6 @@
 """Classes added to an artifact whose embedding is the mean color of an image, so that everything is known by hand."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -330,3 +331,23 @@ def test_one_thing_at_a_time(artifact):
     args = SimpleNamespace(folder=str(artifact), classes=[], remove=None, list=False)
     with pytest.raises(ValueError, match='expected one of NAME=IMAGES, --remove NAME and --list'):
         enrolling.perform(args, Model)
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_any_image_is_read(artifact, colors, monkeypatch):
+    args = SimpleNamespace(folder=str(artifact), classes=[f'mug={colors}/blue'], remove=None, list=False)
+    monkeypatch.setattr('os.access', lambda path, mode: False)
+    with pytest.raises(ValueError, match=r'art is not a writable folder\. Copy it to one'):
+        enrolling.perform(args, None)
+
+
+def test_a_full_disk_names_the_file(artifact, colors, monkeypatch):
+    before = (artifact / 'model.json').read_bytes()
+
+    def full(number):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('os.fsync', full)
+    with pytest.raises(OSError, match=r'could not be written \(No space left on device\); it is as it was before'):
+        add(artifact, f'purple={colors}/purple')
+    assert (artifact / 'model.json').read_bytes() == before
+    assert not [*artifact.glob('.unfinished*')]

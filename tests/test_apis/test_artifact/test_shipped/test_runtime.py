@@ -375,6 +375,26 @@ def test_a_damaged_or_missing_sidecar(artifact, tmp_path):
         runtime.read_sidecar(tmp_path / 'nowhere')
 
 
+@pytest.mark.parametrize('key', ['model', 'classes', 'calibration', 'provenance', 'files', 'digests'])
+@pytest.mark.parametrize('value', [None, 3, 'x'])
+def test_a_part_of_another_type_is_a_sentence(artifact, key, value):
+    change(artifact, **{key: value})
+    if value is None and key in ('calibration', 'digests'):  # an artifact without it is one, too
+        runtime.read_sidecar(artifact)
+        return
+    with pytest.raises(ValueError, match=r'model\.json|is not as it was exported'):
+        runtime.read_sidecar(artifact)
+
+
+@pytest.mark.parametrize('lost', [('files', 'model.onnx', 'sha256'), ('files', 'model.onnx', 'bytes')])
+def test_a_lost_digest_is_a_changed_file(artifact, lost):
+    sidecar = json.loads((artifact / 'model.json').read_text())
+    del sidecar[lost[0]][lost[1]][lost[2]]
+    change(artifact, files=sidecar['files'])
+    with pytest.raises(ValueError, match=r'model\.onnx has changed'):
+        runtime.read_sidecar(artifact)
+
+
 @pytest.mark.parametrize(('kind', 'package'), [('openvino', 'openvino'), ('torch_export', 'torch')])
 def test_a_format_says_what_it_needs(artifact, monkeypatch, kind, package):
     model = json.loads((artifact / 'model.json').read_text())['model']

@@ -10,6 +10,7 @@ import hand_made_artifact as made
 import numpy as np
 import pytest
 
+from hybridcls.apis.artifact.shipped.runtime import with_digests
 from hybridcls.apis.artifact.shipped.verify import load_function, to_array, verify
 
 S = 32
@@ -189,3 +190,23 @@ def test_load_function(tmp_path):
     (tmp_path / 'bad.py').write_text('import nothing_of_this_name')
     with pytest.raises(ValueError, match='cannot be imported'):
         load_function(f'{tmp_path / "bad.py"}:double', '--pipeline')
+
+
+@pytest.mark.parametrize(
+    'path', ['model__file', 'golden__file', 'preprocessing__steps__0__op', 'preprocessing__steps__0__filter']
+)
+def test_a_part_that_was_cut_out_is_named(folder, path):
+    before = (folder / 'model.json').read_text()
+    sidecar = json.loads(before)
+    *keys, last = path.split('__')
+    part = sidecar
+    for key in keys:
+        part = part[int(key) if key.isdigit() else key]
+    del part[last]
+    (folder / 'model.json').write_text(json.dumps(sidecar))
+    code, out, err = run(folder)
+    assert (code, 'Traceback' in err, 'model.json is damaged: a part' in err) == (2, False, True), out + err
+    before = with_digests(json.loads(before))['digests']
+    (folder / 'model.json').write_text(json.dumps(sidecar | dict(digests=before)))
+    code, out, err = run(folder)
+    assert (code, f"model.json was edited in '{keys[0]}'" in out + err) == (1, True), out + err
