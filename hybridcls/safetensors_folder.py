@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -122,15 +121,22 @@ def write_safetensors(
     """Write tensors to a file.
 
     Raises:
-        OSError: If it cannot be written: safetensors has an error of its own for that, with the number in its text.
+        OSError: If it cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
         save_file(dict(tensors), path, metadata=metadata)
-    except SafetensorError as error:
-        number = re.search(r'\(os error (\d+)\)', str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(path)) from error
+    except SafetensorError:  # it has no number of the system's error
+        _write_zeros(path, sum(tensor.nbytes for tensor in tensors.values()))  # as much meets the same error again
+        raise
+
+
+def _write_zeros(path: Union[str, Path], size: int) -> None:
+    try:
+        with open(path, 'wb') as file:
+            for start in range(0, size, 2**20):
+                file.write(bytes(min(2**20, size - start)))
+    finally:
+        Path(path).unlink(missing_ok=True)

@@ -4,8 +4,16 @@ import hashlib
 import json
 
 import pytest
+import torch
 
-from hybridcls.safetensors_folder import FORMAT, check_files, digest_of_file, folder_weights, read_sidecar
+from hybridcls.safetensors_folder import (
+    FORMAT,
+    check_files,
+    digest_of_file,
+    folder_weights,
+    read_sidecar,
+    write_safetensors,
+)
 
 
 def known(content):
@@ -41,3 +49,8 @@ def test_a_folder_of_another_project_is_none_of_ours(tmp_path):
     (tmp_path / 'model.json').write_text(json.dumps(sidecar | dict(meta=None)))
     with pytest.raises(ValueError, match='it lacks meta or files'):
         read_sidecar(tmp_path / 'model.safetensors')
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no_folder'):
+        write_safetensors({'weight': torch.zeros(3)}, tmp_path / 'no_folder' / 'a.safetensors')

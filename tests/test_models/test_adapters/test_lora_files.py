@@ -153,7 +153,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, numbe
     whole = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     written = []
 
-    def save_file(state, path):
+    def save_file(state, path, metadata=None):
         if len(written) == number:
             raise OSError(28, 'No space left on device')
         written.append(path)
