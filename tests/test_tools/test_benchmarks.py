@@ -266,7 +266,9 @@ def test_gpu_runs_every_section(tmp_path):
     by_kernels = [row['ms'] for row in rows_of(text, 'SupCon: loss and gradient') if row['what'].startswith('Triton')]
     assert len(by_kernels) == 5
     assert all(by_kernels)
-    assert rows_of(text, 'Fast predictions')[1]['settings'] == 'compiled+bf16'
+    fast = rows_of(text, 'Fast predictions')[1]  # which is faster is the machine's answer
+    assert min(float(fast[key]) for key in ('eager_ms', 'compiled_ms')) > 0
+    assert fast['settings']
     assert int(rows_of(text, 'Largest batch')[0]['largest'].replace(',', '')) > 4
 
 

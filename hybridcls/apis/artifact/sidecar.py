@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
-from hybridcls.models.heads.head import is_multi_label, label_thresholds
+from hybridcls.models.heads.head import is_multi_label, label_thresholds, main_head
 from hybridcls.structures import Calibration
 
 from ..trained_model import TrainedModel, class_names_of
@@ -101,7 +101,7 @@ def _labels_of(heads: Sequence[Any], num_classes: int) -> dict[str, Any]:
     several = [head for head in heads if is_multi_label(head)]
     found = [known for head in several if (known := label_thresholds(head, num_classes)) is not None]
     if len(found) < len(several):
-        main = several[0].heads[several[0].main] if hasattr(several[0], 'heads') else several[0]
+        main = main_head(several[0])
         raise ValueError(
             f'export: expected thresholds of several labels an image in {type(main).__name__}, got '
             f'topk={getattr(main, "topk", None)}: runtime.py compares each probability with one. Set head.thr: '

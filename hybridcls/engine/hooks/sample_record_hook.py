@@ -17,8 +17,8 @@ from hybridcls.compat.mmengine import bare_model, resumes
 from hybridcls.datasets.dataset_nodes import initialize, leaves_of
 from hybridcls.functional import l2_normalize
 from hybridcls.models.classifiers import HybridClassifier
-from hybridcls.models.heads import ClassificationHead, EvidentialHead, MultiHead
-from hybridcls.models.heads.head import is_multi_label
+from hybridcls.models.heads import ClassificationHead, EvidentialHead
+from hybridcls.models.heads.head import is_multi_label, main_head
 from hybridcls.models.heads.margin_head import MarginHead
 from hybridcls.registry import HOOKS
 from hybridcls.structures.sample_record import SAMPLE_RECORD_FILE, SampleRecord
@@ -82,7 +82,7 @@ class SampleRecordHook(Hook):
                 f'SampleRecordHook: expected a HybridClassifier, got {type(model).__name__}, whose head it cannot '
                 'read. Drop the hook (--record).'
             )
-        head = model.head.heads[model.head.main] if isinstance(model.head, MultiHead) else model.head
+        head = main_head(model.head)
         num_classes = getattr(head, 'num_classes', None)
         if num_classes is None or is_multi_label(head):
             runner.logger.info(

@@ -42,7 +42,6 @@ def save_adapters(model: nn.Module, folder: Union[str, Path], meta: Optional[dic
     Raises:
         ValueError: If nothing is adapted.
     """
-
     folder = Path(folder)
     streams: dict[str, Any] = _adapted_streams(model)
     if not streams:

@@ -11,7 +11,7 @@ from hybridcls.functional.evidential import mixture_uncertainty
 from hybridcls.old_modules import answer_old_names
 from hybridcls.structures import predicted_labels
 
-from ..heads.head import is_multi_label, label_thresholds
+from ..heads.head import is_multi_label, label_thresholds, main_head
 
 __all__ = ['aggregate_predictions', 'mixture_fields']
 
@@ -58,8 +58,7 @@ def aggregate_predictions(
         thresholds = mean.new_tensor(known).expand_as(mean)
     several = thresholds is not None or is_multi_label(head)
     fields = mixture_fields(scores, several, given.get('aleatoric'), given.get('vacuity'))
-    main = head.heads[head.main] if hasattr(head, 'heads') else head
-    best = getattr(main, 'topk', None) if several and thresholds is None else None
+    best = getattr(main_head(head), 'topk', None) if several and thresholds is None else None
     labels = predicted_labels(mean, thresholds) if best is None else list(mean.topk(best).indices)
     for row, (sample, score, label) in enumerate(zip(samples, mean, labels, strict=True)):
         sample.set_pred_score(score).set_pred_label(label)

@@ -13,6 +13,7 @@ __all__ = [
     'check_head',
     'is_multi_label',
     'label_thresholds',
+    'main_head',
     'outputs_of',
     'samples_of_rows',
     'takes_views',
@@ -56,6 +57,11 @@ def is_multi_label(head: Any) -> bool:
     return bool(getattr(head, 'multi_label', isinstance(head, MultiLabelClsHead)))
 
 
+def main_head(head: Any) -> Any:
+    """Return the one of several heads whose answer is the model's; any other head is its own."""
+    return head.heads[head.main] if hasattr(head, 'heads') else head
+
+
 def label_thresholds(head: Any, num_classes: int) -> Optional[list[float]]:
     """Return the probability from which on a head with several labels gives each class.
 
@@ -63,7 +69,7 @@ def label_thresholds(head: Any, num_classes: int) -> Optional[list[float]]:
     """
     if not is_multi_label(head):
         return None
-    head = head.heads[head.main] if hasattr(head, 'heads') else head
+    head = main_head(head)
     values = getattr(getattr(head, 'thresholds', None), 'values', None)
     if values is not None:
         return values.tolist()
